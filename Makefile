@@ -1,0 +1,57 @@
+# make app    start the studio on http://localhost:7860 (installs what it needs first)
+# make test   lint and all tests (installs what they need first)
+# make setup  the whole environment in .venv; does nothing when it is current
+# make lint   ruff: rules and format
+# make train  train the storybook model anew: PRESET=cpu or PRESET=gpu
+# Flags of the app go into ARGS: make app ARGS="--port 8000".
+
+SHELL := /bin/bash
+# The first interpreter on the path that is new enough; PYTHON=/path/to/python overrides it.
+PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3.14; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
+PRESET ?= cpu
+ARGS ?=
+
+VENV := .venv
+VENV_PYTHON := $(VENV)/bin/python
+PIP_INSTALL := $(VENV_PYTHON) -m pip install --disable-pip-version-check
+# A stamp is touched when its install has succeeded; an edited requirements file makes it stale.
+MADE := $(VENV)/.made
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+
+.PHONY: app test setup lint train system
+
+app: $(RUNTIME)
+	$(VENV_PYTHON) app.py $(ARGS)
+
+test: export HF_HUB_OFFLINE := 1
+test: export GRADIO_ANALYTICS_ENABLED := False
+test: setup lint
+	$(VENV_PYTHON) -m pytest
+
+setup: $(RUNTIME) $(DEV) system
+
+lint: $(DEV)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+train: setup
+	$(VENV_PYTHON) -m training.run --preset $(PRESET)
+
+# Chromium for the browser tests and the system libraries of the drawing library.
+system:
+	@tools/system-packages
+
+$(MADE):
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found: install it or give PYTHON=/path/to/python." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "The environment could not be made: is the venv module installed (Debian: apt-get install python3-venv)?" >&2; exit 1; }
+	@touch $@
+
+$(RUNTIME): requirements.txt | $(MADE)
+	$(PIP_INSTALL) -r requirements.txt
+	@touch $@
+
+$(DEV): requirements-dev.txt $(RUNTIME)
+	$(PIP_INSTALL) -r requirements.txt -r requirements-dev.txt
+	@touch $@
