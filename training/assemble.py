@@ -1,0 +1,42 @@
+"""Put the trained parts together as the pipeline that the app loads: `assets/storybook/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from consistory_svd.compat import cure_torchvision
+from training.captions import write_vocabulary
+from training.unet import TextToNoise, build_scheduler
+
+cure_torchvision()
+
+from diffusers import AutoencoderKL, StableDiffusionXLPipeline  # noqa: E402
+from transformers import CLIPTokenizer  # noqa: E402
+
+
+def scaling_factor(latents: Path) -> float:
+    """One over the standard deviation of the latents, which makes them as large as the noise."""
+    sample = np.load(sorted(latents.glob("latents-*.npy"))[0]).astype(np.float32)
+    return round(1 / float(sample.std()), 5)
+
+
+def assemble(vae: AutoencoderKL, model: TextToNoise, tokenizer: CLIPTokenizer, scale: float, out: Path) -> StableDiffusionXLPipeline:
+    """Write a `StableDiffusionXLPipeline` with half-precision safetensors to `out`, and the words that it knows."""
+    vae.register_to_config(scaling_factor=scale)
+    pipe = StableDiffusionXLPipeline(
+        vae=vae,
+        text_encoder=model.text_encoder,
+        text_encoder_2=model.text_encoder_2,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=model.unet,
+        scheduler=build_scheduler(),
+        force_zeros_for_empty_prompt=True,
+        add_watermarker=False,
+    ).to(dtype=torch.float16)
+    pipe.save_pretrained(out, safe_serialization=True)
+    write_vocabulary(out)
+    return pipe

@@ -1,0 +1,124 @@
+"""Train everything that lies in `assets/storybook/`: `python -m training.run --preset cpu`.
+
+Every stage goes on from files in the build folder, so a run that was stopped can be started again. On a CPU start it
+under `torchrun --nproc-per-node 2` (the Makefile does), which puts one single-threaded process on each core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from training import parallel
+from training.assemble import assemble, scaling_factor
+from training.clip import train_clip
+from training.dataset import render_shard, shards
+from training.decoded import decode_shard
+from training.reader import train_reader
+from training.text import train_tokenizer
+from training.unet import encode_shard, train_unet
+from training.vae import AutoencoderKL, train_vae
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How long each stage takes: steps at most, seconds at most (None: no limit), pictures a step and process."""
+
+    device: str
+    shards: int
+    vae: tuple[int, float | None, int]
+    unet: tuple[int, float | None, int]
+    decoder: tuple[int, float | None, int]
+    reader: tuple[int, float | None, int]
+    clip: tuple[int, float | None, int]
+
+
+PRESETS = {
+    # At most 2.5 hours on two cores.
+    "cpu": Preset(
+        device="cpu",
+        shards=26,
+        vae=(100_000, 1200, 8),
+        unet=(1_000_000, 5100, 16),
+        decoder=(100_000, 480, 8),
+        reader=(1_000_000, 600, 48),
+        clip=(1_000_000, 480, 128),
+    ),
+    # At most 25 minutes on one H200; not yet run, see docs/journal.md.
+    "gpu": Preset(
+        device="cuda",
+        shards=60,
+        vae=(12_000, 180, 64),
+        unet=(200_000, 720, 256),
+        decoder=(6_000, 60, 64),
+        reader=(20_000, 90, 256),
+        clip=(6_000, 90, 512),
+    ),
+}
+
+
+def _share(count: int) -> range:
+    """Which of `count` things this process does, where several share the work."""
+    world = dist.get_world_size() if dist.is_initialized() else 1
+    return range(parallel.rank(), count, world)
+
+
+def _wait() -> None:
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def train(preset: Preset, build: Path, assets: Path) -> None:
+    """Every stage in order."""
+    pictures, latents = build / "pictures", build / "latents"
+    for index in _share(preset.shards):
+        render_shard(pictures, index)
+    tokenizer = train_tokenizer(build / "tokenizer")
+    _wait()
+    steps, seconds, batch = preset.vae
+    if not (build / "vae" / "config.json").exists():
+        train_vae(pictures, build / "vae", steps, batch, preset.device, seconds)
+    _wait()
+    vae = AutoencoderKL.from_pretrained(build / "vae").to(preset.device)
+    found = shards(pictures)
+    for k in _share(len(found)):
+        encode_shard(vae, pictures, latents, found[k])
+    _wait()
+    scale = scaling_factor(latents)
+    steps, seconds, batch = preset.unet
+    model = train_unet(pictures, latents, tokenizer, build / "unet", steps, batch, scale, preset.device, seconds=seconds)
+    steps, seconds, batch = preset.decoder
+    vae = train_vae(pictures, build / "vae", steps, batch, preset.device, seconds, decoder_only=True)
+    _wait()
+    if parallel.rank() == 0:
+        assemble(vae.cpu(), model.cpu(), tokenizer, scale, assets)
+        decode_shard(vae.to(preset.device), pictures, latents, build / "decoded", 0)
+        steps, seconds, batch = preset.reader
+        folders = [pictures, build / "decoded"]
+        train_reader(folders, assets / "reader", build / "reader.safetensors", steps, batch, preset.device, seconds)
+        steps, seconds, batch = preset.clip
+        train_clip(pictures, tokenizer, assets / "clip", build / "clip.safetensors", steps, batch, preset.device, seconds)
+    _wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", choices=PRESETS, default="cpu", help="how long, and on what")
+    parser.add_argument("--build", type=Path, default=Path("build/training"), help="where everything in between is kept")
+    parser.add_argument("--assets", type=Path, default=Path("assets/storybook"), help="where the finished models go")
+    flags = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    parallel.start()
+    torch.manual_seed(0)
+    train(PRESETS[flags.preset], flags.build, flags.assets)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,296 @@
+"""Train the storybook U-Net together with its two text encoders, on latents of rendered pictures."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from consistory_svd.compat import cure_torchvision
+from training.captions import caption, vocabulary
+from training.checkpoint import Average, learning_rate, load, save
+from training.dataset import load_cover, load_images, load_truth, shards
+from training.parallel import average_gradients, rank, same_everywhere
+from training.text import build_text_encoder, random_truth, tokenize
+from training.vae import to_tensor
+from training.world.vocabulary import ACCESSORIES, ACTIONS, COLORS, PATTERNS, SCENES, STYLES, SUBJECTS
+
+cure_torchvision()
+
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # noqa: E402
+from diffusers.models.attention_processor import AttnProcessor  # noqa: E402
+from transformers import CLIPTokenizer  # noqa: E402
+
+log = logging.getLogger(__name__)
+WIDTHS = (128, 160)  # of the two text encoders
+CHANNELS = (64, 160)  # of the U-Net at 16 x 16 and 8 x 8
+HEAD = 32  # channels an attention head
+SIZE = 256
+SUBJECT_WEIGHT = 2.0  # extra weight of latents that the subject covers: a tenth of the picture, most of its meaning
+EMPTY_SHARE = 0.1  # captions left out, for classifier-free guidance (Ho and Salimans 2022)
+SNR_CAP = 5.0  # min-SNR weighting (Hang et al. 2023)
+CLASSES = {
+    "subject": SUBJECTS,
+    "color": tuple(COLORS),
+    "pattern": PATTERNS,
+    "accessory": ACCESSORIES,
+    "accessory_color": tuple(COLORS),
+    "scene": SCENES,
+    "action": ACTIONS,
+    "style": STYLES,
+}
+
+
+def build_unet() -> UNet2DConditionModel:
+    """SDXL's U-Net at a hundredth of the size: self- and cross-attention at 16 x 16 and 8 x 8, `text_time` conditioning."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=12,
+        out_channels=12,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=CHANNELS,
+        layers_per_block=1,
+        transformer_layers_per_block=1,
+        attention_head_dim=tuple(c // HEAD for c in CHANNELS),  # heads a level; diffusers keeps the old name for the number of heads
+        cross_attention_dim=sum(WIDTHS),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=32,
+        projection_class_embeddings_input_dim=WIDTHS[1] + 6 * 32,
+        norm_num_groups=16,
+    )
+
+
+def build_scheduler() -> DDIMScheduler:
+    """v-prediction on SDXL's betas, rescaled so that the last step is pure noise (Lin et al. 2023): dark nights stay dark."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )
+
+
+class TextToNoise(nn.Module):
+    """The trained parts in one module: both text encoders and the U-Net, called as StableDiffusionXLPipeline calls them."""
+
+    def __init__(self, tokenizer: CLIPTokenizer):
+        super().__init__()
+        self.text_encoder = build_text_encoder(tokenizer, WIDTHS[0], projected=False)
+        self.text_encoder_2 = build_text_encoder(tokenizer, WIDTHS[1], projected=True)
+        self.unet = build_unet()
+
+    def use_plain_attention(self) -> None:
+        """Attention as two matrix products: on a CPU the backward pass of the fused one is so slow that a whole
+        training step takes 1.8 times as long (1.35 s against 0.76 s)."""
+        self.unet.set_attn_processor(AttnProcessor())
+        for encoder in (self.text_encoder, self.text_encoder_2):
+            encoder.set_attn_implementation("eager")
+
+    def encode(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids (n, tokens) to prompt embeddings (n, tokens, 288) and pooled embeddings (n, 160)."""
+        first = self.text_encoder(ids, output_hidden_states=True)
+        second = self.text_encoder_2(ids, output_hidden_states=True)
+        return torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1), second.text_embeds
+
+    def forward(self, noisy: torch.Tensor, steps: torch.Tensor, ids: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+        """Predicted velocity; where `keep` (n,) is 0 the caption is empty, which in SDXL means zeros."""
+        prompt, pooled = self.encode(ids)
+        time_ids = torch.tensor([SIZE, SIZE, 0, 0, SIZE, SIZE], device=noisy.device, dtype=torch.float32)
+        added = {"text_embeds": pooled * keep[:, None], "time_ids": time_ids.expand(len(noisy), 6)}
+        return self.unet(noisy, steps, prompt * keep[:, None, None], added_cond_kwargs=added).sample
+
+
+@torch.no_grad()
+def encode_shard(vae: AutoencoderKL, pictures: Path, latents: Path, index: int, batch: int = 20) -> None:
+    """Latents of a shard, (n, 12, 16, 16) float16, unscaled."""
+    target = latents / f"latents-{index:04d}.npy"
+    if target.exists():
+        return
+    latents.mkdir(parents=True, exist_ok=True)
+    images, out = load_images(pictures, index), []
+    for k in range(0, len(images), batch):
+        with torch.autocast(vae.device.type, torch.bfloat16):
+            mode = vae.encode(to_tensor(images[k : k + batch]).to(vae.device)).latent_dist.mode()
+        out.append(mode.half().cpu().numpy())
+    part = target.with_suffix(".part.npy")
+    np.save(part, np.concatenate(out))
+    part.rename(target)
+
+
+def pretrain_text(model: TextToNoise, tokenizer: CLIPTokenizer, steps: int, device: str, seconds: float | None = None) -> float:
+    """Teach both text encoders to say what a caption names, before any picture is drawn; returns the last accuracy.
+
+    A hundred times cheaper than learning the words through the U-Net's loss.
+    """
+    heads = nn.ModuleList(
+        nn.ModuleDict({key: nn.Linear(width, len(names)) for key, names in CLASSES.items()}) for width in WIDTHS
+    ).to(device)
+    parameters = [*model.text_encoder.parameters(), *model.text_encoder_2.parameters(), *heads.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.01)
+    rng, start, accuracy = np.random.default_rng(11 + rank()), time.monotonic(), 0.0
+    for step in range(steps):
+        truths = [random_truth(rng) for _ in range(48)]
+        texts = [caption(t, rng) for t in truths]
+        ids = tokenize(tokenizer, texts).to(device)
+        pooled = [model.text_encoder(ids).pooler_output, model.text_encoder_2(ids).text_embeds]
+        loss, right, asked = 0.0, 0, 0
+        for key, names in CLASSES.items():
+            # What a caption does not name is not asked for (-100 is left out of the loss).
+            labels = torch.tensor([names.index(t[key]) if _names(text, key, t) else -100 for t, text in zip(truths, texts, strict=True)], device=device)
+            if (labels < 0).all():
+                continue
+            for head, features in zip(heads, pooled, strict=True):
+                scores = head[key](features)
+                loss = loss + F.cross_entropy(scores, labels)
+                right += int(((scores.argmax(-1) == labels) & (labels >= 0)).sum())
+                asked += int((labels >= 0).sum())
+        optimizer.param_groups[0]["lr"] = learning_rate(step, steps, 1e-3, 50)
+        # Zeros, not None: a head that nothing asked for on this process must still take part in the averaging.
+        optimizer.zero_grad(set_to_none=False)
+        loss.backward()
+        average_gradients(parameters)
+        optimizer.step()
+        accuracy = right / asked
+        if step % 50 == 0 and rank() == 0:
+            log.info("text step %d accuracy %.3f %.2f s", step, accuracy, time.monotonic() - start)
+        if seconds and same_everywhere(time.monotonic() - start) > seconds:
+            break
+    return accuracy
+
+
+def _names(text: str, key: str, truth: dict[str, str]) -> bool:
+    """Whether a caption says what `truth[key]` is (scenes and styles are recognised by the words around them)."""
+    if key == "accessory_color":
+        return truth["accessory"] != "none" and f"{truth[key]} {truth['accessory']}" in text
+    if key == "color":
+        return truth[key] in text.replace(f"{truth['accessory_color']} {truth['accessory']}", "").split()
+    words = vocabulary()[key].get(truth[key], [])
+    return any(f" {w} " in f" {text.replace(',', '')} " for w in words)
+
+
+@dataclass
+class Latents:
+    """Random batches of latents, subject coverage and captions out of the shards that are there."""
+
+    pictures: Path
+    folder: Path
+    scale: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(self.seed)
+        self.latents: list[np.ndarray] = []
+        self.cover: list[np.ndarray] = []
+        self.truth: list[dict[str, str]] = []
+        self.known: set[int] = set()
+        self.look()
+
+    def look(self) -> None:
+        """Take in shards that have come since."""
+        for index in shards(self.pictures):
+            path = self.folder / f"latents-{index:04d}.npy"
+            if index in self.known or not path.exists() or not (self.pictures / f"cover-{index:04d}.npy").exists():
+                continue
+            self.known.add(index)
+            self.latents += list(np.load(path))
+            self.cover += list(load_cover(self.pictures, index))
+            self.truth += load_truth(self.pictures, index)
+
+    def batch(self, count: int) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+        """Scaled latents (n, 12, 16, 16), coverage (n, 1, 16, 16) in 0..1, captions."""
+        picks = self.rng.integers(0, len(self.latents), count)
+        latents = torch.from_numpy(np.stack([self.latents[i] for i in picks])).float() * self.scale
+        cover = torch.from_numpy(np.stack([self.cover[i] for i in picks])).float()[:, None] / 255
+        return latents, cover, [caption(self.truth[i], self.rng) for i in picks]
+
+
+def velocity_loss(model: nn.Module, scheduler: DDIMScheduler, latents, cover, ids, generator: torch.Generator) -> torch.Tensor:
+    """Weighted mean squared error of the predicted velocity (Salimans and Ho 2022)."""
+    count, device = len(latents), latents.device
+    steps = torch.randint(0, 1000, (count,), generator=generator).to(device)
+    noise = torch.randn(latents.shape, generator=generator).to(device)
+    keep = (torch.rand(count, generator=generator) >= EMPTY_SHARE).float().to(device)
+    noisy = scheduler.add_noise(latents, noise, steps)
+    target = scheduler.get_velocity(latents, noise, steps)
+    with torch.autocast(device.type, torch.bfloat16):
+        predicted = model(noisy, steps, ids, keep)
+    alphas = scheduler.alphas_cumprod.to(device)[steps]
+    snr = alphas / (1 - alphas)
+    # For velocity the plain loss already weighs by snr + 1; a floor keeps the noisiest steps, which decide the layout.
+    weight = (snr.clamp(max=SNR_CAP) / (snr + 1)).clamp(min=0.3)
+    where = 1 + SUBJECT_WEIGHT * cover
+    where = where / where.mean()
+    return (weight[:, None, None, None] * where * (predicted.float() - target) ** 2).mean()
+
+
+def train_unet(
+    pictures: Path,
+    latents: Path,
+    tokenizer: CLIPTokenizer,
+    out: Path,
+    steps: int,
+    batch: int,
+    scale: float,
+    device: str = "cpu",
+    peak: float = 8e-4,
+    seconds: float | None = None,
+) -> TextToNoise:
+    """Train for `steps` steps, going on from `out/state.safetensors` if it is there; returns the averaged model.
+
+    With `seconds` the schedule ends when that time is over instead.
+    """
+    torch.manual_seed(0)
+    model = TextToNoise(tokenizer).to(device)
+    if device == "cpu":
+        model.use_plain_attention()
+    scheduler = build_scheduler()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.01)
+    average = Average(model.parameters(), 0.999)
+    state = out / "state.safetensors"
+    step = load(state, model, optimizer, average)
+    if not step:
+        pretrain_text(model, tokenizer, 600, device, seconds=90)
+        average = Average(model.parameters(), 0.999)
+    data = Latents(pictures, latents, scale, seed=100 * step + rank() + 5)
+    generator = torch.Generator().manual_seed(100 * step + rank() + 7)
+    start, first, total, mark = time.monotonic(), step, 0.0, time.monotonic()
+    while True:
+        share = step / steps if seconds is None else same_everywhere((time.monotonic() - start) / seconds)
+        if share >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, max(step + 1, round(first + (step - first) / max(share, 1e-3))), peak, 200)
+        z, cover, texts = data.batch(batch)
+        ids = tokenize(tokenizer, texts).to(device)
+        loss = velocity_loss(model, scheduler, z.to(device), cover.to(device), ids, generator)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        average_gradients(model.parameters())
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        step, total = step + 1, total + loss.item()
+        average.update(step)
+        if step % 100 == 0 and rank() == 0:
+            now = time.monotonic()
+            log.info("unet step %d loss %.4f %.2f s a step %d pictures", step, total / 100, (now - mark) / 100, len(data.latents))
+            total, mark = 0.0, now
+        if step % 100 == 0:
+            data.look()
+        if step % 500 == 0 and rank() == 0:
+            save(state, step, model, optimizer, average)
+    if rank() == 0:
+        save(state, step, model, optimizer, average)
+    average.copy_to_model()
+    return model
