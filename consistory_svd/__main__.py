@@ -1,0 +1,203 @@
+"""The command line: the studio's calls with flags. `python -m consistory_svd tell --help` lists them."""
+
+import dataclasses
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from diffusers.utils import logging as diffusers_bars
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers.utils import logging as transformers_bars
+
+from consistory_svd.flags import run, wrong_values
+from consistory_svd.models import Model, load_model
+from consistory_svd.record import save_frame, write_story_json
+from consistory_svd.settings import PRESETS, Settings, Story, check, knob, preset
+from consistory_svd.story import Finished, FrameDone, Preview, Started, tell
+
+INTERRUPTED = 130
+# What a story leaves in its folder; nothing else is ever removed from it.
+OWN_FILES = re.compile(r"(frame|mask)-\d+\.png|story\.json")
+
+# Pictures and files are the result; what the program says while it works goes to stderr.
+CONSOLE = Console(stderr=True)
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def root(context: typer.Context) -> None:
+    """Tell a story in pictures whose subject stays the same."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _flag(owner: type, name: str, *declarations: str) -> Any:
+    """The flag of a field of Story or Settings: its help, limits and default are the field's own."""
+    field = knob(owner, name)
+    if field.minimum is None:
+        return typer.Option(*declarations, help=field.help)
+    return typer.Option(
+        *declarations, help=f"{field.help} From {field.minimum} to {field.maximum}.", metavar="NUMBER"
+    )
+
+
+def _number(text: str) -> int | float | str:
+    """The number that `text` says. What is none stays text: the field itself then says what it allows."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
+@app.command("tell")
+def tell_story(
+    subject: Annotated[str, _flag(Story, "subject")],
+    scene: Annotated[list[str], _flag(Story, "scenes", "--scene")],
+    concept: Annotated[list[str] | None, _flag(Story, "concepts", "--concept")] = None,
+    style: Annotated[str, _flag(Story, "style")] = Story.style,
+    negative: Annotated[str, _flag(Story, "negative")] = Story.negative,
+    seed: Annotated[str, _flag(Story, "seed")] = str(Story.seed),
+    preset_name: Annotated[
+        str, typer.Option("--preset", help=f"Where flags that are not given come from: {', '.join(PRESETS)}.")
+    ] = "consistory",
+    steps: Annotated[str | None, _flag(Settings, "steps")] = None,
+    guidance: Annotated[str | None, _flag(Settings, "guidance")] = None,
+    anchors: Annotated[str | None, _flag(Settings, "anchors")] = None,
+    mask_dropout: Annotated[str | None, _flag(Settings, "mask_dropout")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--model", help="Folder or hub id of an SDXL; the storybook model by default."),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Torch device; the best there is by default.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and story.json.")] = Path("story"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the story that is in the folder.")
+    ] = False,
+) -> None:
+    """Tell a story: one picture a scene, and story.json with everything it was told with."""
+    given = {"steps": steps, "guidance": guidance, "anchors": anchors, "mask_dropout": mask_dropout}
+    with wrong_values():
+        story = Story(
+            subject=subject,
+            scenes=tuple(scene),
+            concepts=tuple(concept or ()),
+            style=style,
+            negative=negative,
+            seed=_number(seed),
+        )
+        changes = {name: _number(text) for name, text in given.items() if text is not None}
+        settings = dataclasses.replace(preset(preset_name), **changes)
+        check(story, settings)
+        check_folder(out, overwrite)
+        model = quietly_loaded(source, device)
+        clear_folder(out)
+    raise typer.Exit(tell_into(out, model, story, settings))
+
+
+def quietly_loaded(source: str | None, device: str | None) -> Model:
+    """`load_model` with one line of its own in place of the libraries' many bars."""
+    diffusers_bars.disable_progress_bar()
+    transformers_bars.disable_progress_bar()
+    with CONSOLE.status("Loading the model"):
+        return load_model(source, device)
+
+
+def check_folder(folder: Path, overwrite: bool) -> None:
+    """ValueError unless `folder` can take a story: it is new or empty, or `overwrite` is on."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"out: {folder} is a file; give a folder")
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise ValueError(f"out: {folder} is not empty; give another folder or --overwrite")
+
+
+def clear_folder(folder: Path) -> None:
+    """Make `folder` and remove an earlier story's own files; others stay.
+
+    ValueError where the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"out: {folder} cannot be made: {error.strerror}") from error
+    for path in folder.iterdir():
+        if OWN_FILES.fullmatch(path.name):
+            path.unlink()
+
+
+def tell_into(folder: Path, model: Model, story: Story, settings: Settings) -> int:
+    """Tell a story into `folder`, each picture as soon as it is done; returns the exit code.
+
+    Ctrl-C ends the story within a step: pictures that are done stay, and story.json names them.
+    """
+    stop = threading.Event()
+    pictures: list[Path] = []
+    masks: list[Path] = []
+    seconds = None
+    with _interrupts_set(stop), _progress_bar() as bar:
+        task = bar.add_task("Telling", total=None)
+        for event in tell(model, story, settings, stop):
+            match event:
+                case Started():
+                    bar.update(task, total=event.total_steps)
+                case Preview():
+                    bar.update(task, completed=event.done)
+                case FrameDone():
+                    pictures.append(_file(folder, "frame", event))
+                    save_frame(
+                        pictures[-1], event.image, event.prompt, event.seed, story, settings, model.name
+                    )
+                    masks += _saved_mask(folder, event)
+                case Finished():
+                    seconds = event.timings.seconds
+    write_story_json(folder, story, settings, model.name, pictures, masks, seconds)
+    return INTERRUPTED if seconds is None else 0
+
+
+def _file(folder: Path, kind: str, event: FrameDone) -> Path:
+    return folder / f"{kind}-{event.frame + 1:02d}.png"
+
+
+def _saved_mask(folder: Path, event: FrameDone) -> list[Path]:
+    """The frame's mask as a file beside its picture; none where nothing is shared."""
+    if event.mask is None:
+        return []
+    path = _file(folder, "mask", event)
+    event.mask.save(path)
+    return [path]
+
+
+def _progress_bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=CONSOLE)
+
+
+@contextmanager
+def _interrupts_set(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C sets `stop` while this is entered; a second Ctrl-C interrupts at once."""
+
+    def ask(number: int, frame: Any) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def main() -> int:
+    """Run the command line of the process."""
+    return run(app)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""What happens while a story is told. Studio, command line, benchmarks and tests consume the same events."""
+
+from dataclasses import dataclass, field
+
+from PIL import Image
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Started:
+    """The story begins. `total_steps` is the number of `Preview` events to come: frames times steps.
+
+    `height` and `width` are in pixels; `concepts` are the words whose pixels are shared.
+    """
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    concepts: tuple[str, ...]
+    height: int
+    width: int
+    steps: int
+    total_steps: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A frame has done a step. `frame` and `step` count from 0; `done` of the story's `total_steps` are over.
+
+    `image` is the picture that the step foresees, at most 256 pixels a side, on every `preview_every`-th
+    step.
+    """
+
+    frame: int
+    step: int
+    steps: int
+    done: int
+    image: Image.Image | None = None
+
+
+@dataclass(frozen=True)
+class FrameDone:
+    """A frame is finished. `frame` counts from 0.
+
+    `mask` (white: the subject) is as of the last step, without dropout, or None where nothing is shared.
+    `latents` [channels, h, w] and `maps` [occurrences of concepts, h, w] are float32 on the CPU.
+    """
+
+    frame: int
+    image: Image.Image
+    mask: Image.Image | None
+    prompt: str
+    seed: int
+    latents: Tensor = field(repr=False)
+    maps: Tensor | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds of work: in denoising with the text's encoding, in decoding. And the bytes of the anchor bank.
+
+    What the consumer of the events does between them is not counted.
+    """
+
+    denoising: float
+    decoding: float
+    frames: int
+    bank_bytes: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of work in all."""
+        return self.denoising + self.decoding
+
+    @property
+    def seconds_per_frame(self) -> float:
+        """Seconds a frame, everything included."""
+        return self.seconds / self.frames
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All frames are finished; `images` and `masks` are in the order of the scenes."""
+
+    images: tuple[Image.Image, ...]
+    masks: tuple[Image.Image | None, ...]
+    timings: Timings
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """The story was stopped after `frames` finished frames, which stay good."""
+
+    frames: int
+
+
+Event = Started | Preview | FrameDone | Finished | Cancelled

@@ -1,0 +1,177 @@
+"""What is kept of a story: pictures that know how they were made, and `story.json`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from consistory_svd.settings import Settings, Story
+
+VERSION = 1
+FILE_NAME = "story.json"
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """How one picture was made."""
+
+    prompt: str
+    seed: int
+    story: Story
+    settings: Settings
+    model: str
+
+
+@dataclass(frozen=True)
+class StoryRecord:
+    """A told story: `pictures` and `masks` are file names relative to its folder, in the order of its scenes.
+
+    A cancelled story has fewer pictures than scenes; `masks` is empty where none were kept.
+    """
+
+    story: Story
+    settings: Settings
+    model: str
+    pictures: tuple[str, ...]
+    masks: tuple[str, ...] = ()
+    seconds: float | None = None
+
+
+def save_frame(
+    path: Path, image: Image.Image, prompt: str, seed: int, story: Story, settings: Settings, model_name: str
+) -> None:
+    """Write a picture as PNG with its making in text chunks: prompt, seed, model; story, settings as JSON."""
+    info = PngInfo()
+    texts = {
+        "prompt": prompt,
+        "seed": str(seed),
+        "model": model_name,
+        "story": json.dumps(asdict(story)),
+        "settings": json.dumps(asdict(settings)),
+        "version": str(VERSION),
+    }
+    for key, text in texts.items():
+        # tEXt holds Latin-1 only; iTXt is the same for all other writing.
+        if text.isascii():
+            info.add_text(key, text)
+        else:
+            info.add_itxt(key, text)
+    image.save(path, format="PNG", pnginfo=info)
+
+
+def read_frame(path: Path) -> FrameRecord:
+    """Read how a picture was made. ValueError, naming what is wrong, for a picture without such a record."""
+    with Image.open(path) as image:
+        texts = dict(image.text) if image.format == "PNG" else {}
+    for key in ("version", "prompt", "seed", "model", "story", "settings"):
+        if key not in texts:
+            raise ValueError(f"{key}: {path} does not say; it was not made here")
+    _check_version(path, texts["version"], str(VERSION))
+    return FrameRecord(
+        prompt=texts["prompt"],
+        seed=_whole("seed", texts["seed"]),
+        story=_build(Story, "story", _parse(path, texts["story"])),
+        settings=_build(Settings, "settings", _parse(path, texts["settings"])),
+        model=texts["model"],
+    )
+
+
+def write_story_json(
+    folder: Path,
+    story: Story,
+    settings: Settings,
+    model_name: str,
+    pictures: Sequence[str | Path],
+    masks: Sequence[str | Path] = (),
+    seconds: float | None = None,
+) -> Path:
+    """Write `story.json` into `folder` and return its path.
+
+    `pictures` and `masks` are files in the folder, one a frame from the first on; only their names are kept.
+    """
+    content = {
+        "version": VERSION,
+        "model": model_name,
+        "story": asdict(story),
+        "settings": asdict(settings),
+        "frames": [
+            {"prompt": prompt, "seed": seed, "picture": Path(picture).name}
+            for prompt, seed, picture in zip(story.prompts, story.frame_seeds, pictures, strict=False)
+        ],
+        "masks": [Path(mask).name for mask in masks],
+        "seconds": seconds,
+    }
+    path = folder / FILE_NAME
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def read_story_json(path: Path) -> StoryRecord:
+    """Read a `story.json`, or the one in a folder. ValueError, naming the field where it differs."""
+    path = path / FILE_NAME if path.is_dir() else path
+    content = _parse(path, path.read_text(encoding="utf-8"))
+    for key in ("version", "model", "story", "settings", "frames"):
+        if key not in content:
+            raise ValueError(f"{key}: is missing in {path}")
+    _check_version(path, content["version"], VERSION)
+    return StoryRecord(
+        story=_build(Story, "story", content["story"]),
+        settings=_build(Settings, "settings", content["settings"]),
+        model=content["model"],
+        pictures=tuple(_plain_name(name) for name in _pictures(content["frames"])),
+        masks=tuple(_plain_name(name) for name in content.get("masks", ())),
+        seconds=content.get("seconds"),
+    )
+
+
+def _check_version(path: Path, found: Any, known: Any) -> None:
+    if found != known:
+        raise ValueError(f"version: {found!r} of {path} cannot be read; this program reads version {known}")
+
+
+def _parse(path: Path, text: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} holds no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds {type(content).__name__}; an object is wanted")
+    return content
+
+
+def _build(kind: type, name: str, values: Any) -> Any:
+    known = {item.name for item in fields(kind)}
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name}: {values!r} is not allowed; give an object")
+    for key in values:
+        if key not in known:
+            raise ValueError(f"{name}: {key!r} is not known; the fields are {', '.join(sorted(known))}")
+    needed = {item.name for item in fields(kind) if item.default is MISSING}
+    for key in sorted(needed - set(values)):
+        raise ValueError(f"{name}: {key!r} is missing")
+    return kind(**values)
+
+
+def _pictures(frames: Any) -> list[Any]:
+    if not isinstance(frames, list) or not all(
+        isinstance(frame, dict) and "picture" in frame for frame in frames
+    ):
+        raise ValueError("frames: not a list of objects that each name their picture")
+    return [frame["picture"] for frame in frames]
+
+
+def _whole(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"{name}: {text!r} is not allowed; give a whole number")
+    return int(text)
+
+
+def _plain_name(name: str) -> str:
+    """A file's name without a way out of its folder: records may come from strangers."""
+    if not isinstance(name, str) or not name or name in (".", "..") or Path(name).name != name:
+        raise ValueError(f"frames: {name!r} is not allowed; give the name of a file beside story.json")
+    return name

@@ -1,0 +1,1 @@
+"""Scores of finished pictures. They take pictures, prompts and masks, and know nothing of U-Nets."""

@@ -1,0 +1,223 @@
+"""What a person may ask for: a `Story` to tell, `Settings` to tell it with, and presets.
+
+Each field carries its label, help and range, so that the studio, the command line and validation share one
+definition: `knob(Settings, "steps").minimum`. A wrong value raises ValueError with the field's name, the
+value and what is allowed.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, get_type_hints
+
+from consistory_svd.nouns import contains, find_concept
+
+LONGEST_TEXT = 1000
+MOST_FRAMES = 1000
+LARGEST_SEED = 2**32 - 1
+__all__ = ["PRESETS", "Knob", "Settings", "Story", "check", "find_concept", "knob", "preset"]
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A field as a person sees it; `minimum`, `maximum` and `step` are None where it is not a number."""
+
+    name: str
+    label: str
+    help: str
+    default: Any = None
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+
+
+def knob(owner: type, name: str) -> Knob:
+    """The knob of the field `name` of `Story` or `Settings`. KeyError when there is no such field."""
+    found = {item.name: item for item in fields(owner)}[name]
+    default = None if found.default is MISSING else found.default
+    return Knob(name=name, default=default, **found.metadata)
+
+
+def _text(label: str, help: str, **extra: Any) -> Any:
+    return field(metadata={"label": label, "help": help}, **extra)
+
+
+def _number(label: str, help: str, minimum: float, maximum: float, step: float, default: Any) -> Any:
+    metadata = {"label": label, "help": help, "minimum": minimum, "maximum": maximum, "step": step}
+    return field(metadata=metadata, default=default)
+
+
+@dataclass(frozen=True)
+class Story:
+    """A subject, the scenes it is seen in, and how the pictures look. Frames are the scenes in order.
+
+    Raises:
+        ValueError: a field is empty, of a wrong type or out of range, or a concept word is in no prompt.
+    Source: issue 2, section 4.
+    """
+
+    subject: str = _text("Subject", "Who or what the story is about, the same in every picture.")
+    scenes: tuple[str, ...] = _text("Scenes", "Where the subject is seen or what it does: one picture each.")
+    style: str = _text("Style", "How the pictures look; every prompt begins with it.", default="a photo of")
+    concepts: tuple[str, ...] = _text(
+        "Concept words",
+        "The words of the prompt that stay the same; found in the subject when left empty.",
+        default=(),
+    )
+    negative: str = _text("Negative prompt", "What should not be in the pictures.", default="")
+    seed: int = _number("Seed", "The same seed tells the same story again.", 0, LARGEST_SEED, 1, 0)
+
+    def __post_init__(self) -> None:
+        for name in ("scenes", "concepts"):
+            object.__setattr__(self, name, _texts(name, getattr(self, name)))
+        for name in ("subject", "style", "negative"):
+            _check_text(name, getattr(self, name))
+        if not self.subject.strip():
+            raise ValueError(
+                f"subject: {self.subject!r} is empty; give the one the story is about, such as 'a cat'"
+            )
+        if not 1 <= len(self.scenes) <= MOST_FRAMES:
+            raise ValueError(f"scenes: there are {len(self.scenes)}; give 1 to {MOST_FRAMES} scenes")
+        for name in ("scenes", "concepts"):
+            _check_filled(name, getattr(self, name))
+        _check_number(knob(Story, "seed"), self.seed, whole=True)
+        if self.concepts:
+            self._check_concepts()
+        else:
+            find_concept(self.subject)
+
+    def _check_concepts(self) -> None:
+        for concept in self.concepts:
+            if not any(contains(prompt, concept) for prompt in self.prompts):
+                raise ValueError(
+                    f"concepts: {concept!r} is not in the prompt; give a word of the subject "
+                    f"({self.subject!r}) or of a scene"
+                )
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """One prompt a frame: style, subject and scene, single spaces between; an empty style is left out."""
+        return tuple(" ".join(f"{self.style} {self.subject} {scene}".split()) for scene in self.scenes)
+
+    @property
+    def concept_words(self) -> tuple[str, ...]:
+        """The words whose pixels are the subject: `concepts`, or else the head noun of the subject."""
+        return self.concepts or (find_concept(self.subject),)
+
+    @property
+    def frame_seeds(self) -> tuple[int, ...]:
+        """One seed a frame, from the story's seed and the frame's position alone; no two are the same."""
+        digest = hashlib.sha256(str(self.seed).encode()).digest()
+        start = int.from_bytes(digest[:4], "big")
+        # An odd stride visits every 32-bit number once.
+        return tuple((start + position * 0x9E3779B1) % 2**32 for position in range(len(self.scenes)))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a story is told: sampling, sharing, masks, anchors.
+
+    Raises:
+        ValueError: a field is of a wrong type or out of range.
+    Source: issue 2, section 4; spec sections 1, 3 and 4.
+    """
+
+    steps: int = _number("Steps", "More steps draw finer pictures and take longer.", 1, 200, 1, 30)
+    guidance: float = _number(
+        "Guidance",
+        "How closely pictures follow the prompt; 1 or less switches guidance off.",
+        0.0,
+        30.0,
+        0.1,
+        5.0,
+    )
+    height: int | None = _number(
+        "Height", "Picture height in pixels; empty: the model's own.", 64, 4096, 8, None
+    )
+    width: int | None = _number(
+        "Width", "Picture width in pixels; empty: the model's own.", 64, 4096, 8, None
+    )
+    sdsa: bool = _text(
+        "Share the subject", "Every picture also looks at the anchors while it is drawn.", default=True
+    )
+    masking: bool = _text(
+        "Mask the subject", "Share only the pixels of the subject, not the background.", default=True
+    )
+    mask_dropout: float = _number(
+        "Mask dropout", "Share of the subject's pixels withheld: higher varies poses, lower is more alike.",
+        0.0, 1.0, 0.05, 0.5,
+    )  # fmt: skip
+    anchors: int = _number(
+        "Anchors", "The first so many pictures are the ones that all others look at.", 1, 16, 1, 2
+    )
+    batch: int = _number("Batch", "Pictures drawn together; more need more memory.", 1, 64, 1, 4)
+    preview_every: int = _number("Preview every", "Steps between previews; 0 shows none.", 0, 200, 1, 0)
+
+    def __post_init__(self) -> None:
+        kinds = get_type_hints(Settings)
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if kind is bool:
+                if not isinstance(value, bool):
+                    raise ValueError(f"{name}: {value!r} is not allowed; give True or False")
+            elif not (value is None and kind == int | None):
+                _check_number(knob(Settings, name), value, whole=kind is not float)
+
+
+def preset(name: str) -> Settings:
+    """The settings of a preset. ValueError naming the known presets when there is none of that name."""
+    if name not in PRESETS:
+        raise ValueError(f"preset: {name!r} is not known; give one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def check(story: Story, settings: Settings) -> None:
+    """Raise ValueError, naming the field, where a story and settings do not fit together."""
+    frames = len(story.scenes)
+    if settings.sdsa and settings.anchors > frames:
+        raise ValueError(
+            f"anchors: {settings.anchors} is not allowed in a story of {frames} scenes; "
+            f"give a whole number from 1 to {frames}"
+        )
+    if settings.sdsa and settings.steps < 2:
+        # Step 0 has no masks yet, so a single step could not share anything (spec 4.1).
+        raise ValueError(
+            f"steps: {settings.steps} is not allowed while the subject is shared; give at least 2"
+        )
+
+
+def _texts(name: str, values: Any) -> tuple[str, ...]:
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ValueError(f"{name}: {values!r} is not allowed; give a list of texts")
+    return tuple(values)
+
+
+def _check_text(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise ValueError(f"{name}: {value!r} is not allowed; give a text")
+    if len(value) > LONGEST_TEXT:
+        raise ValueError(f"{name}: {len(value)} characters are not allowed; give at most {LONGEST_TEXT}")
+
+
+def _check_filled(name: str, values: tuple[str, ...]) -> None:
+    for position, value in enumerate(values, start=1):
+        _check_text(name, value)
+        if not value.strip():
+            raise ValueError(f"{name}: number {position} is {value!r}; give a text that is not empty")
+
+
+def _check_number(limits: Knob, value: Any, whole: bool) -> None:
+    kind = "a whole number" if whole else "a number"
+    allowed = f"{kind} from {limits.minimum:g} to {limits.maximum:g}"
+    if isinstance(limits.minimum, int) and isinstance(limits.maximum, int):
+        allowed = f"{kind} from {limits.minimum} to {limits.maximum}"
+    right_kind = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if not right_kind or not math.isfinite(value) or not limits.minimum <= value <= limits.maximum:
+        raise ValueError(f"{limits.name}: {value!r} is not allowed; give {allowed}")
+    if limits.name in ("height", "width") and value % limits.step:
+        raise ValueError(f"{limits.name}: {value} is not allowed; give a multiple of {limits.step}")
+
+
+# Made last: making Settings validates them.
+PRESETS: dict[str, Settings] = {"plain": Settings(sdsa=False), "consistory": Settings()}

@@ -1,0 +1,153 @@
+"""Attention that shares the subject: self-attention that also sees the anchors, cross-attention that
+records maps.
+
+Both follow the contract of diffusers' AttnProcessor2_0 and are equal to it where nothing is shared.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from diffusers.models.attention_processor import Attention
+from torch import Tensor
+from torch.nn import functional
+
+from consistory_svd.sharing.layers import Layer
+from consistory_svd.sharing.masks import occurrence_maps
+
+if TYPE_CHECKING:
+    from consistory_svd.sharing.state import SharingState
+
+
+class ExtendedSelfAttention:
+    """Subject-driven extended self-attention of one layer (spec 4.1 and 4.2).
+
+    A frame's queries see all its own tokens and, of every lender, the tokens that the lender's mask lets
+    through. Each half of classifier-free guidance is extended within itself, with the same masks.
+    """
+
+    def __init__(self, state: SharingState, layer: Layer) -> None:
+        self._state = state
+        self._layer = layer
+        self._grid = layer.grid(state.latent_size)
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        tokens = _enter(attn, hidden_states, attention_mask, temb)
+        query = _heads(attn, attn.to_q(tokens), attn.norm_q)
+        key, value = _keys_and_values(attn, tokens)
+        if self._state.extends:
+            output = self._extended(attn, tokens, query, key, value)
+        else:
+            output = functional.scaled_dot_product_attention(query, key, value)
+        return _leave(attn, output, hidden_states)
+
+    def _extended(self, attn: Attention, tokens: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        state = self._state
+        by_half = (state.halves, state.frames)
+        query, key, value = (x.unflatten(0, by_half) for x in (query, key, value))
+        # Gathered once a lender, for all frames that look at it: [halves, heads, lent tokens, d].
+        lent = {lender: (_take(key[:, lender], kept), _take(value[:, lender], kept))
+                for lender, kept in state.kept_tokens(self._grid).items()}  # fmt: skip
+        if state.filling is not None:
+            by_frame = tokens.unflatten(0, by_half)
+            kept_inputs = [_take(by_frame[:, i], kept) for i, kept in state.kept_tokens(self._grid).items()]
+            state.filling.keep(self._layer.name, state.step, torch.cat(kept_inputs, dim=1))
+        if state.reading is not None:
+            banked = state.reading.lent(self._layer.name, state.step)
+            lent[state.BANK] = _keys_and_values(attn, banked)
+        output = torch.empty_like(query)
+        for frames, lenders in state.groups:
+            output[:, frames] = _attend(
+                query[:, frames], key[:, frames], value[:, frames], [lent[lender] for lender in lenders]
+            )
+        return output.flatten(0, 1)
+
+
+class RecordingCrossAttention:
+    """Cross-attention that also records the concepts' maps, of the conditional half only (spec 4.3)."""
+
+    def __init__(self, state: SharingState) -> None:
+        self._state = state
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        tokens = _enter(attn, hidden_states, attention_mask, temb)
+        if attn.norm_cross:
+            encoder_hidden_states = attn.norm_encoder_hidden_states(encoder_hidden_states)
+        query = _heads(attn, attn.to_q(tokens), attn.norm_q)
+        key, value = _keys_and_values(attn, encoder_hidden_states)
+        conditional = slice(-self._state.frames, None)
+        scale = query.shape[-1] ** -0.5
+        self._state.record(
+            occurrence_maps(query[conditional], key[conditional], scale, self._state.occurrences)
+        )
+        return _leave(attn, functional.scaled_dot_product_attention(query, key, value), hidden_states)
+
+
+def _enter(
+    attn: Attention, hidden_states: Tensor, attention_mask: Tensor | None, temb: Tensor | None
+) -> Tensor:
+    """A layer's tokens, normed: [items, tokens, channels]."""
+    if attention_mask is not None:
+        raise ValueError("attention_mask: is not supported while the subject is shared; give None")
+    tokens = hidden_states
+    if attn.spatial_norm is not None:
+        tokens = attn.spatial_norm(tokens, temb)
+    if tokens.ndim == 4:
+        tokens = tokens.flatten(2).transpose(1, 2)
+    if attn.group_norm is not None:
+        tokens = attn.group_norm(tokens.transpose(1, 2)).transpose(1, 2)
+    return tokens
+
+
+def _leave(attn: Attention, output: Tensor, hidden_states: Tensor) -> Tensor:
+    """From heads back to the layer's input shape: projection, dropout, residual, scale."""
+    output = output.transpose(1, 2).flatten(2)
+    output = attn.to_out[1](attn.to_out[0](output))
+    if hidden_states.ndim == 4:
+        output = output.transpose(1, 2).unflatten(2, hidden_states.shape[-2:])
+    if attn.residual_connection:
+        output = output + hidden_states
+    return output / attn.rescale_output_factor
+
+
+def _heads(attn: Attention, projected: Tensor, norm: torch.nn.Module | None) -> Tensor:
+    """[items, tokens, heads * d] -> [items, heads, tokens, d]."""
+    split = projected.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+    return split if norm is None else norm(split)
+
+
+def _keys_and_values(attn: Attention, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    return _heads(attn, attn.to_k(tokens), attn.norm_k), _heads(attn, attn.to_v(tokens), None)
+
+
+def _take(values: Tensor, kept: Tensor | None) -> Tensor:
+    """The kept tokens, an index of the last dimension but one; None: all of them."""
+    return values if kept is None else values.index_select(-2, kept)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, lent: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Attention of frames that share lenders: query, key, value [halves, frames, heads, tokens, d]."""
+    halves, frames = query.shape[:2]
+    lent_keys = [keys[:, None].expand(-1, frames, -1, -1, -1) for keys, _ in lent]
+    lent_values = [values[:, None].expand(-1, frames, -1, -1, -1) for _, values in lent]
+    output = functional.scaled_dot_product_attention(
+        query.flatten(0, 1),
+        torch.cat([key, *lent_keys], dim=-2).flatten(0, 1),
+        torch.cat([value, *lent_values], dim=-2).flatten(0, 1),
+    )
+    return output.unflatten(0, (halves, frames))

@@ -1,0 +1,200 @@
+"""Between widgets and library: a handler turns form values into a call, and snapshots into updates."""
+
+import logging
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from consistory_svd.settings import Story, knob
+from consistory_svd.studio import view
+from consistory_svd.studio.engine import Engine
+from consistory_svd.studio.forms import concept_of, in_words, read_form
+from consistory_svd.studio.worker import Progress, StoryRun
+
+log = logging.getLogger(__name__)
+# How long Cancel waits for the running step before it reports; a step on a small machine may take this long.
+PATIENCE_SECONDS = 120.0
+
+
+class Handlers:
+    """The studio's handlers and what they share: the engine and, for each visitor, the latest story."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._runs: dict[str, StoryRun] = {}
+        self._waiting: list[str] = []
+        # Removed when the studio ends; a visitor's own folder goes when the visitor does.
+        self._home = tempfile.TemporaryDirectory(prefix="story-studio-")
+
+    # -- the model ---------------------------------------------------------------------------------------
+
+    def follow_model(self) -> Iterator[tuple[Any, ...]]:
+        """Tell how the model is doing until it is loaded: the model line, the words' frame, the words."""
+        self.engine.start()
+        yield view.model_loading(), gr.update(visible=False), ""
+        while not self.engine.wait(0.2):
+            yield gr.skip(), gr.skip(), gr.skip()
+        if self.engine.reason:
+            yield view.alert(self.engine.reason), gr.update(visible=False), ""
+            return
+        model = self.engine.model
+        yield (
+            view.model_line(model.describe()),
+            gr.update(visible=bool(model.words)),
+            view.word_groups(model.words),
+        )
+
+    # -- the form ----------------------------------------------------------------------------------------
+
+    @staticmethod
+    def offer_concept(subject: str, concept: str, offered: str) -> tuple[str, str]:
+        """Fill in the concept word from the subject: the box's new text, and what was offered last.
+
+        What differs from the last offer was written by hand and stays, until the visitor empties the box.
+        """
+        if concept.strip() not in ("", offered):
+            return concept, offered
+        word = concept_of(subject)
+        return word, word
+
+    @staticmethod
+    def roll_seed() -> int:
+        """A new seed."""
+        return secrets.randbelow(int(knob(Story, "seed").maximum) + 1)
+
+    # -- telling -----------------------------------------------------------------------------------------
+
+    def begin(self, request: gr.Request, offered: str, *form: Any) -> Iterator[tuple[Any, ...]]:
+        """Look at the form before the story takes its place in the queue: status, concept, Generate, Cancel.
+
+        The concept is filled in here too: whoever presses Generate may have been faster than the last offer.
+
+        Raises:
+            gr.Error: a field is wrong; the status area has said so before.
+        """
+        subject, concept, *rest = form
+        concept, _ = self.offer_concept(subject, concept, offered)
+        try:
+            read_form(subject, concept, *rest)
+        except ValueError as error:
+            yield view.alert(in_words(error)), concept, *_buttons(telling=False)
+            raise gr.Error(in_words(error), print_exception=False) from error
+        before = sum(not run.progress.over for run in self._runs.values()) + len(self._waiting)
+        self._waiting.append(request.session_hash)
+        yield view.waiting(self.engine.loaded, before), concept, *_buttons(telling=True)
+
+    def tell(
+        self,
+        subject: str,
+        concept: str,
+        style: str,
+        scenes: str,
+        negative: str,
+        sdsa: bool,
+        masking: bool,
+        anchors: int,
+        mask_dropout: float,
+        steps: int,
+        guidance: float,
+        seed: int,
+        request: gr.Request,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Tell a story and stream it: the pictures so far with their prompts, and the status.
+
+        Raises:
+            gr.Error: a field is wrong, or the story failed; pictures already made stay.
+        """
+        session = request.session_hash
+        self._leave_line(session)
+        try:
+            story, settings = read_form(
+                subject,
+                concept,
+                style,
+                scenes,
+                negative,
+                sdsa,
+                masking,
+                anchors,
+                mask_dropout,
+                steps,
+                guidance,
+                seed,
+            )
+        except ValueError as error:
+            raise gr.Error(in_words(error), print_exception=False) from error
+        folder = Path(tempfile.mkdtemp(prefix="story-", dir=self._home.name))
+        run = StoryRun(self.engine, story, settings, folder)
+        self._forget(session)
+        self._runs[session] = run
+        run.start()
+        try:
+            yield from _updates(run)
+        finally:
+            run.stop()  # a cancelled or abandoned generator ends here, and the work with it
+        if run.progress.stage == "failed":
+            raise gr.Error(run.progress.error, print_exception=False)
+
+    def cancel(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        """Stop the visitor's story and tell what is kept: pictures, status, Generate, Cancel."""
+        session = request.session_hash
+        run = self._runs.get(session)
+        if self._leave_line(session) or run is None:
+            yield gr.skip(), view.cancelled_early(), *_buttons(telling=False)
+            return
+        run.stop()
+        yield gr.skip(), view.stopping(), gr.skip(), gr.skip()
+        run.join(PATIENCE_SECONDS)
+        yield gallery_items(run.progress), view.status(run.progress), *_buttons(telling=False)
+
+    def leave(self, request: gr.Request) -> None:
+        """The tab was closed: stop the visitor's story and remove its files."""
+        self._leave_line(request.session_hash)
+        self._forget(request.session_hash)
+
+    @staticmethod
+    def rest() -> tuple[Any, ...]:
+        """Generate can be pressed again, Cancel cannot."""
+        return _buttons(telling=False)
+
+    def _leave_line(self, session: str) -> bool:
+        waited = session in self._waiting
+        if waited:
+            self._waiting.remove(session)
+        return waited
+
+    def _forget(self, session: str) -> None:
+        run = self._runs.pop(session, None)
+        if run is not None:
+            run.stop()
+            run.remove_files()
+
+
+def gallery_items(progress: Progress) -> list[tuple[str, str]]:
+    """A snapshot's pictures as Gradio's gallery wants them: file and caption."""
+    return [(str(picture.path), picture.prompt) for picture in progress.pictures]
+
+
+def _updates(run: StoryRun) -> Iterator[tuple[Any, ...]]:
+    """Snapshots as (gallery, status); what has not changed is not sent again.
+
+    The last update is whole: it is all that a programme gets which asked for the result alone.
+    """
+    shown_pictures: int | None = None
+    shown_status = ""
+    for progress in run.watch():
+        status = view.status(progress)
+        pictures = len(progress.pictures)
+        yield (
+            gr.skip() if pictures == shown_pictures and not progress.over else gallery_items(progress),
+            gr.skip() if status == shown_status else status,
+        )
+        shown_pictures, shown_status = pictures, status
+
+
+def _buttons(telling: bool) -> tuple[Any, Any]:
+    return gr.update(interactive=not telling), gr.update(interactive=telling)

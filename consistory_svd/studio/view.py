@@ -1,0 +1,121 @@
+"""What the page says: snapshots and models as small pieces of HTML. Pure functions, everything escaped."""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from consistory_svd.studio.worker import Progress
+
+
+def seconds_in_words(seconds: float) -> str:
+    """A duration as a person would say it, never more exact than it can be known."""
+    whole = max(1, math.ceil(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 10 else f"{minutes} min"
+
+
+def pictures_in_words(count: int) -> str:
+    """ "1 picture", "4 pictures"."""
+    return f"{count} picture" if count == 1 else f"{count} pictures"
+
+
+def welcome() -> str:
+    """What stands in the status area before the first story."""
+    return _plain("Your pictures will appear here, one by one.")
+
+
+def waiting(model_is_ready: bool, stories_before: int) -> str:
+    """Said between Generate and the first step."""
+    if not model_is_ready:
+        return _bar("Waiting for the model to load", "Your story begins by itself.", None)
+    if stories_before:
+        others = "Another story is" if stories_before == 1 else f"{stories_before} other stories are"
+        return _bar("Waiting for your turn", f"{others} before yours. It begins by itself.", None)
+    return _bar("Getting ready", "", None)
+
+
+def alert(message: str) -> str:
+    """A message that stays until the next story and that screen readers speak at once."""
+    return f'<div class="note note-alert" role="alert">{escape(message)}</div>'
+
+
+def cancelled_early() -> str:
+    """Said when Cancel was pressed before the story's turn came."""
+    return _plain("Cancelled before your story began.")
+
+
+def stopping() -> str:
+    """Said between Cancel and the end of the step that was running."""
+    return _plain("Stopping after this step.")
+
+
+def status(progress: Progress) -> str:
+    """The status area for a snapshot."""
+    made = len(progress.pictures)
+    if progress.stage in ("loading", "waiting"):
+        return waiting(progress.stage == "waiting", 0)
+    if progress.stage == "telling":
+        return _telling(progress)
+    if progress.stage == "done":
+        return _plain(f"{pictures_in_words(made)} in {seconds_in_words(progress.seconds)}.", "note-done")
+    if progress.stage == "stopped":
+        return _plain(stopped_words(made, progress.frames))
+    kept = f" The {pictures_in_words(made)} already made are kept." if made else ""
+    return alert(f"{progress.error}{kept}")
+
+
+def stopped_words(made: int, frames: int) -> str:
+    """What a cancelled story leaves behind."""
+    if made == 0:
+        return "Stopped before the first picture was finished."
+    return f"Stopped. {made} of {pictures_in_words(frames)} made and kept."
+
+
+def model_line(description: str) -> str:
+    """The line that says which model and device are in use."""
+    return f'<p class="model-line" role="status"><span class="dot dot-ready"></span>{escape(description)}</p>'
+
+
+def model_loading() -> str:
+    """The model line while the model loads."""
+    return (
+        '<p class="model-line" role="status"><span class="dot"></span>'
+        "The model is loading. You can write your story meanwhile.</p>"
+    )
+
+
+def word_groups(groups: Mapping[str, Sequence[str]]) -> str:
+    """The words a small model knows, a row for each group."""
+    rows = "".join(
+        f"<dt>{escape(name)}</dt><dd>{''.join(f'<span>{escape(word)}</span>' for word in words)}</dd>"
+        for name, words in groups.items()
+    )
+    return f'<dl class="words">{rows}</dl>'
+
+
+def _telling(progress: Progress) -> str:
+    first, last = len(progress.pictures) + 1, progress.last_frame
+    which = f"Picture {last}" if first >= last else f"Pictures {first}–{last}"
+    headline = f"{which} of {progress.frames}, step {progress.step} of {progress.steps}"
+    left = progress.seconds_left
+    detail = "" if left is None else f"About {seconds_in_words(left)} left"
+    return _bar(headline, detail, progress.share)
+
+
+def _bar(headline: str, detail: str, share: float | None) -> str:
+    percent = None if share is None else round(100 * share)
+    value = "" if percent is None else f' aria-valuenow="{percent}"'
+    width = "" if percent is None else f' style="width:{percent}%"'
+    moving = " bar-waiting" if percent is None else ""
+    return (
+        f'<div class="progress"><div class="progress-words"><strong>{escape(headline)}</strong>'
+        f"<span>{escape(detail)}</span></div>"
+        f'<div class="bar{moving}" role="progressbar" aria-label="{escape(headline)}" aria-valuemin="0" '
+        f'aria-valuemax="100"{value}><div{width}></div></div></div>'
+    )
+
+
+def _plain(message: str, extra: str = "") -> str:
+    return f'<div class="note {extra}" role="status">{escape(message)}</div>'

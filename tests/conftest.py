@@ -1,0 +1,50 @@
+"""Fixtures: tiny models in folders, loaded models, a story."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from consistory_svd import Model, Story, load_model
+from tests.tiny import LAYOUTS, make_pipeline
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of saved tiny models, by layout."""
+    folders = {}
+    for layout in LAYOUTS:
+        folder = tmp_path_factory.mktemp("models") / layout
+        make_pipeline(layout).save_pretrained(folder)
+        folders[layout] = folder
+    return folders
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_folders: dict[str, Path]) -> Path:
+    """The folder of a tiny SDXL that loads in a second: 32 x 32 pictures, factor 2 autoencoder."""
+    return tiny_folders["small"]
+
+
+@pytest.fixture(scope="session", params=LAYOUTS)
+def model(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> Model:
+    """A tiny model of each layout, on the CPU. Tests leave it as it was."""
+    return load_model(str(tiny_folders[request.param]), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def small_model(tiny_folder: Path) -> Model:
+    """The tiny model of the small layout alone, for what no layout changes."""
+    return load_model(str(tiny_folder), device="cpu")
+
+
+@pytest.fixture
+def story() -> Story:
+    """Four frames of a fox."""
+    scenes = ("in the forest", "in the desert", "on the beach", "in the snow")
+    return Story("a fox", scenes, seed=3)

@@ -1,0 +1,235 @@
+"""The studio in a browser, end to end: a real model, a real server, headless Chromium."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+
+from consistory_svd.studio import create_demo, launch
+
+# Generous: a shared, busy machine with two cores. Every wait ends as soon as its condition holds.
+MODEL_MS = 120_000
+STORY_MS = 240_000
+expect.set_options(timeout=30_000)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A studio on the embedded model; CONSISTORY_TEST_MODEL names another."""
+    demo = create_demo(os.environ.get("CONSISTORY_TEST_MODEL"), device="cpu")
+    launch(demo, port=None, prevent_thread_lock=True, quiet=True)
+    yield demo.local_url
+    demo.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    assert chromium, "chromium is not installed: run `make setup`, or apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    page = _visit(browser, address)
+    yield page
+    page.context.close()
+
+
+def _visit(browser: Browser, address: str) -> Page:
+    page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+    page.goto(address)
+    expect(page.locator("#model .dot-ready, #model [role=alert]")).to_be_visible(timeout=MODEL_MS)
+    assert not page.locator("#model [role=alert]").count(), page.locator("#model").inner_text()
+    return page
+
+
+def _write(page: Page, subject: str, scenes: list[str], steps: int) -> None:
+    page.get_by_label("Subject", exact=False).first.fill(subject)
+    page.locator("#scenes textarea").fill("\n".join(scenes))
+    _dial(page, "steps", steps)
+
+
+def _dial(page: Page, name: str, value: float) -> None:
+    box = page.locator(f"#{name} input[type=number]")
+    box.fill(str(value))
+    box.blur()
+
+
+def _generate(page: Page) -> None:
+    page.get_by_role("button", name="Generate").click()
+
+
+def _pictures(page: Page):
+    return page.locator("#pictures .thumbnail-item img")
+
+
+def _sizes(page: Page) -> list[int]:
+    return _pictures(page).evaluate_all("images => images.map(image => image.naturalWidth)")
+
+
+def _captions(page: Page) -> list[str]:
+    return [text.strip() for text in page.locator("#pictures .caption-label").all_inner_texts()]
+
+
+def _wait_until_pictures_are_drawn(page: Page, count: int) -> None:
+    page.wait_for_function(
+        "count => { const all = [...document.querySelectorAll('#pictures .thumbnail-item img')];"
+        " return all.length >= count && all.slice(0, count).every(image => image.naturalWidth > 0); }",
+        arg=count,
+        timeout=STORY_MS,
+    )
+
+
+def _tell_short_story(page: Page) -> list[str]:
+    _write(page, "a cat", ["in the forest", "on the beach"], steps=2)
+    _generate(page)
+    expect(page.locator("#status .note-done")).to_have_text(re.compile(r"^2 pictures in "), timeout=STORY_MS)
+    _wait_until_pictures_are_drawn(page, 2)
+    return _sources(page)
+
+
+def _sources(page: Page) -> list[str]:
+    return _pictures(page).evaluate_all("images => images.map(image => image.src)")
+
+
+def test_a_story_arrives_with_its_prompts_as_captions(page: Page) -> None:
+    _write(page, "a brown dog with a hat", ["in the snow", "in a library", "on the beach"], steps=4)
+    expect(page.locator("#concepts textarea, #concepts input")).to_have_value("dog")
+    _generate(page)
+    expect(page.locator("#status .progress")).to_contain_text(re.compile(r"Picture \d"), timeout=STORY_MS)
+    expect(page.locator("#status .progress")).to_contain_text("of 4", timeout=STORY_MS)
+    _wait_until_pictures_are_drawn(page, 3)
+    expect(page.locator("#status .note-done")).to_contain_text("3 pictures", timeout=STORY_MS)
+    assert _captions(page) == [
+        f"a photo of a brown dog with a hat {scene}"
+        for scene in ("in the snow", "in a library", "on the beach")
+    ]
+    expect(page.get_by_role("button", name="Generate")).to_be_enabled()
+    expect(page.get_by_role("button", name="Cancel")).to_be_disabled()
+
+
+def test_cancel_keeps_the_pictures_already_made(page: Page) -> None:
+    _write(page, "a cat", [f"in the forest number {number}" for number in range(1, 13)], steps=10)
+    _generate(page)
+    _wait_until_pictures_are_drawn(page, 1)
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#status")).to_contain_text(
+        re.compile(r"Stopped\. \d+ of 12 pictures made and kept"), timeout=STORY_MS
+    )
+    kept = int(re.search(r"Stopped\. (\d+)", page.locator("#status").inner_text()).group(1))
+    assert 1 <= kept < 12
+    expect(_pictures(page)).to_have_count(kept)
+    _wait_until_pictures_are_drawn(page, kept)
+    expect(page.get_by_role("button", name="Generate")).to_be_enabled()
+
+
+@pytest.mark.parametrize(
+    ("field", "spoil"),
+    [
+        ("Subject", lambda page: page.locator("#subject textarea, #subject input").fill("")),
+        ("Scenes", lambda page: page.locator("#scenes textarea").fill("  \n ")),
+        ("Anchors", lambda page: _dial(page, "anchors", 9)),
+        ("Concept words", lambda page: page.locator("#concepts textarea, #concepts input").fill("teapot")),
+        ("Seed", lambda page: page.locator("#seed input").fill("-5")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_wrong_field_is_named_and_pictures_stay(page: Page, field: str, spoil) -> None:
+    before = _tell_short_story(page)
+    spoil(page)
+    _generate(page)
+    expect(page.locator("#status").get_by_role("alert")).to_contain_text(f"{field}:")
+    assert _sources(page) == before
+    expect(page.get_by_role("button", name="Generate")).to_be_enabled()
+
+
+def test_a_concept_word_written_by_hand_is_not_overwritten(page: Page) -> None:
+    concept = page.locator("#concepts textarea, #concepts input")
+    page.locator("#subject textarea, #subject input").fill("a red fox")
+    expect(concept).to_have_value("fox")
+    concept.fill("red fox")
+    with page.expect_response(lambda response: "/gradio_api/" in response.url):
+        page.locator("#subject textarea, #subject input").fill("a red fox with a scarf")
+    expect(concept).to_have_value("red fox")
+
+
+def test_examples_fill_the_form(page: Page) -> None:
+    page.get_by_role("button", name="Rabbit in watercolor").click()
+    expect(page.locator("#subject textarea, #subject input")).to_have_value("a rabbit with a scarf")
+    expect(page.locator("#concepts textarea, #concepts input")).to_have_value("rabbit")
+    expect(page.locator("#style input")).to_have_value("a watercolor of")
+    expect(page.locator("#scenes textarea")).to_have_value(re.compile(r"sitting on a meadow\n"))
+
+
+def test_what_has_no_effect_is_disabled_and_says_why(page: Page) -> None:
+    dropout = page.locator("#mask_dropout input[type=range]")
+    page.get_by_label("Mask the subject").uncheck()
+    expect(dropout).to_be_disabled()
+    expect(page.locator("#mask_dropout")).to_contain_text("no effect while masking is off")
+    expect(page.locator("#anchors input[type=range]")).to_be_enabled()
+    page.get_by_label("Share the subject").uncheck()
+    expect(page.locator("#anchors input[type=range]")).to_be_disabled()
+    expect(page.get_by_label("Mask the subject")).to_be_disabled()
+    page.get_by_label("Share the subject").check()
+    expect(page.locator("#anchors input[type=range]")).to_be_enabled()
+    expect(dropout).to_be_disabled()
+
+
+def test_the_dice_rolls_another_seed(page: Page) -> None:
+    seed = page.locator("#seed input")
+    before = seed.input_value()
+    page.get_by_role("button", name="dice").click()
+    expect(seed).not_to_have_value(before)
+
+
+def test_two_visitors_get_their_own_stories(browser: Browser, address: str) -> None:
+    first, second = _visit(browser, address), _visit(browser, address)
+    _write(first, "a cat", ["in the forest", "on the beach"], steps=20)
+    _write(second, "an owl", ["in the snow", "in a library"], steps=2)
+    _generate(first)
+    expect(first.locator("#status .progress")).to_contain_text("step", timeout=STORY_MS)
+    _generate(second)
+    expect(second.locator("#status")).to_contain_text("Waiting for your turn")
+    _wait_until_pictures_are_drawn(first, 2)
+    _wait_until_pictures_are_drawn(second, 2)
+    assert _captions(first) == ["a photo of a cat in the forest", "a photo of a cat on the beach"]
+    assert _captions(second) == ["a photo of an owl in the snow", "a photo of an owl in a library"]
+    for page in (first, second):
+        page.context.close()
+
+
+def test_closing_the_tab_frees_the_model(browser: Browser, address: str) -> None:
+    leaving = _visit(browser, address)
+    _write(leaving, "a cat", [f"in the forest number {number}" for number in range(1, 101)], steps=200)
+    _generate(leaving)
+    expect(leaving.locator("#status .progress")).to_contain_text("step", timeout=STORY_MS)
+    leaving.context.close()
+    staying = _visit(browser, address)
+    _tell_short_story(staying)  # would wait for twenty thousand steps if the first story went on
+    staying.context.close()
+
+
+def test_the_page_asks_no_other_host(browser: Browser, address: str) -> None:
+    asked: list[str] = []
+
+    def note(request: Request) -> None:
+        if not request.url.startswith((address, "data:", "blob:")):
+            asked.append(request.url)
+
+    page = browser.new_context().new_page()
+    page.on("request", note)
+    page.goto(address)
+    expect(page.locator("#model .dot-ready")).to_be_visible(timeout=MODEL_MS)
+    assert asked == []
+    page.context.close()

@@ -1,0 +1,143 @@
+"""The command line: what it writes, and that a wrong value is one line."""
+
+import json
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from consistory_svd.__main__ import app
+from consistory_svd.flags import run
+from consistory_svd.record import read_frame, read_story_json
+from consistory_svd.settings import PRESETS, Settings
+
+SCENES = ("--scene", "in the forest", "--scene", "on the beach")
+CAT = ("tell", "--subject", "a cat", *SCENES)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "story"
+
+
+def error_of(capsys: pytest.CaptureFixture, arguments: tuple[str, ...]) -> str:
+    """What a wrong command line says; fails unless it is one line on stderr and exit code 2."""
+    assert run(app, [*arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_a_story_is_written_with_its_making(tiny_folder: Path, out: Path):
+    numbers = ("--seed", "3", "--steps", "2", "--guidance", "2")
+    code = run(app, [*CAT, *numbers, "--model", str(tiny_folder), "--device", "cpu", "--out", str(out)])
+    assert code == 0
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["frame-01.png", "frame-02.png", "mask-01.png", "mask-02.png", "story.json"]
+    record = read_story_json(out)
+    assert record.pictures == ("frame-01.png", "frame-02.png")
+    assert record.masks == ("mask-01.png", "mask-02.png")
+    frame = read_frame(out / "frame-02.png")
+    assert frame.prompt == "a photo of a cat on the beach"
+    assert (frame.story, frame.settings) == (record.story, record.settings)
+    assert (frame.settings.steps, frame.settings.guidance, frame.story.seed) == (2, 2.0, 3)
+    assert frame.seed == record.story.frame_seeds[1]
+
+
+def test_the_plain_preset_shares_nothing_and_flags_override_it(tiny_folder: Path, out: Path):
+    arguments = ["--preset", "plain", "--steps", "1", "--model", str(tiny_folder), "--out", str(out)]
+    assert run(app, [*CAT, *arguments]) == 0
+    settings = json.loads((out / "story.json").read_text())["settings"]
+    assert (settings["sdsa"], settings["steps"]) == (False, 1)
+    assert settings["guidance"] == PRESETS["plain"].guidance
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (("tell", *SCENES), "subject"),
+        (("tell", "--subject", " ", *SCENES), "subject"),
+        (("tell", "--subject", "a cat"), "scene"),
+        ((*CAT, "--scene", ""), "scenes"),
+        ((*CAT, "--concept", "dog"), "concepts"),
+        ((*CAT, "--seed", "-1"), "seed"),
+        ((*CAT, "--steps", "abc"), "steps"),
+        ((*CAT, "--steps", "2.5"), "steps"),
+        ((*CAT, "--steps", "1000000"), "steps"),
+        ((*CAT, "--guidance", "nan"), "guidance"),
+        ((*CAT, "--anchors", "3"), "anchors"),
+        ((*CAT, "--mask-dropout", "1.5"), "mask_dropout"),
+        ((*CAT, "--preset", "nonsense"), "preset"),
+        ((*CAT, "--model", "no/such folder"), "model"),
+        ((*CAT, "--device", "abacus"), "device"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_the_field(
+    capsys: pytest.CaptureFixture, out: Path, arguments: tuple[str, ...], field: str
+):
+    assert error_of(capsys, (*arguments, "--out", str(out))).startswith(f"error: {field}: ")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("tell", "--stepz", "3"), "--stepz"), (("tell", "--steps"), "--steps"), (("sing",), "sing")],
+)
+def test_a_flag_that_is_not_there_is_one_line(
+    capsys: pytest.CaptureFixture, arguments: tuple[str, ...], said: str
+):
+    assert said in error_of(capsys, arguments)
+
+
+def test_the_message_says_value_and_range(capsys: pytest.CaptureFixture, out: Path):
+    message = error_of(capsys, (*CAT, "--steps", "abc", "--out", str(out)))
+    assert message == "error: steps: 'abc' is not allowed; give a whole number from 1 to 200\n"
+
+
+def test_a_story_is_not_replaced_unasked(capsys: pytest.CaptureFixture, tiny_folder: Path, out: Path):
+    out.mkdir()
+    (out / "frame-07.png").write_bytes(b"an earlier story")
+    (out / "notes.txt").write_text("not ours")
+    quick = (*CAT, "--preset", "plain", "--steps", "1", "--model", str(tiny_folder), "--out", str(out))
+    assert error_of(capsys, quick).startswith("error: out: ")
+    assert (out / "frame-07.png").exists()
+    assert run(app, [*quick, "--overwrite"]) == 0
+    assert not (out / "frame-07.png").exists()
+    assert (out / "notes.txt").exists()
+
+
+def test_help_tells_the_settings_own_ranges(capsys: pytest.CaptureFixture):
+    assert run(app, ["tell", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "From 1 to 200." in text
+    assert "plain, consistory" in text
+    assert f"default: {Settings.steps}" not in text, "flags that are not given keep the preset"
+
+
+def test_interrupting_keeps_the_pictures_already_made(tiny_folder: Path, out: Path):
+    """Ctrl-C in a story of 400 frames: it ends with what is done, and story.json names it."""
+    scenes = [word for number in range(400) for word in ("--scene", f"scene {number}")]
+    arguments = ["tell", "--subject", "a cat", *scenes, "--preset", "plain", "--steps", "1"]
+    interrupter = threading.Thread(target=interrupt_after, args=(out / "frame-01.png",))
+    interrupter.start()
+    try:
+        assert run(app, [*arguments, "--model", str(tiny_folder), "--out", str(out)]) == 130
+    finally:
+        interrupter.join()
+    record = read_story_json(out)
+    assert record.seconds is None, "the story was told to its end"
+    assert 1 <= len(record.pictures) < 400
+    assert sorted(path.name for path in out.glob("frame-*.png")) == sorted(record.pictures)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def interrupt_after(path: Path) -> None:
+    """Press Ctrl-C as soon as a file is there; after two minutes without it, do nothing."""
+    deadline = time.monotonic() + 120
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if path.exists():
+        signal.raise_signal(signal.SIGINT)

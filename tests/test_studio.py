@@ -1,0 +1,338 @@
+"""The studio without a browser: the form, the worker and the handlers, on a tiny real model."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import gradio as gr
+
+from consistory_svd.record import read_frame, read_story_json
+from consistory_svd.settings import Settings, Story
+from consistory_svd.studio import create_demo, view
+from consistory_svd.studio.engine import Engine
+from consistory_svd.studio.examples import EXAMPLES
+from consistory_svd.studio.forms import concept_of, in_words, read_form
+from consistory_svd.studio.handlers import Handlers
+from consistory_svd.studio.layout import example_values, switches
+from consistory_svd.studio.worker import Picture, Progress, StoryRun
+
+SCENES = ("in the forest", "on the beach", "in the snow")
+STORY = Story("a cat", SCENES)
+QUICK = Settings(steps=2, anchors=1, batch=1)
+ENDLESS = replace(QUICK, steps=200)
+ANN = gr.Request(session_hash="ann")
+BEN = gr.Request(session_hash="ben")
+SECONDS = 120.0
+
+FORM = {
+    "subject": "a cat",
+    "concept": "cat",
+    "style": "a photo of",
+    "scenes": "\n".join(SCENES),
+    "negative": "",
+    "sdsa": True,
+    "masking": True,
+    "anchors": 1,
+    "mask_dropout": 0.5,
+    "steps": 2,
+    "guidance": 5,
+    "seed": 0,
+}
+
+
+def form(**changes: Any) -> list[Any]:
+    return list({**FORM, **changes}.values())
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_folder: Path) -> Engine:
+    engine = Engine(str(tiny_folder), "cpu")
+    engine.start()
+    assert engine.wait(SECONDS)
+    return engine
+
+
+@pytest.fixture
+def handlers(engine: Engine) -> Iterator[Handlers]:
+    handlers = Handlers(engine)
+    yield handlers
+    for visitor in (ANN, BEN):
+        handlers.leave(visitor)
+
+
+@pytest.fixture
+def begin_run(engine: Engine, tmp_path: Path) -> Iterator[Callable[[Settings], StoryRun]]:
+    runs: list[StoryRun] = []
+
+    def begin(settings: Settings) -> StoryRun:
+        run = StoryRun(engine, STORY, settings, tmp_path)
+        runs.append(run)
+        run.start()
+        return run
+
+    yield begin
+    for run in runs:
+        run.stop()
+        assert run.join(SECONDS)
+
+
+def wait_for(run: StoryRun, condition: Callable[[Progress], bool]) -> Progress:
+    return next(progress for progress in run.watch() if condition(progress))
+
+
+# -- the form --------------------------------------------------------------------------------------------
+
+
+def test_the_form_becomes_a_story_and_settings():
+    story, settings = read_form(
+        *form(subject=" a cat ", scenes=" in the forest \n\n on the beach\n", concept="cat, beach", seed=7.0)
+    )
+    assert story == Story("a cat", ("in the forest", "on the beach"), concepts=("cat", "beach"), seed=7)
+    assert settings == Settings(steps=2, anchors=1, guidance=5.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "label"),
+    [
+        ({"subject": "  "}, "Subject"),
+        ({"subject": None}, "Subject"),
+        ({"scenes": "\n \n"}, "Scenes"),
+        ({"concept": "teapot"}, "Concept words"),
+        ({"anchors": 4}, "Anchors"),
+        ({"anchors": 1.5}, "Anchors"),
+        ({"steps": 100_000}, "Steps"),
+        ({"steps": None}, "Steps"),
+        ({"steps": float("nan")}, "Steps"),
+        ({"guidance": float("inf")}, "Guidance"),
+        ({"guidance": "much"}, "Guidance"),
+        ({"mask_dropout": -0.1}, "Mask dropout"),
+        ({"seed": -1}, "Seed"),
+        ({"sdsa": "yes"}, "Share the subject"),
+        ({"style": 3}, "Style"),
+        ({"negative": "x" * 5000}, "Negative prompt"),
+    ],
+    ids=str,
+)
+def test_a_refusal_names_the_field_as_it_is_called_on_the_page(changes: dict[str, Any], label: str):
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011 - the label is looked at below
+        read_form(*form(**changes))
+    assert in_words(refusal.value).startswith(f"{label}: ")
+
+
+def test_the_concept_is_offered_until_the_visitor_writes_one():
+    offer = Handlers.offer_concept
+    assert offer("a fluffy red fox with a hat", "cat", "cat") == ("fox", "fox")
+    assert offer("a fox", "", "cat") == ("fox", "fox")
+    assert offer("a fox and a hat", "hat", "fox") == ("hat", "fox")
+    assert concept_of("a ") == ""
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.title)
+def test_every_example_can_be_told(example):
+    story, _ = read_form(*example_values(example))
+    assert story.concept_words == (example.concept,) == (concept_of(example.subject),)
+
+
+def test_switches_without_effect_are_disabled_and_say_why():
+    assert [update["interactive"] for update in switches(True, True)] == [True, True, True]
+    assert [update["interactive"] for update in switches(True, False)] == [True, True, False]
+    assert [update["interactive"] for update in switches(False, True)] == [False, False, False]
+    assert "masking is off" in switches(True, False)[2]["info"]
+    assert "sharing is off" in switches(False, False)[2]["info"]
+
+
+# -- the worker ------------------------------------------------------------------------------------------
+
+
+def test_a_run_keeps_pictures_that_know_how_they_were_made(begin_run, tmp_path: Path):
+    run = begin_run(QUICK)
+    seen = list(run.watch())
+    shares = [progress.share for progress in seen]
+    assert seen[-1].stage == "done"
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert [picture.prompt for picture in seen[-1].pictures] == list(STORY.prompts)
+    record = read_frame(seen[-1].pictures[1].path)
+    assert (record.story, record.settings, record.seed) == (STORY, QUICK, STORY.frame_seeds[1])
+    told = read_story_json(tmp_path)
+    assert told.pictures == tuple(picture.path.name for picture in seen[-1].pictures)
+
+
+def test_a_stopped_run_keeps_its_pictures_and_frees_the_model(begin_run, engine: Engine, tmp_path: Path):
+    run = begin_run(replace(ENDLESS, steps=40))
+    wait_for(run, lambda progress: len(progress.pictures) == 1)
+    run.stop()
+    ended = wait_for(run, lambda progress: progress.over)
+    assert ended.stage == "stopped"
+    assert len(ended.pictures) == 1
+    assert ended.pictures[0].path.is_file()
+    assert len(read_story_json(tmp_path).pictures) == 1
+    assert run.join(SECONDS)
+    assert not engine.model.lock.locked()
+
+
+def test_a_run_stops_within_two_steps(begin_run):
+    run = begin_run(ENDLESS)
+    wait_for(run, lambda progress: progress.step >= 3)
+    run.stop()
+    stopped_at = run.progress.step
+    assert wait_for(run, lambda progress: progress.over).step <= stopped_at + 2
+
+
+def test_a_run_that_fails_says_why_and_keeps_its_pictures(begin_run, tmp_path: Path):
+    (tmp_path / "frame-02.png").mkdir()  # the second picture cannot be written there
+    ended = wait_for(begin_run(QUICK), lambda progress: progress.over)
+    assert ended.stage == "failed"
+    assert "frame-02.png" in ended.error
+    assert [picture.path.name for picture in ended.pictures] == ["frame-01.png"]
+
+
+def test_a_run_repeats_its_snapshot_while_a_step_is_long(begin_run, engine: Engine):
+    with engine.model.lock:  # the model is busy elsewhere: nothing can change
+        snapshots = begin_run(QUICK).watch(tick=0.01)
+        assert [next(snapshots).stage for _ in range(4)][-2:] == ["waiting", "waiting"]
+
+
+# -- the model -------------------------------------------------------------------------------------------
+
+
+def test_the_page_says_why_a_model_could_not_be_loaded(tmp_path: Path):
+    said = [update[0] for update in Handlers(Engine(str(tmp_path), "cpu")).follow_model()]
+    assert "loading" in said[0]
+    assert 'role="alert"' in said[-1]
+    assert "model_index.json" in said[-1]
+
+
+def test_a_story_on_a_model_that_could_not_be_loaded_says_why(tmp_path: Path):
+    handlers = Handlers(Engine(str(tmp_path), "cpu"))
+    with pytest.raises(gr.Error, match=r"model_index\.json"):
+        list(handlers.tell(*form(), ANN))
+
+
+def test_the_page_says_which_model_is_in_use(handlers: Handlers, engine: Engine):
+    line, frame, words = list(handlers.follow_model())[-1]
+    assert engine.model.describe() in line
+    assert frame["visible"] is bool(engine.model.words)
+    assert words.count("<dt>") == len(engine.model.words)
+
+
+# -- the handlers ----------------------------------------------------------------------------------------
+
+
+def is_shown(update: Any) -> bool:
+    return update != gr.skip()
+
+
+def test_begin_takes_the_form_and_fills_in_the_concept(handlers: Handlers):
+    (update,) = handlers.begin(ANN, "cat", *form(subject="a red fox"))
+    status, concept, generate, cancel = update
+    assert "Getting ready" in status
+    assert concept == "fox"
+    assert (generate["interactive"], cancel["interactive"]) == (False, True)
+
+
+def test_begin_refuses_in_the_status_area_and_as_an_error(handlers: Handlers):
+    updates = handlers.begin(ANN, "cat", *form(subject="", concept=""))
+    status, _, generate, cancel = next(updates)
+    assert 'role="alert"' in status
+    assert "Subject: " in status
+    assert (generate["interactive"], cancel["interactive"]) == (True, False)
+    with pytest.raises(gr.Error, match="Subject: "):
+        next(updates)
+
+
+def test_a_second_visitor_is_told_to_wait(handlers: Handlers):
+    list(handlers.begin(ANN, "cat", *form()))
+    (update,) = handlers.begin(BEN, "cat", *form())
+    assert "Another story is before yours" in update[0]
+
+
+def test_tell_sends_each_picture_once_and_ends_with_the_time(handlers: Handlers):
+    updates = list(handlers.tell(*form(), ANN))
+    galleries = [pictures for pictures, _ in updates if is_shown(pictures)]
+    assert galleries[0] == []
+    counts = [len(pictures) for pictures in galleries[:-1]]
+    assert counts == sorted(set(counts))
+    assert is_shown(updates[-1][0])  # a programme may read the last update alone
+    assert [caption for _, caption in galleries[-1]] == list(STORY.prompts)
+    assert all(Path(path).is_file() for path, _ in galleries[-1])
+    said = [status for _, status in updates if is_shown(status)]
+    assert "3 pictures in " in said[-1]
+    assert any("of 3, step " in status for status in said)
+
+
+def test_tell_refuses_a_wrong_field_also_without_the_page(handlers: Handlers):
+    with pytest.raises(gr.Error, match="Anchors: "):
+        next(handlers.tell(*form(anchors=9), ANN))
+
+
+def test_cancel_keeps_the_pictures_and_says_how_many(handlers: Handlers):
+    telling = handlers.tell(*form(anchors=1, steps=40), ANN)
+    next(pictures for pictures, _ in telling if is_shown(pictures) and len(pictures) == 1)
+    pictures, status, generate, cancel = list(handlers.cancel(ANN))[-1]
+    assert "Stopped. 1 of 3 pictures made and kept." in status
+    assert [caption for _, caption in pictures] == [STORY.prompts[0]]
+    assert (generate["interactive"], cancel["interactive"]) == (True, False)
+
+
+def test_cancel_before_the_turn_came_leaves_the_line(handlers: Handlers):
+    list(handlers.begin(ANN, "cat", *form()))
+    (update,) = handlers.cancel(ANN)
+    assert "Cancelled before your story began" in update[1]
+    (update,) = handlers.begin(BEN, "cat", *form())
+    assert "Getting ready" in update[0]
+
+
+def test_an_abandoned_story_frees_the_model(handlers: Handlers, engine: Engine):
+    telling = handlers.tell(*form(steps=200), ANN)
+    next(status for _, status in telling if is_shown(status) and "step " in status)
+    telling.close()
+    assert engine.model.lock.acquire(timeout=SECONDS)
+    engine.model.lock.release()
+
+
+def test_leaving_removes_the_visitors_files_alone(handlers: Handlers):
+    made = {
+        visitor.session_hash: [
+            pictures for pictures, _ in handlers.tell(*form(), visitor) if is_shown(pictures)
+        ][-1]
+        for visitor in (ANN, BEN)
+    }
+    handlers.leave(ANN)
+    assert not any(Path(path).exists() for path, _ in made["ann"])
+    assert all(Path(path).exists() for path, _ in made["ben"])
+
+
+# -- what the page says ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("made", "last", "said"),
+    [
+        (0, 2, "Pictures 1–2 of 4"),
+        (2, 4, "Pictures 3–4 of 4"),
+        (3, 4, "Picture 4 of 4"),
+        (1, 2, "Picture 2 of 4"),
+    ],
+)
+def test_progress_says_pictures_step_and_time_left(made: int, last: int, said: str):
+    pictures = tuple(Picture(Path(f"{number}.png"), "") for number in range(made))
+    progress = Progress("telling", 4, last, 12, 30, share=0.4, seconds_left=75.0, pictures=pictures)
+    assert f"{said}, step 12 of 30" in view.status(progress)
+    assert "About 1 min 15 s left" in view.status(progress)
+    assert 'aria-valuenow="40"' in view.status(progress)
+
+
+def test_what_visitors_wrote_is_escaped():
+    assert "<b>" not in view.alert("subject: '<b>' is not allowed")
+    assert "<b>" not in view.word_groups({"<b>": ["<b>"]})
+
+
+def test_only_tell_is_offered_to_programmes():
+    assert set(create_demo().get_api_info()["named_endpoints"]) == {"/tell"}
