@@ -36,8 +36,12 @@ lint: $(DEV)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
+# On a CPU one single-threaded process a core is more than twice as fast as one process with a thread a core.
+train: export OMP_NUM_THREADS := 1
+train: export GLOO_SOCKET_IFNAME := lo
 train: setup
-	$(VENV_PYTHON) -m training.run --preset $(PRESET)
+	$(if $(filter gpu,$(PRESET)),$(VENV_PYTHON),$(VENV)/bin/torchrun --standalone --nproc-per-node 2) \
+		-m training.run --preset $(PRESET)
 
 # Chromium for the browser tests and the system libraries of the drawing library.
 system:

@@ -129,7 +129,7 @@ class _Telling:
         )
         for wave in self._waves():
             yield from self._tell_wave(wave)
-            if self._stop.is_set():
+            if self._stop.is_set() and len(self._frames) < count:
                 yield Cancelled(len(self._frames))
                 return
         made = [self._frames[frame] for frame in range(count)]

@@ -176,6 +176,11 @@ def test_cancelling_ends_the_work_at_once_and_keeps_finished_frames(model: Model
     assert events[-1] == Cancelled(1)
 
 
+def test_stopping_after_the_last_frame_finishes(small_model: Model, story: Story) -> None:
+    events, _ = cancel_at(small_model, story, lambda event: isinstance(event, FrameDone) and event.frame == 3)
+    assert isinstance(events[-1], Finished)
+
+
 def test_a_story_waiting_for_the_model_can_be_cancelled(small_model: Model, story: Story) -> None:
     stop = threading.Event()
     with small_model.lock:

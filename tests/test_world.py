@@ -14,7 +14,15 @@ def rng(seed=0):
 
 
 def test_the_world_is_as_large_as_promised():
-    sizes = (len(SUBJECTS), len(COLORS), len(PATTERNS), len(ACCESSORIES), len(SCENES), len(ACTIONS), len(STYLES))
+    sizes = (
+        len(SUBJECTS),
+        len(COLORS),
+        len(PATTERNS),
+        len(ACCESSORIES),
+        len(SCENES),
+        len(ACTIONS),
+        len(STYLES),
+    )
     assert all(size >= least for size, least in zip(sizes, (16, 11, 3, 5, 12, 6, 3), strict=True))
 
 
@@ -90,11 +98,15 @@ def test_captions_name_and_leave_out_every_attribute():
     truths = [random_truth(generator) for _ in range(400)]
     texts = [caption(truth, generator) for truth in truths]
     for key in ("color", "pattern", "scene", "action", "style"):
-        named = [any(way in text for way in words[key][truth[key]]) for text, truth in zip(texts, truths, strict=True)]
+        named = [
+            any(way in text for way in words[key][truth[key]])
+            for text, truth in zip(texts, truths, strict=True)
+        ]
         assert 0.15 < np.mean(named) < 0.97, key
     # The subject is always named: a caption without one would be about nothing.
     assert all(
-        any(way in text for way in words["subject"][truth["subject"]]) for text, truth in zip(texts, truths, strict=True)
+        any(way in text for way in words["subject"][truth["subject"]])
+        for text, truth in zip(texts, truths, strict=True)
     )
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from consistory_svd.compat import cure_torchvision
 from training.captions import write_vocabulary
 from training.unet import TextToNoise, build_scheduler
+from training.vae import build_vae
 
 cure_torchvision()
 
@@ -23,11 +23,16 @@ def scaling_factor(latents: Path) -> float:
     return round(1 / float(sample.std()), 5)
 
 
-def assemble(vae: AutoencoderKL, model: TextToNoise, tokenizer: CLIPTokenizer, scale: float, out: Path) -> StableDiffusionXLPipeline:
-    """Write a `StableDiffusionXLPipeline` with half-precision safetensors to `out`, and the words that it knows."""
-    vae.register_to_config(scaling_factor=scale)
+def assemble(
+    vae: AutoencoderKL, model: TextToNoise, tokenizer: CLIPTokenizer, scale: float, out: Path
+) -> StableDiffusionXLPipeline:
+    """Write a `StableDiffusionXLPipeline` as safetensors to `out`, and the words that it knows."""
+    # A fresh one, whose configuration does not remember the folder it was trained in.
+    clean = build_vae()
+    clean.load_state_dict(vae.state_dict())
+    clean.register_to_config(scaling_factor=scale)
     pipe = StableDiffusionXLPipeline(
-        vae=vae,
+        vae=clean,
         text_encoder=model.text_encoder,
         text_encoder_2=model.text_encoder_2,
         tokenizer=tokenizer,
@@ -36,7 +41,11 @@ def assemble(vae: AutoencoderKL, model: TextToNoise, tokenizer: CLIPTokenizer, s
         scheduler=build_scheduler(),
         force_zeros_for_empty_prompt=True,
         add_watermarker=False,
-    ).to(dtype=torch.float16)
+    )
+    # Half precision for the large parts only: asked for no dtype, diffusers loads them in float32, but
+    # transformers would keep half-precision text encoders as they are, and the two would not fit together.
+    pipe.unet.half()
+    pipe.vae.half()
     pipe.save_pretrained(out, safe_serialization=True)
     write_vocabulary(out)
     return pipe

@@ -1,4 +1,5 @@
-"""Captions from a grammar: any attribute may be named or left out, so that what is not named is truly free."""
+"""Captions from a grammar: any attribute may be named or left out, so that what is not named is truly
+free."""
 
 from __future__ import annotations
 
@@ -21,7 +22,20 @@ from training.world.vocabulary import (
 )
 
 # Words that say nothing of how the picture looks, so that they do no harm when a writer uses them.
-FILLERS = ("cute", "little", "friendly", "happy", "funny", "beautiful", "lovely", "fluffy", "small", "big", "old", "young")
+FILLERS = (
+    "cute",
+    "little",
+    "friendly",
+    "happy",
+    "funny",
+    "beautiful",
+    "lovely",
+    "fluffy",
+    "small",
+    "big",
+    "old",
+    "young",
+)
 SCENE_FILLERS = ("", "", "", "", "", "", "on a sunny day", "in the morning", "one day")
 # How often each thing is named.
 NAMED = {"style": 0.8, "scene": 0.93, "action": 0.55, "color": 0.45, "pattern": 0.3, "accessory": 0.35}
@@ -59,9 +73,16 @@ def caption(truth: dict[str, str], rng: np.random.Generator) -> str:
     if len(adjectives) > 1 and rng.random() < 0.3:
         adjectives.reverse()
     noun = _pick(rng, SUBJECT_WORDS[truth["subject"]])
-    start = _article(" ".join([*adjectives, noun])) if rng.random() < 0.94 else "the " + " ".join([*adjectives, noun])
+    start = (
+        _article(" ".join([*adjectives, noun]))
+        if rng.random() < 0.94
+        else "the " + " ".join([*adjectives, noun])
+    )
     parts = [start, accessory_phrase(truth, rng) if named["accessory"] else ""]
-    tail = [truth["action"] if named["action"] else "", _pick(rng, SCENE_PHRASES[truth["scene"]]) if named["scene"] else ""]
+    tail = [
+        truth["action"] if named["action"] else "",
+        _pick(rng, SCENE_PHRASES[truth["scene"]]) if named["scene"] else "",
+    ]
     if rng.random() < 0.15:
         tail.reverse()
     if rng.random() < 0.1 and tail[0] and tail[1]:
@@ -73,7 +94,8 @@ def caption(truth: dict[str, str], rng: np.random.Generator) -> str:
 
 
 def vocabulary() -> dict[str, dict[str, list[str]]]:
-    """Every class of every attribute with the words that name it, as kept in `assets/storybook/words.json`."""
+    """Every class of every attribute with the words that name it, as kept in
+    `assets/storybook/words.json`."""
     return {
         "subject": {name: list(SUBJECT_WORDS[name]) for name in SUBJECTS},
         "color": {name: [name] for name in COLORS},

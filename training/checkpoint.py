@@ -1,4 +1,5 @@
-"""What every training script shares: resumable checkpoints, an average of the weights, a learning-rate schedule."""
+"""What every training script shares: resumable checkpoints, an average of the weights, a learning-rate
+schedule."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ def learning_rate(step: int, steps: int, peak: float, warm_up: int = 200) -> flo
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
-def save(path: Path, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, average: Average | None) -> None:
+def save(
+    path: Path, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, average: Average | None
+) -> None:
     """Write everything that a run needs to go on, atomically, as safetensors."""
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -56,8 +59,11 @@ def save(path: Path, step: int, model: torch.nn.Module, optimizer: torch.optim.O
     os.replace(part, path)
 
 
-def load(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, average: Average | None) -> int:
-    """Go on where `save` left off; returns the number of steps already made (0 where there is no checkpoint)."""
+def load(
+    path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, average: Average | None
+) -> int:
+    """Go on where `save` left off; returns the number of steps already made (0 where there is no
+    checkpoint)."""
     if not path.exists():
         return 0
     with safe_open(path, "pt") as file:

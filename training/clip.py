@@ -67,8 +67,18 @@ class Pairs:
         return images, [caption(self.truth[i], self.rng) for i in picks]
 
 
-def train_clip(pictures: Path, tokenizer: CLIPTokenizer, out: Path, state: Path, steps: int, batch: int = 128, device: str = "cpu", seconds: float | None = None) -> CLIPModel:
-    """Train by the contrastive loss, going on from `state` if it is there, and write model and processors to `out`."""
+def train_clip(
+    pictures: Path,
+    tokenizer: CLIPTokenizer,
+    out: Path,
+    state: Path,
+    steps: int,
+    batch: int = 128,
+    device: str = "cpu",
+    seconds: float | None = None,
+) -> CLIPModel:
+    """Train by the contrastive loss, going on from `state` if it is there, and write model and processors to
+    `out`."""
     torch.manual_seed(0)
     model = build_clip(tokenizer).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
@@ -99,14 +109,22 @@ def train_clip(pictures: Path, tokenizer: CLIPTokenizer, out: Path, state: Path,
         average.update(step)
         if step % 50 == 0:
             right = (logits.argmax(1) == target).float().mean().item()
-            log.info("clip step %d loss %.3f right %.2f %.2f s a step", step, loss.item(), right, (time.monotonic() - mark) / 50)
+            log.info(
+                "clip step %d loss %.3f right %.2f %.2f s a step",
+                step,
+                loss.item(),
+                right,
+                (time.monotonic() - mark) / 50,
+            )
             mark = time.monotonic()
         if step % 250 == 0:
             save(state, step, model, optimizer, average)
     save(state, step, model, optimizer, average)
     average.copy_to_model()
-    model.cpu().half().save_pretrained(out)
+    model.cpu().save_pretrained(out)
     tokenizer.save_pretrained(out)
-    processor = CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size=SIDE, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    processor = CLIPImageProcessor(
+        size={"shortest_edge": SIDE}, crop_size=SIDE, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
     processor.save_pretrained(out)
-    return model.float()
+    return model

@@ -1,4 +1,5 @@
-"""Pictures as the model draws them: latents with a little noise, decoded. The reader learns from these too."""
+"""Pictures as the model draws them: latents with a little noise, decoded. The reader learns from these
+too."""
 
 from __future__ import annotations
 
@@ -12,8 +13,11 @@ from training.dataset import load_truth
 
 
 @torch.no_grad()
-def decode_shard(vae, pictures: Path, latents: Path, out: Path, index: int, count: int = 1000, noise: float = 0.25) -> None:
-    """Write `count` pictures of shard `index`, decoded from latents with noise of up to `noise` standard deviations."""
+def decode_shard(
+    vae, pictures: Path, latents: Path, out: Path, index: int, count: int = 1000, noise: float = 0.25
+) -> None:
+    """Write `count` pictures of shard `index`, decoded from latents with noise of up to `noise` standard
+    deviations."""
     if (out / f"truth-{index:04d}.json").exists():
         return
     out.mkdir(parents=True, exist_ok=True)
@@ -25,6 +29,8 @@ def decode_shard(vae, pictures: Path, latents: Path, out: Path, index: int, coun
     for k in range(0, len(clean), 10):
         with torch.autocast(vae.device.type, torch.bfloat16):
             decoded = vae.decode(noisy[k : k + 10].to(vae.device)).sample
-        images[k : k + 10] = ((decoded.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        images[k : k + 10] = (
+            ((decoded.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        )
     np.save(out / f"images-{index:04d}.npy", images)
     (out / f"truth-{index:04d}.json").write_text(json.dumps(load_truth(pictures, index)[:count]))

@@ -1,6 +1,7 @@
 """Training on several cores: one single-threaded process a core, gradients averaged once a step.
 
-On two cores this is more than twice as fast as one process with two threads, which meet at every single operation.
+On two cores this is more than twice as fast as one process with two threads, which meet at every single
+operation.
 Started by `torchrun`; without it everything here does nothing.
 """
 

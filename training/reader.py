@@ -31,7 +31,8 @@ CLASSES = {
 
 
 class Pictures:
-    """Random batches of 128 x 128 pictures with labels, half of them decoded from noisy latents where there are such.
+    """Random batches of 128 x 128 pictures with labels, half of them decoded from noisy latents where there
+    are such.
 
     `decoded` holds files like the shards' (`images-0000.npy`), pictures that went through the autoencoder.
     """
@@ -43,7 +44,9 @@ class Pictures:
             for index in shards(folder)[:most]:
                 small = torch.from_numpy(np.array(load_images(folder, index))).permute(0, 3, 1, 2)
                 self.images.append(F.avg_pool2d(small.float(), 2).round().byte())
-                rows = [[names.index(t[key]) for key, names in CLASSES.items()] for t in load_truth(folder, index)]
+                rows = [
+                    [names.index(t[key]) for key, names in CLASSES.items()] for t in load_truth(folder, index)
+                ]
                 self.labels.append(torch.tensor(rows))
         self.images, self.labels = torch.cat(self.images), torch.cat(self.labels)
 
@@ -54,14 +57,17 @@ class Pictures:
 
 
 def spoil(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Blur, noise, shifts, mirrored halves and changes of light, each on a part of the batch; (n, 3, h, w) in -1..1."""
+    """Blur, noise, shifts, mirrored halves and changes of light, each on a part of the batch; (n, 3, h, w)
+    in -1..1."""
     count = len(images)
     if rng.random() < 0.5:
         images = images.flip(3)
     if rng.random() < 0.6:
         low = int(SIDE * rng.uniform(0.35, 0.95))
         small = F.interpolate(images[: count // 2], size=(low, low), mode="bilinear", antialias=True)
-        images = torch.cat([F.interpolate(small, size=images.shape[-2:], mode="bicubic"), images[count // 2 :]])
+        images = torch.cat(
+            [F.interpolate(small, size=images.shape[-2:], mode="bicubic"), images[count // 2 :]]
+        )
     dy, dx = (int(v) for v in rng.integers(-8, 9, 2))
     images = torch.roll(F.pad(images, (8, 8, 8, 8), mode="replicate"), (dy, dx), (2, 3))[:, :, 8:-8, 8:-8]
     draw = lambda low, high: torch.from_numpy(rng.uniform(low, high, (count, 1, 1, 1)).astype(np.float32))  # noqa: E731
@@ -69,7 +75,15 @@ def spoil(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return (images * draw(0.88, 1.12) + draw(-0.1, 0.1) + noise).clamp(-1, 1)
 
 
-def train_reader(folders: list[Path], out: Path, state: Path, steps: int, batch: int = 48, device: str = "cpu", seconds: float | None = None) -> ReaderNetwork:
+def train_reader(
+    folders: list[Path],
+    out: Path,
+    state: Path,
+    steps: int,
+    batch: int = 48,
+    device: str = "cpu",
+    seconds: float | None = None,
+) -> ReaderNetwork:
     """Train, going on from `state` if it is there, and write the reader to `out`."""
     torch.manual_seed(0)
     network = ReaderNetwork(CLASSES, WIDTHS).to(device)
@@ -95,9 +109,18 @@ def train_reader(folders: list[Path], out: Path, state: Path, steps: int, batch:
         step += 1
         average.update(step)
         if step % 100 == 0:
-            right = {key: (scores[key].argmax(1) == labels[:, k]).float().mean().item() for k, key in enumerate(CLASSES)}
+            right = {
+                key: (scores[key].argmax(1) == labels[:, k]).float().mean().item()
+                for k, key in enumerate(CLASSES)
+            }
             told = " ".join(f"{key} {value:.2f}" for key, value in right.items())
-            log.info("reader step %d loss %.3f %.2f s a step: %s", step, loss.item(), (time.monotonic() - mark) / 100, told)
+            log.info(
+                "reader step %d loss %.3f %.2f s a step: %s",
+                step,
+                loss.item(),
+                (time.monotonic() - mark) / 100,
+                told,
+            )
             mark = time.monotonic()
         if step % 500 == 0:
             save(state, step, network, optimizer, average)
@@ -110,7 +133,8 @@ def train_reader(folders: list[Path], out: Path, state: Path, steps: int, batch:
 
 @torch.no_grad()
 def settle_statistics(network: ReaderNetwork, data: Pictures, batch: int, device: str) -> None:
-    """Batch normalisation's statistics belong to the weights of each step; take them anew for the averaged weights."""
+    """Batch normalisation's statistics belong to the weights of each step; take them anew for the averaged
+    weights."""
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.reset_running_stats()

@@ -1,6 +1,7 @@
 """Train everything that lies in `assets/storybook/`: `python -m training.run --preset cpu`.
 
-Every stage goes on from files in the build folder, so a run that was stopped can be started again. On a CPU start it
+Every stage goes on from files in the build folder, so a run that was stopped can be started again. On a CPU
+start it
 under `torchrun --nproc-per-node 2` (the Makefile does), which puts one single-threaded process on each core.
 """
 
@@ -8,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +23,7 @@ from training.clip import train_clip
 from training.dataset import render_shard, shards
 from training.decoded import decode_shard
 from training.reader import train_reader
-from training.text import train_tokenizer
+from training.text import open_tokenizer, train_tokenizer
 from training.unet import encode_shard, train_unet
 from training.vae import AutoencoderKL, train_vae
 
@@ -29,11 +32,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Preset:
-    """How long each stage takes: steps at most, seconds at most (None: no limit), pictures a step and process."""
+    """How long each stage takes: steps at most, seconds at most (None: no limit), pictures a step and
+    process."""
 
     device: str
     shards: int
-    vae: tuple[int, float | None, int]
+    crops: tuple[int, float | None, int]
+    whole: tuple[int, float | None, int]
     unet: tuple[int, float | None, int]
     decoder: tuple[int, float | None, int]
     reader: tuple[int, float | None, int]
@@ -45,19 +50,21 @@ PRESETS = {
     "cpu": Preset(
         device="cpu",
         shards=26,
-        vae=(100_000, 1200, 8),
-        unet=(1_000_000, 5100, 16),
-        decoder=(100_000, 480, 8),
-        reader=(1_000_000, 600, 48),
+        crops=(100_000, 900, 8),
+        whole=(100_000, 400, 1),
+        unet=(1_000_000, 4500, 16),
+        decoder=(100_000, 480, 1),
+        reader=(1_000_000, 900, 48),
         clip=(1_000_000, 480, 128),
     ),
     # At most 25 minutes on one H200; not yet run, see docs/journal.md.
     "gpu": Preset(
         device="cuda",
         shards=60,
-        vae=(12_000, 180, 64),
+        crops=(12_000, 150, 64),
+        whole=(4_000, 60, 16),
         unet=(200_000, 720, 256),
-        decoder=(6_000, 60, 64),
+        decoder=(6_000, 60, 16),
         reader=(20_000, 90, 256),
         clip=(6_000, 90, 512),
     ),
@@ -78,13 +85,20 @@ def _wait() -> None:
 def train(preset: Preset, build: Path, assets: Path) -> None:
     """Every stage in order."""
     pictures, latents = build / "pictures", build / "latents"
-    for index in _share(preset.shards):
-        render_shard(pictures, index)
-    tokenizer = train_tokenizer(build / "tokenizer")
+    if parallel.rank() == 0:
+        with ProcessPoolExecutor() as pool:
+            list(pool.map(partial(render_shard, pictures), range(preset.shards)))
+        train_tokenizer(build / "tokenizer")
     _wait()
-    steps, seconds, batch = preset.vae
-    if not (build / "vae" / "config.json").exists():
+    tokenizer = open_tokenizer(build / "tokenizer")
+    whole = build / "vae" / "whole"  # says that the autoencoder's training is over
+    if not whole.exists():
+        steps, seconds, batch = preset.crops
         train_vae(pictures, build / "vae", steps, batch, preset.device, seconds)
+        steps, seconds, batch = preset.whole
+        train_vae(pictures, build / "vae", steps, batch, preset.device, seconds, side=256, peak=6e-4)
+        _wait()
+        whole.touch()
     _wait()
     vae = AutoencoderKL.from_pretrained(build / "vae").to(preset.device)
     found = shards(pictures)
@@ -93,26 +107,45 @@ def train(preset: Preset, build: Path, assets: Path) -> None:
     _wait()
     scale = scaling_factor(latents)
     steps, seconds, batch = preset.unet
-    model = train_unet(pictures, latents, tokenizer, build / "unet", steps, batch, scale, preset.device, seconds=seconds)
+    model = train_unet(
+        pictures, latents, tokenizer, build / "unet", steps, batch, scale, preset.device, seconds=seconds
+    )
     steps, seconds, batch = preset.decoder
-    vae = train_vae(pictures, build / "vae", steps, batch, preset.device, seconds, decoder_only=True)
+    vae = train_vae(
+        pictures, build / "vae", steps, batch, preset.device, seconds, decoder_only=True, side=256, peak=6e-4
+    )
     _wait()
     if parallel.rank() == 0:
         assemble(vae.cpu(), model.cpu(), tokenizer, scale, assets)
         decode_shard(vae.to(preset.device), pictures, latents, build / "decoded", 0)
         steps, seconds, batch = preset.reader
         folders = [pictures, build / "decoded"]
-        train_reader(folders, assets / "reader", build / "reader.safetensors", steps, batch, preset.device, seconds)
+        train_reader(
+            folders, assets / "reader", build / "reader.safetensors", steps, batch, preset.device, seconds
+        )
         steps, seconds, batch = preset.clip
-        train_clip(pictures, tokenizer, assets / "clip", build / "clip.safetensors", steps, batch, preset.device, seconds)
+        train_clip(
+            pictures,
+            tokenizer,
+            assets / "clip",
+            build / "clip.safetensors",
+            steps,
+            batch,
+            preset.device,
+            seconds,
+        )
     _wait()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=PRESETS, default="cpu", help="how long, and on what")
-    parser.add_argument("--build", type=Path, default=Path("build/training"), help="where everything in between is kept")
-    parser.add_argument("--assets", type=Path, default=Path("assets/storybook"), help="where the finished models go")
+    parser.add_argument(
+        "--build", type=Path, default=Path("build/training"), help="where everything in between is kept"
+    )
+    parser.add_argument(
+        "--assets", type=Path, default=Path("assets/storybook"), help="where the finished models go"
+    )
     flags = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     parallel.start()

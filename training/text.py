@@ -11,10 +11,7 @@ import torch
 from consistory_svd.compat import cure_torchvision
 from training.captions import caption
 from training.world.vocabulary import (
-    ACCESSORIES,
     ACTIONS,
-    COLORS,
-    PATTERNS,
     SCENES,
     STYLES,
     SUBJECTS,
@@ -49,7 +46,8 @@ def random_truth(rng: np.random.Generator) -> dict[str, str]:
 
 
 def train_tokenizer(folder: Path, seed: int = 0) -> CLIPTokenizer:
-    """A byte-pair encoding trained on captions, in CLIP's format: known words are one token, others fall to pieces."""
+    """A byte-pair encoding trained on captions, in CLIP's format: known words are one token, others fall to
+    pieces."""
     rng = np.random.default_rng(seed)
     texts = [caption(random_truth(rng), rng) for _ in range(4000)]
     core = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
@@ -62,7 +60,11 @@ def train_tokenizer(folder: Path, seed: int = 0) -> CLIPTokenizer:
     )
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=2000, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False, min_frequency=2
+        vocab_size=2000,
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+        show_progress=False,
+        min_frequency=2,
     )
     core.train_from_iterator(texts, trainer)
     model = json.loads(core.to_str())["model"]
@@ -75,10 +77,13 @@ def train_tokenizer(folder: Path, seed: int = 0) -> CLIPTokenizer:
     (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
     lines = ["#version: 0.2", *(" ".join(m) for m in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n")
-    tokenizer = CLIPTokenizer(
-        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=MAX_TOKENS, pad_token=END, unk_token=END
-    )
-    return tokenizer
+    return open_tokenizer(folder)
+
+
+def open_tokenizer(folder: Path) -> CLIPTokenizer:
+    """The tokenizer that `train_tokenizer` wrote to `folder`."""
+    vocab, merges = str(folder / "vocab.json"), str(folder / "merges.txt")
+    return CLIPTokenizer(vocab, merges, model_max_length=MAX_TOKENS, pad_token=END, unk_token=END)
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer, width: int, projected: bool):
@@ -101,4 +106,6 @@ def build_text_encoder(tokenizer: CLIPTokenizer, width: int, projected: bool):
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
     """(n, MAX_TOKENS) token ids, padded as StableDiffusionXLPipeline pads."""
-    return tokenizer(texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt").input_ids
+    return tokenizer(
+        texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+    ).input_ids

@@ -32,7 +32,9 @@ WIDTHS = (128, 160)  # of the two text encoders
 CHANNELS = (64, 160)  # of the U-Net at 16 x 16 and 8 x 8
 HEAD = 32  # channels an attention head
 SIZE = 256
-SUBJECT_WEIGHT = 2.0  # extra weight of latents that the subject covers: a tenth of the picture, most of its meaning
+SUBJECT_WEIGHT = (
+    2.0  # extra weight of latents that the subject covers: a tenth of the picture, most of its meaning
+)
 EMPTY_SHARE = 0.1  # captions left out, for classifier-free guidance (Ho and Salimans 2022)
 SNR_CAP = 5.0  # min-SNR weighting (Hang et al. 2023)
 CLASSES = {
@@ -48,7 +50,8 @@ CLASSES = {
 
 
 def build_unet() -> UNet2DConditionModel:
-    """SDXL's U-Net at a hundredth of the size: self- and cross-attention at 16 x 16 and 8 x 8, `text_time` conditioning."""
+    """SDXL's U-Net at a hundredth of the size: self- and cross-attention at 16 x 16 and 8 x 8, `text_time`
+    conditioning."""
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=12,
@@ -58,7 +61,9 @@ def build_unet() -> UNet2DConditionModel:
         block_out_channels=CHANNELS,
         layers_per_block=1,
         transformer_layers_per_block=1,
-        attention_head_dim=tuple(c // HEAD for c in CHANNELS),  # heads a level; diffusers keeps the old name for the number of heads
+        attention_head_dim=tuple(
+            c // HEAD for c in CHANNELS
+        ),  # heads a level; diffusers keeps the old name for the number of heads
         cross_attention_dim=sum(WIDTHS),
         use_linear_projection=True,
         addition_embed_type="text_time",
@@ -69,7 +74,8 @@ def build_unet() -> UNet2DConditionModel:
 
 
 def build_scheduler() -> DDIMScheduler:
-    """v-prediction on SDXL's betas, rescaled so that the last step is pure noise (Lin et al. 2023): dark nights stay dark."""
+    """v-prediction on SDXL's betas, rescaled so that the last step is pure noise (Lin et al. 2023): dark
+    nights stay dark."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -83,7 +89,8 @@ def build_scheduler() -> DDIMScheduler:
 
 
 class TextToNoise(nn.Module):
-    """The trained parts in one module: both text encoders and the U-Net, called as StableDiffusionXLPipeline calls them."""
+    """The trained parts in one module: both text encoders and the U-Net, called as StableDiffusionXLPipeline
+    calls them."""
 
     def __init__(self, tokenizer: CLIPTokenizer):
         super().__init__()
@@ -92,7 +99,8 @@ class TextToNoise(nn.Module):
         self.unet = build_unet()
 
     def use_plain_attention(self) -> None:
-        """Attention as two matrix products: on a CPU the backward pass of the fused one is so slow that a whole
+        """Attention as two matrix products: on a CPU the backward pass of the fused one is so slow that a
+        whole
         training step takes 1.8 times as long (1.35 s against 0.76 s)."""
         self.unet.set_attn_processor(AttnProcessor())
         for encoder in (self.text_encoder, self.text_encoder_2):
@@ -104,7 +112,9 @@ class TextToNoise(nn.Module):
         second = self.text_encoder_2(ids, output_hidden_states=True)
         return torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1), second.text_embeds
 
-    def forward(self, noisy: torch.Tensor, steps: torch.Tensor, ids: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, noisy: torch.Tensor, steps: torch.Tensor, ids: torch.Tensor, keep: torch.Tensor
+    ) -> torch.Tensor:
         """Predicted velocity; where `keep` (n,) is 0 the caption is empty, which in SDXL means zeros."""
         prompt, pooled = self.encode(ids)
         time_ids = torch.tensor([SIZE, SIZE, 0, 0, SIZE, SIZE], device=noisy.device, dtype=torch.float32)
@@ -129,13 +139,17 @@ def encode_shard(vae: AutoencoderKL, pictures: Path, latents: Path, index: int, 
     part.rename(target)
 
 
-def pretrain_text(model: TextToNoise, tokenizer: CLIPTokenizer, steps: int, device: str, seconds: float | None = None) -> float:
-    """Teach both text encoders to say what a caption names, before any picture is drawn; returns the last accuracy.
+def pretrain_text(
+    model: TextToNoise, tokenizer: CLIPTokenizer, steps: int, device: str, seconds: float | None = None
+) -> float:
+    """Teach both text encoders to say what a caption names, before any picture is drawn; returns the last
+    accuracy.
 
     A hundred times cheaper than learning the words through the U-Net's loss.
     """
     heads = nn.ModuleList(
-        nn.ModuleDict({key: nn.Linear(width, len(names)) for key, names in CLASSES.items()}) for width in WIDTHS
+        nn.ModuleDict({key: nn.Linear(width, len(names)) for key, names in CLASSES.items()})
+        for width in WIDTHS
     ).to(device)
     parameters = [*model.text_encoder.parameters(), *model.text_encoder_2.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.01)
@@ -148,7 +162,13 @@ def pretrain_text(model: TextToNoise, tokenizer: CLIPTokenizer, steps: int, devi
         loss, right, asked = 0.0, 0, 0
         for key, names in CLASSES.items():
             # What a caption does not name is not asked for (-100 is left out of the loss).
-            labels = torch.tensor([names.index(t[key]) if _names(text, key, t) else -100 for t, text in zip(truths, texts, strict=True)], device=device)
+            labels = torch.tensor(
+                [
+                    names.index(t[key]) if _names(text, key, t) else -100
+                    for t, text in zip(truths, texts, strict=True)
+                ],
+                device=device,
+            )
             if (labels < 0).all():
                 continue
             for head, features in zip(heads, pooled, strict=True):
@@ -157,7 +177,8 @@ def pretrain_text(model: TextToNoise, tokenizer: CLIPTokenizer, steps: int, devi
                 right += int(((scores.argmax(-1) == labels) & (labels >= 0)).sum())
                 asked += int((labels >= 0).sum())
         optimizer.param_groups[0]["lr"] = learning_rate(step, steps, 1e-3, 50)
-        # Zeros, not None: a head that nothing asked for on this process must still take part in the averaging.
+        # Zeros, not None: a head that nothing asked for on this process must still take part in the
+        # averaging.
         optimizer.zero_grad(set_to_none=False)
         loss.backward()
         average_gradients(parameters)
@@ -171,7 +192,8 @@ def pretrain_text(model: TextToNoise, tokenizer: CLIPTokenizer, steps: int, devi
 
 
 def _names(text: str, key: str, truth: dict[str, str]) -> bool:
-    """Whether a caption says what `truth[key]` is (scenes and styles are recognised by the words around them)."""
+    """Whether a caption says what `truth[key]` is (scenes and styles are recognised by the words around
+    them)."""
     if key == "accessory_color":
         return truth["accessory"] != "none" and f"{truth[key]} {truth['accessory']}" in text
     if key == "color":
@@ -201,7 +223,11 @@ class Latents:
         """Take in shards that have come since."""
         for index in shards(self.pictures):
             path = self.folder / f"latents-{index:04d}.npy"
-            if index in self.known or not path.exists() or not (self.pictures / f"cover-{index:04d}.npy").exists():
+            if (
+                index in self.known
+                or not path.exists()
+                or not (self.pictures / f"cover-{index:04d}.npy").exists()
+            ):
                 continue
             self.known.add(index)
             self.latents += list(np.load(path))
@@ -216,7 +242,9 @@ class Latents:
         return latents, cover, [caption(self.truth[i], self.rng) for i in picks]
 
 
-def velocity_loss(model: nn.Module, scheduler: DDIMScheduler, latents, cover, ids, generator: torch.Generator) -> torch.Tensor:
+def velocity_loss(
+    model: nn.Module, scheduler: DDIMScheduler, latents, cover, ids, generator: torch.Generator
+) -> torch.Tensor:
     """Weighted mean squared error of the predicted velocity (Salimans and Ho 2022)."""
     count, device = len(latents), latents.device
     steps = torch.randint(0, 1000, (count,), generator=generator).to(device)
@@ -228,7 +256,8 @@ def velocity_loss(model: nn.Module, scheduler: DDIMScheduler, latents, cover, id
         predicted = model(noisy, steps, ids, keep)
     alphas = scheduler.alphas_cumprod.to(device)[steps]
     snr = alphas / (1 - alphas)
-    # For velocity the plain loss already weighs by snr + 1; a floor keeps the noisiest steps, which decide the layout.
+    # For velocity the plain loss already weighs by snr + 1; a floor keeps the noisiest steps, which decide
+    # the layout.
     weight = (snr.clamp(max=SNR_CAP) / (snr + 1)).clamp(min=0.3)
     where = 1 + SUBJECT_WEIGHT * cover
     where = where / where.mean()
@@ -247,7 +276,8 @@ def train_unet(
     peak: float = 8e-4,
     seconds: float | None = None,
 ) -> TextToNoise:
-    """Train for `steps` steps, going on from `out/state.safetensors` if it is there; returns the averaged model.
+    """Train for `steps` steps, going on from `out/state.safetensors` if it is there; returns the averaged
+    model.
 
     With `seconds` the schedule ends when that time is over instead.
     """
@@ -271,7 +301,9 @@ def train_unet(
         if share >= 1:
             break
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, max(step + 1, round(first + (step - first) / max(share, 1e-3))), peak, 200)
+            group["lr"] = learning_rate(
+                step, max(step + 1, round(first + (step - first) / max(share, 1e-3))), peak, 200
+            )
         z, cover, texts = data.batch(batch)
         ids = tokenize(tokenizer, texts).to(device)
         loss = velocity_loss(model, scheduler, z.to(device), cover.to(device), ids, generator)
@@ -284,7 +316,13 @@ def train_unet(
         average.update(step)
         if step % 100 == 0 and rank() == 0:
             now = time.monotonic()
-            log.info("unet step %d loss %.4f %.2f s a step %d pictures", step, total / 100, (now - mark) / 100, len(data.latents))
+            log.info(
+                "unet step %d loss %.4f %.2f s a step %d pictures",
+                step,
+                total / 100,
+                (now - mark) / 100,
+                len(data.latents),
+            )
             total, mark = 0.0, now
         if step % 100 == 0:
             data.look()

@@ -26,7 +26,8 @@ COARSE_WEIGHT = 0.5
 
 
 def build_vae() -> AutoencoderKL:
-    """A small `AutoencoderKL`: 256 x 256 x 3 to 16 x 16 x 12. No attention, so that crops and pictures agree."""
+    """A small `AutoencoderKL`: 256 x 256 x 3 to 16 x 16 x 12. No attention, so that crops and pictures
+    agree."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 5,
         up_block_types=("UpDecoderBlock2D",) * 5,
@@ -43,8 +44,10 @@ def build_vae() -> AutoencoderKL:
 def start_linear(vae: AutoencoderKL) -> None:
     """Initialise so that signals pass unchanged in strength and every residual branch starts small.
 
-    With the default initialisation the colours of a picture, which group normalisation removes from the residual
-    branches, fade on their way through ten small convolutions: after 1,300 steps reconstructions were still grey.
+    With the default initialisation the colours of a picture, which group normalisation removes from the
+    residual
+    branches, fade on their way through ten small convolutions: after 1,300 steps reconstructions were still
+    grey.
     """
     for name, module in vae.named_modules():
         if isinstance(module, torch.nn.Conv2d):
@@ -60,7 +63,8 @@ def to_tensor(images: np.ndarray) -> torch.Tensor:
 
 
 class Crops:
-    """Random crops out of the shards that are there; the subjects stand below the middle, so crops favour it."""
+    """Random crops out of the shards that are there; the subjects stand below the middle, so crops favour
+    it."""
 
     def __init__(self, folder: Path, size: int, seed: int):
         self.folder, self.size = folder, size
@@ -76,22 +80,39 @@ class Crops:
         span = 256 - self.size
         ys = np.clip(self.rng.normal(0.55, 0.3, count), 0, 1) * span
         xs = np.clip(self.rng.normal(0.5, 0.3, count), 0, 1) * span
-        crops = [self.pool[i, y : y + self.size, x : x + self.size] for i, y, x in zip(picks, ys.astype(int), xs.astype(int), strict=True)]
+        crops = [
+            self.pool[i, y : y + self.size, x : x + self.size]
+            for i, y, x in zip(picks, ys.astype(int), xs.astype(int), strict=True)
+        ]
         return to_tensor(np.stack(crops))
 
 
 def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean absolute error of pixels, of their differences to the right and below, which keeps edges sharp, and of
+    """Mean absolute error of pixels, of their differences to the right and below, which keeps edges sharp,
+    and of
     4 x 4 and 16 x 16 averages, which brings the colours in early."""
-    edges = F.l1_loss(output.diff(dim=2), target.diff(dim=2)) + F.l1_loss(output.diff(dim=3), target.diff(dim=3))
+    edges = F.l1_loss(output.diff(dim=2), target.diff(dim=2)) + F.l1_loss(
+        output.diff(dim=3), target.diff(dim=3)
+    )
     coarse = sum(F.l1_loss(F.avg_pool2d(output, k), F.avg_pool2d(target, k)) for k in (4, 16))
     return F.l1_loss(output, target) + EDGE_WEIGHT * edges + COARSE_WEIGHT * coarse
 
 
-def train_vae(folder: Path, out: Path, steps: int, batch: int, device: str = "cpu", seconds: float | None = None, decoder_only: bool = False, side: int = 64, peak: float = 1e-3) -> AutoencoderKL:
+def train_vae(
+    folder: Path,
+    out: Path,
+    steps: int,
+    batch: int,
+    device: str = "cpu",
+    seconds: float | None = None,
+    decoder_only: bool = False,
+    side: int = 64,
+    peak: float = 1e-3,
+) -> AutoencoderKL:
     """Train for `steps` steps (or `seconds`), going on from `out/state.safetensors` if it is there.
 
-    `side` is that of the crops in pixels; the last part of the training should see whole pictures (256), because the
+    `side` is that of the crops in pixels; the last part of the training should see whole pictures (256),
+    because the
     statistics of group normalisation differ between crops and pictures (colours looked foggy without it).
     With `decoder_only` the encoder stays as it is, so that latents made earlier remain valid.
     """
@@ -102,7 +123,9 @@ def train_vae(folder: Path, out: Path, steps: int, batch: int, device: str = "cp
     if decoder_only:
         for part in (vae.encoder, vae.quant_conv):
             part.requires_grad_(False)
-    optimizer = torch.optim.AdamW([p for p in vae.parameters() if p.requires_grad], lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(
+        [p for p in vae.parameters() if p.requires_grad], lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-3
+    )
     state = out / ("decoder.safetensors" if decoder_only else "state.safetensors")
     step = load(state, vae, optimizer, None)
     if decoder_only and not step:
@@ -116,7 +139,9 @@ def train_vae(folder: Path, out: Path, steps: int, batch: int, device: str = "cp
         if crops.pool is None or step % 150 == 0:
             crops.refill()
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, max(step + 1, round(first + (step - first) / max(share, 1e-3))), peak, 100)
+            group["lr"] = learning_rate(
+                step, max(step + 1, round(first + (step - first) / max(share, 1e-3))), peak, 100
+            )
         target = crops.batch(batch).to(device)
         with torch.autocast(device, torch.bfloat16):
             posterior = vae.encode(target).latent_dist
@@ -132,7 +157,13 @@ def train_vae(folder: Path, out: Path, steps: int, batch: int, device: str = "cp
         step, total = step + 1, total + loss.item()
         if step % 200 == 0 and rank() == 0:
             now = time.monotonic()
-            log.info("vae step %d loss %.4f kl %.2f %.2f s a step", step, total / 200, kl.item(), (now - mark) / 200)
+            log.info(
+                "vae step %d loss %.4f kl %.2f %.2f s a step",
+                step,
+                total / 200,
+                kl.item(),
+                (now - mark) / 200,
+            )
             total, mark = 0.0, now
         if step % 500 == 0 and rank() == 0:
             save(state, step, vae, optimizer, None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +43,14 @@ class ReaderNetwork(nn.Module):
 
     def __init__(self, classes: dict[str, list[str]], widths: Sequence[int] = (24, 48, 96, 160, 224)):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
-        pairs = zip(widths, widths[1:], strict=False)
-        self.blocks = nn.Sequential(*(_Block(a, b, 2) for a, b in pairs))
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+        )
+        self.blocks = nn.Sequential(*(_Block(a, b, 2) for a, b in pairwise(widths)))
         # Averages tell what is everywhere (scene, style), maxima what is somewhere (subject, accessory).
-        self.heads = nn.ModuleDict({key: nn.Linear(2 * widths[-1], len(names)) for key, names in classes.items()})
+        self.heads = nn.ModuleDict(
+            {key: nn.Linear(2 * widths[-1], len(names)) for key, names in classes.items()}
+        )
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         y = self.blocks(self.stem(x))
@@ -80,17 +84,24 @@ def to_input(images: Sequence[Image.Image]) -> Tensor:
 
 
 def load_reader(folder: Path = READER_FOLDER) -> Reader:
-    """The reader in `folder` (`config.json`, `model.safetensors`). Raises FileNotFoundError where it is not there."""
+    """The reader in `folder` (`config.json`, `model.safetensors`). Raises FileNotFoundError where it is not
+    there."""
     config = json.loads((folder / "config.json").read_text())
     network = ReaderNetwork(config["classes"], config["widths"])
     weights = load_file(folder / "model.safetensors")
-    network.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in weights.items()})
+    network.load_state_dict(
+        {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+    )
     return Reader(network, config["classes"])
 
 
-def save_reader(folder: Path, network: ReaderNetwork, classes: dict[str, list[str]], widths: Sequence[int]) -> None:
+def save_reader(
+    folder: Path, network: ReaderNetwork, classes: dict[str, list[str]], widths: Sequence[int]
+) -> None:
     """Write what `load_reader` reads, in half precision."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"classes": classes, "widths": list(widths)}, indent=1) + "\n")
+    (folder / "config.json").write_text(
+        json.dumps({"classes": classes, "widths": list(widths)}, indent=1) + "\n"
+    )
     weights = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
     save_file({k: v.contiguous() for k, v in weights.items()}, folder / "model.safetensors")

@@ -12,7 +12,8 @@ VOCABULARY_FILE = Path(__file__).parents[2] / "assets" / "storybook" / "words.js
 
 @cache
 def vocabulary(path: Path = VOCABULARY_FILE) -> dict[str, dict[str, list[str]]]:
-    """Attribute -> class -> the words that name it, as written by the training scripts. Raises FileNotFoundError."""
+    """Attribute -> class -> the words that name it, as written by the training scripts. Raises
+    FileNotFoundError."""
     return json.loads(path.read_text())
 
 
@@ -24,8 +25,10 @@ def attributes_in(prompt: str, words: dict[str, dict[str, list[str]]] | None = N
     """The attributes that `prompt` names, e.g. "a red cat with a blue hat" ->
     {"subject": "cat", "color": "red", "accessory": "hat", "accessory_color": "blue"}.
 
-    Keys are subject, color, pattern, accessory, accessory_color, scene, action and style; what is not named is not a
-    key. Longer names win over shorter ones inside them; a colour right before an accessory is the accessory's.
+    Keys are subject, color, pattern, accessory, accessory_color, scene, action and style; what is not named
+    is not a
+    key. Longer names win over shorter ones inside them; a colour right before an accessory is the
+    accessory's.
     """
     words = words or vocabulary()
     text = re.sub(r"[^\w\s]", " ", prompt.lower())

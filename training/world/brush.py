@@ -1,4 +1,5 @@
-"""A small layer over skia: shapes with soft light and an outline, in whatever coordinates the canvas is set to."""
+"""A small layer over skia: shapes with soft light and an outline, in whatever coordinates the canvas is set
+to."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ def _argb(color: Color, alpha: int = 255) -> int:
 
 
 class Brush:
-    """Draws on one skia canvas. Units are those of the canvas; `line_width` is the outline's width in them."""
+    """Draws on one skia canvas. Units are those of the canvas; `line_width` is the outline's width in
+    them."""
 
     def __init__(self, canvas: skia.Canvas, line_width: float = 1.4):
         self.canvas = canvas
@@ -47,7 +49,10 @@ class Brush:
         if not smooth:
             out.addPoly([skia.Point(*p) for p in points], True)
             return out
-        mids = [((a[0] + b[0]) / 2, (a[1] + b[1]) / 2) for a, b in zip(points, [*points[1:], points[0]], strict=True)]
+        mids = [
+            ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2)
+            for a, b in zip(points, [*points[1:], points[0]], strict=True)
+        ]
         out.moveTo(*mids[-1])
         for point, mid in zip(points, mids, strict=True):
             out.quadTo(*point, *mid)
@@ -67,7 +72,8 @@ class Brush:
     def fill(
         self, path: skia.Path, color: Color, outline: bool = True, shade: float = 0.14, alpha: int = 255
     ) -> None:
-        """Fill with light from above (`shade` is its strength) and, if asked, an outline in the rim colour."""
+        """Fill with light from above (`shade` is its strength) and, if asked, an outline in the rim
+        colour."""
         bounds = path.getBounds()
         paint = skia.Paint(AntiAlias=True, Color=_argb(color, alpha))
         if shade:
@@ -94,7 +100,9 @@ class Brush:
         self.fill(path, color, **style)
         return path
 
-    def rect(self, left: float, top: float, right: float, bottom: float, color: Color, radius: float = 0, **style):
+    def rect(
+        self, left: float, top: float, right: float, bottom: float, color: Color, radius: float = 0, **style
+    ):
         path = self.box(left, top, right, bottom, radius)
         self.fill(path, color, **style)
         return path
@@ -131,7 +139,9 @@ class Brush:
         self.canvas.drawPaint(skia.Paint(Shader=shader))
 
     def glow(self, cx: float, cy: float, radius: float, color: Color, alpha: int = 120) -> None:
-        shader = skia.GradientShader.MakeRadial(skia.Point(cx, cy), radius, [_argb(color, alpha), _argb(color, 0)])
+        shader = skia.GradientShader.MakeRadial(
+            skia.Point(cx, cy), radius, [_argb(color, alpha), _argb(color, 0)]
+        )
         self.canvas.drawCircle(cx, cy, radius, skia.Paint(AntiAlias=True, Shader=shader))
 
     @contextmanager

@@ -1,4 +1,5 @@
-"""Scenes out of doors. Each draws a 256 x 256 background anew and returns the span of y where feet may stand."""
+"""Scenes out of doors. Each draws a 256 x 256 background anew and returns the span of y where feet may
+stand."""
 
 from __future__ import annotations
 
@@ -13,12 +14,23 @@ Span = tuple[float, float]
 
 def tint(rng: np.random.Generator, color: Color, amount: float = 14) -> Color:
     """The same colour in slightly different light."""
-    return tuple(int(np.clip(c + d, 0, 255)) for c, d in zip(color, rng.uniform(-amount, amount, 3), strict=True))
+    return tuple(
+        int(np.clip(c + d, 0, 255)) for c, d in zip(color, rng.uniform(-amount, amount, 3), strict=True)
+    )
 
 
 def _cloud(b: Brush, x: float, y: float, size: float) -> None:
     for dx, dy, r in ((-1.1, 0.1, 0.55), (-0.4, -0.25, 0.75), (0.45, -0.15, 0.7), (1.15, 0.12, 0.5)):
-        b.ellipse(x + dx * size, y + dy * size, r * size, 0.75 * r * size, (255, 255, 255), outline=False, shade=0, alpha=225)
+        b.ellipse(
+            x + dx * size,
+            y + dy * size,
+            r * size,
+            0.75 * r * size,
+            (255, 255, 255),
+            outline=False,
+            shade=0,
+            alpha=225,
+        )
 
 
 def clouds(b: Brush, rng: np.random.Generator, count: int, top: float = 18, bottom: float = 70) -> None:
@@ -40,7 +52,12 @@ def _fir(b: Brush, x: float, y: float, height: float, color: Color) -> None:
     b.rect(x - height * 0.05, y - height * 0.2, x + height * 0.05, y, (106, 74, 50), outline=False)
     for k in range(3):
         top, wide = y - height * (1 - 0.24 * k), height * (0.17 + 0.07 * k)
-        b.polygon([(x, top), (x + wide, top + height * 0.4), (x - wide, top + height * 0.4)], lighter(color, 0.06 * k), outline=False, shade=0.16)
+        b.polygon(
+            [(x, top), (x + wide, top + height * 0.4), (x - wide, top + height * 0.4)],
+            lighter(color, 0.06 * k),
+            outline=False,
+            shade=0.16,
+        )
 
 
 def forest(b: Brush, rng: np.random.Generator) -> Span:
@@ -76,8 +93,24 @@ def desert(b: Brush, rng: np.random.Generator) -> Span:
 
 def _cactus(b: Brush, x: float, y: float, height: float) -> None:
     green, width = (70, 146, 82), height * 0.17
-    b.limb([(x, y - height * 0.3), (x - height * 0.24, y - height * 0.34), (x - height * 0.24, y - height * 0.62)], green, width * 0.75)
-    b.limb([(x, y - height * 0.42), (x + height * 0.24, y - height * 0.45), (x + height * 0.24, y - height * 0.76)], green, width * 0.75)
+    b.limb(
+        [
+            (x, y - height * 0.3),
+            (x - height * 0.24, y - height * 0.34),
+            (x - height * 0.24, y - height * 0.62),
+        ],
+        green,
+        width * 0.75,
+    )
+    b.limb(
+        [
+            (x, y - height * 0.42),
+            (x + height * 0.24, y - height * 0.45),
+            (x + height * 0.24, y - height * 0.76),
+        ],
+        green,
+        width * 0.75,
+    )
     b.limb([(x, y), (x, y - height)], green, width)
 
 
@@ -90,7 +123,9 @@ def beach(b: Brush, rng: np.random.Generator) -> Span:
         b.line([(x, y), (x + rng.uniform(8, 22), y)], (150, 210, 236), 1.4, alpha=190)
     shore = rng.uniform(158, 170)
     wave = [(x, shore + 4 * math.sin(x / 21 + horizon)) for x in range(-10, 275, 10)]
-    b.polygon([*[(x, y - 5) for x, y in wave], (280, 270), (-20, 270)], (240, 250, 250), outline=False, shade=0)
+    b.polygon(
+        [*[(x, y - 5) for x, y in wave], (280, 270), (-20, 270)], (240, 250, 250), outline=False, shade=0
+    )
     b.polygon([*wave, (280, 270), (-20, 270)], tint(rng, (244, 220, 160)), outline=False, shade=0.1)
     if rng.random() < 0.8:
         _palm(b, rng, rng.choice([rng.uniform(14, 60), rng.uniform(196, 242)]), rng.uniform(186, 204))
@@ -105,7 +140,17 @@ def _palm(b: Brush, rng: np.random.Generator, x: float, y: float) -> None:
     for angle in np.linspace(-3.3, 0.2, 7):
         dx, dy = math.cos(angle) * 40, math.sin(angle) * 22
         tip = (x + lean + dx, y - height + dy + 14)
-        b.polygon([(x + lean, y - height - 3), (x + lean + dx * 0.5, y - height + dy - 5), tip, (x + lean + dx * 0.5, y - height + dy + 6)], (58, 150, 88), smooth=False, outline=False)
+        b.polygon(
+            [
+                (x + lean, y - height - 3),
+                (x + lean + dx * 0.5, y - height + dy - 5),
+                tip,
+                (x + lean + dx * 0.5, y - height + dy + 6),
+            ],
+            (58, 150, 88),
+            smooth=False,
+            outline=False,
+        )
 
 
 def snow(b: Brush, rng: np.random.Generator) -> Span:
@@ -116,7 +161,12 @@ def snow(b: Brush, rng: np.random.Generator) -> Span:
         _fir(b, x, y, height, (112, 150, 158))
         for k in range(3):
             top, wide = y - height * (1 - 0.24 * k), height * (0.09 + 0.035 * k)
-            b.polygon([(x, top - 1), (x + wide, top + height * 0.2), (x - wide, top + height * 0.2)], (250, 252, 255), outline=False, shade=0)
+            b.polygon(
+                [(x, top - 1), (x + wide, top + height * 0.2), (x - wide, top + height * 0.2)],
+                (250, 252, 255),
+                outline=False,
+                shade=0,
+            )
     ground(b, horizon + 4, (236, 242, 250))
     _hills(b, rng, horizon + 26, 20, (244, 247, 252))
     for x, y in scatter(rng, 70, (0, 256), (0, 250)):
@@ -165,7 +215,8 @@ def mountains(b: Brush, rng: np.random.Generator) -> Span:
         share = rng.uniform(0.28, 0.36)
         y = top + (base - top) * share
         b.polygon(
-            [(x, top), (x + wide * share, y), (x + wide * share * 0.4, y - 8), (x, y + 6), (x - wide * share * 0.45, y - 7), (x - wide * share, y)],
+            [(x, top), (x + wide * share, y), (x + wide * share * 0.4, y - 8), (x, y + 6), (x - wide * share
+            * 0.45, y - 7), (x - wide * share, y)],
             (250, 252, 255), outline=False, shade=0.04,
         )  # fmt: skip
     ground(b, base, tint(rng, (128, 168, 110)))
@@ -177,8 +228,19 @@ def mountains(b: Brush, rng: np.random.Generator) -> Span:
 def underwater(b: Brush, rng: np.random.Generator) -> Span:
     b.gradient([(0, tint(rng, (72, 190, 214))), (0.8, tint(rng, (18, 84, 150)))])
     for x in rng.uniform(-20, 250, 4):
-        b.polygon([(x, -5), (x + 22, -5), (x - 10, 261), (x - 66, 261)], (220, 250, 255), outline=False, shade=0, alpha=26)
-    b.polygon([(-10, 226), (60, 214), (130, 222), (200, 212), (270, 222), (270, 270), (-10, 270)], tint(rng, (222, 202, 146)), outline=False, shade=0.1)
+        b.polygon(
+            [(x, -5), (x + 22, -5), (x - 10, 261), (x - 66, 261)],
+            (220, 250, 255),
+            outline=False,
+            shade=0,
+            alpha=26,
+        )
+    b.polygon(
+        [(-10, 226), (60, 214), (130, 222), (200, 212), (270, 222), (270, 270), (-10, 270)],
+        tint(rng, (222, 202, 146)),
+        outline=False,
+        shade=0.1,
+    )
     for x, y in scatter(rng, 6, (4, 252), (216, 244)):
         color = [(236, 104, 120), (60, 160, 110), (250, 160, 90), (150, 96, 190)][rng.integers(4)]
         for lean in (-9, 0, 9):
@@ -204,7 +266,11 @@ def castle(b: Brush, rng: np.random.Generator) -> Span:
         b.rect(x, 102, x + 11, 114, lighter(stone, 0.15))
     b.rect(cx - 17, base - 44, cx + 17, base + 8, (112, 76, 58), 16)
     ground(b, base + 2, tint(rng, (126, 184, 104)))
-    b.polygon([(cx - 16, base + 2), (cx + 16, base + 2), (cx + 46, 262), (cx - 46, 262)], darker((226, 206, 170), 0.04), outline=False)
+    b.polygon(
+        [(cx - 16, base + 2), (cx + 16, base + 2), (cx + 46, 262), (cx - 46, 262)],
+        darker((226, 206, 170), 0.04),
+        outline=False,
+    )
     return 206, 240
 
 

@@ -69,11 +69,25 @@ def girl(b: Brush, look: Look, pose: Pose) -> Mounts:
     wide = 25 * look.wide
     dress = b.polygon([(-8, y), (8, y), (12, y + 14), (wide, y + 42), (-wide, y + 42), (-12, y + 14)], c)
     pattern(b, look, dress, y + 4, y + 42, wide, 4)
-    b.polygon([(-wide, y + 42), (wide, y + 42), (wide * 0.93, y + 37), (-wide * 0.93, y + 37)], s, outline=False)
+    b.polygon(
+        [(-wide, y + 42), (wide, y + 42), (wide * 0.93, y + 37), (-wide * 0.93, y + 37)], s, outline=False
+    )
     _arm(b, 9, y + 8, 1, pose.right_arm, skin, 6.5 * look.limb)
     b.ellipse(0, head - r * 0.1, r * 1.1, r * 1.06, hair)
     points = _person_head(b, look, head + 2, r * 0.92, pose.asleep)
-    b.polygon([(-r * 1.0, head - r * 0.1), (-r * 0.8, head - r * 0.95), (0, head - r * 1.12), (r * 0.8, head - r * 0.95), (r * 1.0, head - r * 0.1), (r * 0.5, head - r * 0.52), (-r * 0.2, head - r * 0.42)], hair, outline=False)
+    b.polygon(
+        [
+            (-r * 1.0, head - r * 0.1),
+            (-r * 0.8, head - r * 0.95),
+            (0, head - r * 1.12),
+            (r * 0.8, head - r * 0.95),
+            (r * 1.0, head - r * 0.1),
+            (r * 0.5, head - r * 0.52),
+            (-r * 0.2, head - r * 0.42),
+        ],
+        hair,
+        outline=False,
+    )
     return Mounts((0, head - r * 0.88), r * 0.76, (0, y + 2), 12, points, 3.9)
 
 
@@ -84,7 +98,9 @@ def doctor(b: Brush, look: Look, pose: Pose) -> Mounts:
     head = y - r * 0.84
     _feet(b, look, pose, y + 42, (70, 78, 100), DARK)
     _arm(b, -w * 0.8, y + 9, -1, pose.left_arm, c, 8.5 * look.limb)
-    coat = b.polygon([(-w * 0.7, y), (w * 0.7, y), (w, y + 12), (w * 1.12, y + 48), (-w * 1.12, y + 48), (-w, y + 12)], c)
+    coat = b.polygon(
+        [(-w * 0.7, y), (w * 0.7, y), (w, y + 12), (w * 1.12, y + 48), (-w * 1.12, y + 48), (-w, y + 12)], c
+    )
     pattern(b, look, coat, y + 6, y + 48, w * 1.1, 9)
     b.polygon([(-6, y), (6, y), (0, y + 18)], lighter(s, 0.35), outline=False)
     b.line([(0, y + 18), (0, y + 48)], darker(c, 0.4) if sum(c) > 210 else lighter(c, 0.4), 1.5)
@@ -97,10 +113,21 @@ def doctor(b: Brush, look: Look, pose: Pose) -> Mounts:
     _arm(b, w * 0.8, y + 9, 1, pose.right_arm, c, 8.5 * look.limb)
     b.ellipse(0, head - r * 0.16, r * 1.06, r * 1.02, hair)
     points = _person_head(b, look, head + 2, r * 0.94, pose.asleep)
-    top = [(-r * 1.0, head - r * 0.2), (-r * 0.7, head - r * 1.02), (r * 0.7, head - r * 1.02), (r * 1.0, head - r * 0.2), (r * 0.6, head - r * 0.6), (-r * 0.6, head - r * 0.6)]
+    top = [
+        (-r * 1.0, head - r * 0.2),
+        (-r * 0.7, head - r * 1.02),
+        (r * 0.7, head - r * 1.02),
+        (r * 1.0, head - r * 0.2),
+        (r * 0.6, head - r * 0.6),
+        (-r * 0.6, head - r * 0.6),
+    ]
     b.polygon(top, hair, outline=False)
     if look.who.accessory != "hat":
-        b.line([(-r * 0.98, head - r * 0.42), (0, head - r * 0.62), (r * 0.98, head - r * 0.42)], (90, 96, 110), 2.4)
+        b.line(
+            [(-r * 0.98, head - r * 0.42), (0, head - r * 0.62), (r * 0.98, head - r * 0.42)],
+            (90, 96, 110),
+            2.4,
+        )
         b.ellipse(0, head - r * 0.6, 5, 5, (222, 234, 244))
     return Mounts((0, head - r * 0.84), r * 0.74, (0, y + 2), 12, points, 3.9)
 
@@ -167,13 +194,25 @@ def teapot(b: Brush, look: Look, pose: Pose) -> Mounts:
     handle = b.curve([(-rx * 0.8, cy - 14), (-rx * 1.85, cy), (-rx * 0.8, cy + 14)])
     b.stroke(handle, darker(c, 0.4) if sum(c) > 210 else lighter(c, 0.3), 8.4)
     b.stroke(handle, c, 5.6)
-    b.polygon([(rx * 0.7, cy + 12), (rx * 1.22, cy - 4), (rx * 1.45, cy - 24), (rx * 1.72, cy - 24), (rx * 1.5, cy + 4), (rx * 0.7, cy + 22)], c)
+    b.polygon(
+        [
+            (rx * 0.7, cy + 12),
+            (rx * 1.22, cy - 4),
+            (rx * 1.45, cy - 24),
+            (rx * 1.72, cy - 24),
+            (rx * 1.5, cy + 4),
+            (rx * 0.7, cy + 22),
+        ],
+        c,
+    )
     if pose.action in ("waving", "jumping"):
         _thing_arms(b, pose, rx * 0.8, cy + 6, look.limb)
     b.rect(-rx * 0.5, -6, rx * 0.5, 0, s, 2)
     body = b.ellipse(0, cy, rx, ry, c)
     pattern(b, look, body, cy - ry, cy + ry, rx, 2)
-    b.polygon([(-rx * 0.62, cy - ry * 0.72), (0, cy - ry * 1.36), (rx * 0.62, cy - ry * 0.72)], s, smooth=False)
+    b.polygon(
+        [(-rx * 0.62, cy - ry * 0.72), (0, cy - ry * 1.36), (rx * 0.62, cy - ry * 0.72)], s, smooth=False
+    )
     b.ellipse(0, cy - ry * 1.34, 5, 5, c)
     points = ((-rx * 0.36, cy - 4), (rx * 0.36, cy - 4))
     eyes(b, look, points, 4.8, pose.asleep)

@@ -7,7 +7,15 @@ import numpy as np
 from training.world.brush import Brush, Color, darker, lighter
 from training.world.nature import Span, clouds, ground, tint
 
-_BOOKS = ((176, 62, 58), (62, 104, 160), (70, 134, 96), (214, 162, 66), (132, 84, 146), (216, 206, 186), (92, 74, 66))
+_BOOKS = (
+    (176, 62, 58),
+    (62, 104, 160),
+    (70, 134, 96),
+    (214, 162, 66),
+    (132, 84, 146),
+    (216, 206, 186),
+    (92, 74, 66),
+)
 
 
 def city_street(b: Brush, rng: np.random.Generator) -> Span:
@@ -15,11 +23,21 @@ def city_street(b: Brush, rng: np.random.Generator) -> Span:
     horizon, x = rng.uniform(168, 178), -rng.uniform(0, 20)
     while x < 256:
         width, top = rng.uniform(32, 54), rng.uniform(30, 100)
-        wall = [(186, 140, 116), (150, 160, 178), (204, 186, 156), (164, 130, 140), (128, 146, 158)][rng.integers(5)]
+        wall = [(186, 140, 116), (150, 160, 178), (204, 186, 156), (164, 130, 140), (128, 146, 158)][
+            rng.integers(5)
+        ]
         b.rect(x, top, x + width, horizon + 4, tint(rng, wall, 8))
         for wx in np.arange(x + 6, x + width - 8, 12):
             for wy in np.arange(top + 8, horizon - 16, 17):
-                b.rect(wx, wy, wx + 7, wy + 10, (255, 236, 160) if rng.random() < 0.55 else (98, 116, 138), outline=False, shade=0)
+                b.rect(
+                    wx,
+                    wy,
+                    wx + 7,
+                    wy + 10,
+                    (255, 236, 160) if rng.random() < 0.55 else (98, 116, 138),
+                    outline=False,
+                    shade=0,
+                )
         x += width
     b.rect(-5, horizon, 261, horizon + 14, (198, 196, 192), outline=False)
     ground(b, horizon + 14, tint(rng, (104, 106, 114), 8))
@@ -38,7 +56,12 @@ def parking_lot(b: Brush, rng: np.random.Generator) -> Span:
         b.rect(x, horizon - 34, x + 30, horizon - 16, (128, 156, 176), outline=False)
     ground(b, horizon, tint(rng, (132, 134, 140), 8))
     for x in np.arange(rng.uniform(-30, 0), 300, 58):
-        b.polygon([(x, horizon + 24), (x + 4, horizon + 24), (x - 16, 262), (x - 23, 262)], (248, 244, 226), outline=False, shade=0)
+        b.polygon(
+            [(x, horizon + 24), (x + 4, horizon + 24), (x - 16, 262), (x - 23, 262)],
+            (248, 244, 226),
+            outline=False,
+            shade=0,
+        )
     for x in rng.choice(np.arange(20, 256, 58), 2, replace=False) + rng.uniform(-8, 8):
         _car(b, x, horizon + 12, _BOOKS[rng.integers(5)])
     return 206, 240
@@ -85,7 +108,16 @@ def library(b: Brush, rng: np.random.Generator) -> Span:
         while x < 256:
             width, height = rng.uniform(6, 13), rng.uniform(25, 36)
             if rng.random() < 0.92:
-                b.rect(x, y + 36 - height, x + width, y + 36, _BOOKS[rng.integers(len(_BOOKS))], 1, outline=False, shade=0.1)
+                b.rect(
+                    x,
+                    y + 36 - height,
+                    x + width,
+                    y + 36,
+                    _BOOKS[rng.integers(len(_BOOKS))],
+                    1,
+                    outline=False,
+                    shade=0.1,
+                )
             x += width + 1
         b.rect(-5, y + 36, 261, y + 41, lighter(wood, 0.22), outline=False)
     for x in (rng.uniform(60, 100), rng.uniform(160, 200)):
@@ -114,10 +146,23 @@ def kitchen(b: Brush, rng: np.random.Generator) -> Span:
     b.rect(x, 108, x + 32, 132, (120, 124, 134), 4)
     b.line([(x + 32, 116), (x + 46, 112)], (80, 82, 92), 4)
     for k in range(2):
-        b.line([(x + 10 + 10 * k, 104), (x + 14 + 10 * k, 96), (x + 10 + 10 * k, 86)], (250, 250, 250), 2.5, alpha=200)
+        b.line(
+            [(x + 10 + 10 * k, 104), (x + 14 + 10 * k, 96), (x + 10 + 10 * k, 86)],
+            (250, 250, 250),
+            2.5,
+            alpha=200,
+        )
     for row, y in enumerate(np.arange(floor, 262, 18)):
         for col, x in enumerate(np.arange(-4, 262, 26)):
-            b.rect(x, y, x + 26, y + 18, (236, 232, 226) if (row + col) % 2 else (178, 184, 190), outline=False, shade=0)
+            b.rect(
+                x,
+                y,
+                x + 26,
+                y + 18,
+                (236, 232, 226) if (row + col) % 2 else (178, 184, 190),
+                outline=False,
+                shade=0,
+            )
     return 212, 242
 
 

@@ -12,7 +12,8 @@ from training.world.vocabulary import COLORS, Identity
 
 @dataclass(frozen=True)
 class Pose:
-    """Angles in degrees from hanging down (positive: outwards and up); offsets in figure units (height about 100)."""
+    """Angles in degrees from hanging down (positive: outwards and up); offsets in figure units (height about
+    100)."""
 
     left_arm: float = 18
     right_arm: float = 18
@@ -32,13 +33,31 @@ def pose_for(action: str, rng: np.random.Generator) -> Pose:
         case "standing":
             return Pose(20 + jitter(10), 20 + jitter(10), tilt=jitter(2))
         case "sitting":
-            return Pose(30 + jitter(8), 30 + jitter(8), (-20, -2), (20, -2), sink=13, tilt=jitter(2), action=action)
+            return Pose(
+                30 + jitter(8), 30 + jitter(8), (-20, -2), (20, -2), sink=13, tilt=jitter(2), action=action
+            )
         case "jumping":
-            return Pose(130 + jitter(16), 130 + jitter(16), (-17, -7), (17, -7), lift=26 + jitter(6), tilt=jitter(5), action=action)
+            return Pose(
+                130 + jitter(16),
+                130 + jitter(16),
+                (-17, -7),
+                (17, -7),
+                lift=26 + jitter(6),
+                tilt=jitter(5),
+                action=action,
+            )
         case "waving":
             return Pose(20 + jitter(8), 148 + jitter(14), tilt=jitter(3), action=action)
         case "running":
-            return Pose(78 + jitter(10), 70 + jitter(10), (-22, -7), (21, -1), lift=3, tilt=13 + jitter(3), action=action)
+            return Pose(
+                78 + jitter(10),
+                70 + jitter(10),
+                (-22, -7),
+                (21, -1),
+                lift=3,
+                tilt=13 + jitter(3),
+                action=action,
+            )
         case "sleeping":
             return Pose(26, 26, asleep=True, tilt=82, action=action)
     raise ValueError(f"action: {action!r} is not known")
@@ -60,7 +79,16 @@ class Look:
     @classmethod
     def of(cls, who: Identity) -> Look:
         head, wide, limb, ear = who.proportions
-        return cls(who, COLORS[who.color], COLORS[who.second_color], COLORS[who.accessory_color], head, wide, limb, ear)
+        return cls(
+            who,
+            COLORS[who.color],
+            COLORS[who.second_color],
+            COLORS[who.accessory_color],
+            head,
+            wide,
+            limb,
+            ear,
+        )
 
 
 @dataclass(frozen=True)
@@ -87,7 +115,15 @@ def pattern(b: Brush, look: Look, area, top: float, bottom: float, half: float, 
         rng = np.random.default_rng(seed)
         for row, y in enumerate(np.arange(top + 4, bottom, 9)):
             for x in np.arange(-half + (5.5 if row % 2 else 0), half + 4, 11):
-                b.ellipse(x + rng.uniform(-1, 1), y + rng.uniform(-1, 1), 3.1, 3.1, look.second, outline=False, shade=0)
+                b.ellipse(
+                    x + rng.uniform(-1, 1),
+                    y + rng.uniform(-1, 1),
+                    3.1,
+                    3.1,
+                    look.second,
+                    outline=False,
+                    shade=0,
+                )
 
 
 def eyes(b: Brush, look: Look, points: tuple[Point, Point], radius: float, asleep: bool) -> None:
@@ -100,7 +136,15 @@ def eyes(b: Brush, look: Look, points: tuple[Point, Point], radius: float, aslee
         b.ellipse(x, y, radius, radius * 1.12, (255, 255, 255), shade=0)
         b.ellipse(x, y + 0.3, radius * 0.68, radius * 0.78, look.who.eye_color, outline=False, shade=0)
         b.ellipse(x, y + 0.3, radius * 0.4, radius * 0.48, (24, 22, 28), outline=False, shade=0)
-        b.ellipse(x + radius * 0.25, y - radius * 0.35, radius * 0.22, radius * 0.22, (255, 255, 255), outline=False, shade=0)
+        b.ellipse(
+            x + radius * 0.25,
+            y - radius * 0.35,
+            radius * 0.22,
+            radius * 0.22,
+            (255, 255, 255),
+            outline=False,
+            shade=0,
+        )
 
 
 def accessory(b: Brush, look: Look, at: Mounts) -> None:

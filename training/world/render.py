@@ -20,7 +20,7 @@ from training.world.vocabulary import ACTIONS, ANIMALS, SCENES, STYLES, SUBJECTS
 
 SUPERSAMPLING = 2
 DRAW_SCENE = NATURE | PLACES
-DRAW_SUBJECT = {name: mascot for name in ANIMALS} | {
+DRAW_SUBJECT = dict.fromkeys(ANIMALS, mascot) | {
     "fish": fish,
     "robot": robot,
     "girl": girl,
@@ -55,10 +55,14 @@ def _pixels(surface: skia.Surface) -> np.ndarray:
     """RGBA in 0..1, averaged down to 256 x 256; colour is premultiplied by alpha."""
     image = surface.makeImageSnapshot()
     raw = np.empty((image.height(), image.width(), 4), np.uint8)
-    info = skia.ImageInfo.Make(image.width(), image.height(), skia.kRGBA_8888_ColorType, skia.kPremul_AlphaType)
+    info = skia.ImageInfo.Make(
+        image.width(), image.height(), skia.kRGBA_8888_ColorType, skia.kPremul_AlphaType
+    )
     image.readPixels(info, raw, raw.strides[0], 0, 0)
     # "RGBa" is Pillow's name for premultiplied alpha, so that averaging is right at the edges.
-    small = Image.frombuffer("RGBa", (image.width(), image.height()), raw, "raw", "RGBa", 0, 1).reduce(SUPERSAMPLING)
+    small = Image.frombuffer("RGBa", (image.width(), image.height()), raw, "raw", "RGBa", 0, 1).reduce(
+        SUPERSAMPLING
+    )
     return np.asarray(small).astype(np.float32) * np.float32(1 / 255)
 
 
@@ -67,7 +71,9 @@ def _draw_subject(b: Brush, look: Look, pose: Pose, x: float, y: float, scale: f
     lie = 17.0 if pose.asleep else 0.0
     sx = -scale if flip else scale
     draw = DRAW_SUBJECT[look.who.subject]
-    turn = (-pose.tilt if flip else pose.tilt) * (0.12 if pose.asleep and look.who.subject in ("bus", "gift box", "teapot", "fish") else 1)
+    turn = (-pose.tilt if flip else pose.tilt) * (
+        0.12 if pose.asleep and look.who.subject in ("bus", "gift box", "teapot", "fish") else 1
+    )
     if turn == 0 or abs(turn) < 40:
         lie = 0.0
     shift = -46 * scale * (1 if turn > 0 else -1) if lie else 0
@@ -78,7 +84,9 @@ def _draw_subject(b: Brush, look: Look, pose: Pose, x: float, y: float, scale: f
 
 def _shadow(b: Brush, x: float, y: float, scale: float, pose: Pose, wide: float) -> None:
     shrink = 1 - 0.008 * pose.lift
-    b.ellipse(x, y, wide * scale * shrink, 5.5 * scale * shrink, (20, 20, 34), outline=False, shade=0, alpha=78)
+    b.ellipse(
+        x, y, wide * scale * shrink, 5.5 * scale * shrink, (20, 20, 34), outline=False, shade=0, alpha=78
+    )
 
 
 def _asleep_marks(b: Brush, x: float, y: float, size: float) -> None:
@@ -92,7 +100,12 @@ def _speed_marks(b: Brush, x: float, y: float, scale: float, flip: bool) -> None
     side = 1 if flip else -1
     for k, dy in enumerate((-62, -42, -22)):
         start = x + side * (44 + 4 * k) * scale
-        b.line([(start, y + dy * scale), (start + side * 20 * scale, y + dy * scale)], (255, 255, 255), 3, alpha=220)
+        b.line(
+            [(start, y + dy * scale), (start + side * 20 * scale, y + dy * scale)],
+            (255, 255, 255),
+            3,
+            alpha=220,
+        )
 
 
 def render(
@@ -105,8 +118,10 @@ def render(
 ) -> Picture:
     """Draw one picture.
 
-    `subject`, `scene`, `action`, `style` are names from `vocabulary`; position, size, direction and the scene's
-    details come from `rng`; without `identity` one is drawn from `rng` too. Raises ValueError for unknown names.
+    `subject`, `scene`, `action`, `style` are names from `vocabulary`; position, size, direction and the
+    scene's
+    details come from `rng`; without `identity` one is drawn from `rng` too. Raises ValueError for unknown
+    names.
     """
     for field, value, known in (
         ("subject", subject, SUBJECTS),
@@ -132,7 +147,9 @@ def render(
     drawn = _pixels(figure)
     picture = _pixels(background)[..., :3] * (1 - drawn[..., 3:]) + drawn[..., :3] * _NIGHT.get(scene, 1.0)
     if action == "sleeping":
-        picture = _with_marks(picture, partial(_asleep_marks, x=x + 12, y=y - (52 if lying else 104) * scale, size=11))
+        picture = _with_marks(
+            picture, partial(_asleep_marks, x=x + 12, y=y - (52 if lying else 104) * scale, size=11)
+        )
     image = np.clip(STYLE_FILTERS[style](picture, rng), 0, 1)
     attributes = {
         "subject": subject,

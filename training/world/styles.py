@@ -12,7 +12,8 @@ SIZE = 256
 
 @cache
 def _noise(scale: int, seed: int) -> np.ndarray:
-    """Smooth noise around 0 with features `scale` pixels wide, 512 x 512, so that crops of it look unrelated."""
+    """Smooth noise around 0 with features `scale` pixels wide, 512 x 512, so that crops of it look
+    unrelated."""
     rng = np.random.default_rng(seed)
     coarse = rng.normal(size=(512 // scale, 512 // scale)).astype(np.float32)
     fine = np.asarray(Image.fromarray(coarse).resize((512, 512), Image.BICUBIC))

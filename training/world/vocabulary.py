@@ -99,7 +99,8 @@ _SKIN = ((252, 222, 196), (238, 190, 150), (196, 140, 98), (134, 90, 62))
 
 
 def draw_identity(subject: str, rng: np.random.Generator, **fixed: str) -> Identity:
-    """A random identity of `subject`; `fixed` pins any of color, second_color, pattern, accessory, accessory_color."""
+    """A random identity of `subject`; `fixed` pins any of color, second_color, pattern, accessory,
+    accessory_color."""
     names = list(COLORS)
     color = fixed.get("color") or str(rng.choice(names))
     second = fixed.get("second_color") or str(rng.choice([c for c in names if c != color]))
