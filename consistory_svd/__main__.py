@@ -94,7 +94,10 @@ def tell_story(
             seed=_number(seed),
         )
         changes = {name: _number(text) for name, text in given.items() if text is not None}
-        settings = dataclasses.replace(preset(preset_name), **changes)
+        settings = preset(preset_name)
+        # A preset's anchors are "at most so many"; only a number that was asked for can be too large.
+        changes.setdefault("anchors", min(settings.anchors, len(story.scenes)))
+        settings = dataclasses.replace(settings, **changes)
         check(story, settings)
         check_folder(out, overwrite)
         model = quietly_loaded(source, device)

@@ -81,6 +81,8 @@ def train_clip(
     `out`."""
     torch.manual_seed(0)
     model = build_clip(tokenizer).to(device)
+    if device == "cpu":
+        model.set_attn_implementation("eager")  # the fused attention's backward pass is slow on a CPU
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
     average = Average(model.parameters(), 0.995)
     step = load(state, model, optimizer, average)

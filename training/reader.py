@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from consistory_svd.scores.reader import SIDE, ReaderNetwork, save_reader
 from training.checkpoint import Average, learning_rate, load, save
 from training.dataset import load_images, load_truth, shards
+from training.parallel import average_gradients, rank, same_everywhere
 from training.world.vocabulary import ACCESSORIES, ACTIONS, COLORS, PATTERNS, SCENES, STYLES, SUBJECTS
 
 log = logging.getLogger(__name__)
@@ -90,10 +91,10 @@ def train_reader(
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.02)
     average = Average(network.parameters(), 0.995)
     step = load(state, network, optimizer, average)
-    data = Pictures(folders, seed=step + 3)
+    data = Pictures(folders, seed=100 * step + rank() + 3)
     start, mark, first = time.monotonic(), time.monotonic(), step
     while True:
-        share = step / steps if seconds is None else (time.monotonic() - start) / seconds
+        share = step / steps if seconds is None else same_everywhere((time.monotonic() - start) / seconds)
         if share >= 1:
             break
         rate = learning_rate(step, max(step + 1, round(first + (step - first) / max(share, 1e-3))), 2e-3, 100)
@@ -105,29 +106,27 @@ def train_reader(
         loss = sum(F.cross_entropy(s.float(), labels[:, k]) for k, s in enumerate(scores.values()))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(network.parameters())
         optimizer.step()
         step += 1
         average.update(step)
-        if step % 100 == 0:
+        if step % 100 == 0 and rank() == 0:
             right = {
                 key: (scores[key].argmax(1) == labels[:, k]).float().mean().item()
                 for k, key in enumerate(CLASSES)
             }
             told = " ".join(f"{key} {value:.2f}" for key, value in right.items())
-            log.info(
-                "reader step %d loss %.3f %.2f s a step: %s",
-                step,
-                loss.item(),
-                (time.monotonic() - mark) / 100,
-                told,
-            )
+            seconds_a_step = (time.monotonic() - mark) / 100
+            log.info("reader step %d loss %.3f %.2f s a step: %s", step, loss.item(), seconds_a_step, told)
             mark = time.monotonic()
-        if step % 500 == 0:
+        if step % 500 == 0 and rank() == 0:
             save(state, step, network, optimizer, average)
-    save(state, step, network, optimizer, average)
+    if rank() == 0:
+        save(state, step, network, optimizer, average)
     average.copy_to_model()
     settle_statistics(network, data, batch, device)
-    save_reader(out, network.cpu(), CLASSES, WIDTHS)
+    if rank() == 0:
+        save_reader(out, network.cpu(), CLASSES, WIDTHS)
     return network
 
 

@@ -118,22 +118,15 @@ def train(preset: Preset, build: Path, assets: Path) -> None:
     if parallel.rank() == 0:
         assemble(vae.cpu(), model.cpu(), tokenizer, scale, assets)
         decode_shard(vae.to(preset.device), pictures, latents, build / "decoded", 0)
-        steps, seconds, batch = preset.reader
-        folders = [pictures, build / "decoded"]
-        train_reader(
-            folders, assets / "reader", build / "reader.safetensors", steps, batch, preset.device, seconds
-        )
+    _wait()
+    folders = [pictures, build / "decoded"]
+    steps, seconds, batch = preset.reader
+    state = build / "reader.safetensors"
+    train_reader(folders, assets / "reader", state, steps, batch, preset.device, seconds)
+    if parallel.rank() == 0:
         steps, seconds, batch = preset.clip
-        train_clip(
-            pictures,
-            tokenizer,
-            assets / "clip",
-            build / "clip.safetensors",
-            steps,
-            batch,
-            preset.device,
-            seconds,
-        )
+        state = build / "clip.safetensors"
+        train_clip(pictures, tokenizer, assets / "clip", state, steps, batch, preset.device, seconds)
     _wait()
 
 
