@@ -11,6 +11,7 @@ from consistory_svd.scores.reader import ReaderNetwork, load_reader, save_reader
 from training.assemble import assemble, scaling_factor
 from training.checkpoint import Average, learning_rate, load, save
 from training.reader import CLASSES, spoil
+from training.run import Preset, train
 from training.text import MAX_TOKENS, open_tokenizer, tokenize, train_tokenizer
 from training.unet import TextToNoise, build_scheduler, velocity_loss
 from training.vae import build_vae, start_linear, to_tensor
@@ -153,3 +154,28 @@ def test_a_saved_reader_reads_the_same(tmp_path):
     with torch.no_grad():
         before, after = network(x), load_reader(tmp_path).network(x)
     assert all(torch.allclose(before[key], after[key], atol=0.05) for key in CLASSES)
+
+
+def test_the_whole_training_runs_and_goes_on_from_its_files(tmp_path):
+    tiny = Preset(
+        device="cpu",
+        shards=1,
+        shard=6,
+        text_steps=2,
+        crops=(2, None, 2),
+        whole=(3, None, 1),
+        unet=(2, None, 2),
+        decoder=(2, None, 1),
+        reader=(2, None, 4),
+        clip=(2, None, 4),
+    )
+    build, assets = tmp_path / "build", tmp_path / "assets"
+    train(tiny, build, assets)
+    pipe = StableDiffusionXLPipeline.from_pretrained(assets, local_files_only=True)
+    assert pipe("a cat", num_inference_steps=1).images[0].size == (256, 256)
+    assert set(load_reader(assets / "reader").classes) == set(CLASSES)
+    assert (assets / "clip" / "model.safetensors").is_file()
+    # Started again it finds everything done: the shards and the autoencoder are not touched.
+    made = {path: path.stat().st_mtime_ns for path in (build / "pictures").iterdir()}
+    train(tiny, build, assets)
+    assert made == {path: path.stat().st_mtime_ns for path in (build / "pictures").iterdir()}

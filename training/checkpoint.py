@@ -6,12 +6,15 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+
+from training.parallel import same_everywhere
 
 
 class Average:
@@ -42,6 +45,39 @@ def learning_rate(step: int, steps: int, peak: float, warm_up: int = 200) -> flo
         return peak * (step + 1) / warm_up
     done = (step - warm_up) / max(1, steps - warm_up)
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+class Schedule:
+    """How long a stage of training lasts (`steps` steps, or `seconds` where they are given) and how fast it
+    learns.
+
+    With several processes the first one's clock counts.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        first: int,
+        steps: int,
+        seconds: float | None,
+        peak: float,
+        warm_up: int = 200,
+    ):
+        self.optimizer, self.first, self.steps, self.seconds = optimizer, first, steps, seconds
+        self.peak, self.warm_up = peak, warm_up
+        self.start = time.monotonic()
+
+    def goes_on(self, step: int) -> bool:
+        """Whether `step` is still to be made; if so, sets its learning rate."""
+        if self.seconds is None:
+            share, last = step / self.steps, self.steps
+        else:
+            share = same_everywhere((time.monotonic() - self.start) / self.seconds)
+            # How many steps there will be by the clock, guessed from those made since the start.
+            last = max(step + 1, round(self.first + (step - self.first) / max(share, 1e-3)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, last, self.peak, self.warm_up)
+        return share < 1
 
 
 def save(

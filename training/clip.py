@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from consistory_svd.compat import cure_torchvision
 from training.captions import caption
-from training.checkpoint import Average, learning_rate, load, save
+from training.checkpoint import Average, Schedule, load, save
 from training.dataset import load_images, load_truth, shards
 from training.reader import spoil
 from training.text import MAX_TOKENS, tokenize
@@ -87,13 +87,9 @@ def train_clip(
     average = Average(model.parameters(), 0.995)
     step = load(state, model, optimizer, average)
     data = Pairs(pictures, seed=step + 9)
-    start, mark, first = time.monotonic(), time.monotonic(), step
-    while True:
-        share = step / steps if seconds is None else (time.monotonic() - start) / seconds
-        if share >= 1:
-            break
-        rate = learning_rate(step, max(step + 1, round(first + (step - first) / max(share, 1e-3))), 1e-3, 200)
-        optimizer.param_groups[0]["lr"] = rate
+    mark = time.monotonic()
+    schedule = Schedule(optimizer, step, steps, seconds, 1e-3, warm_up=200)
+    while schedule.goes_on(step):
         images, texts = data.batch(batch)
         ids = tokenize(tokenizer, texts).to(device)
         with torch.autocast(device, torch.bfloat16):

@@ -17,16 +17,16 @@ from training.world import render_random
 SHARD = 1000
 
 
-def render_shard(folder: Path, index: int) -> None:
-    """Write shard `index`, unless it is there; what it holds depends on the index alone."""
+def render_shard(folder: Path, index: int, count: int = SHARD) -> None:
+    """Write shard `index` of `count` pictures, unless it is there; they depend on the index alone."""
     truth_file = folder / f"truth-{index:04d}.json"
     if truth_file.exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([20261, index])
-    images, cover = np.empty((SHARD, 256, 256, 3), np.uint8), np.empty((SHARD, 16, 16), np.uint8)
+    images, cover = np.empty((count, 256, 256, 3), np.uint8), np.empty((count, 16, 16), np.uint8)
     truth = []
-    for k in range(SHARD):
+    for k in range(count):
         picture = render_random(rng)
         images[k] = picture.image
         cover[k] = picture.mask.reshape(16, 16, 16, 16).mean((1, 3)) * 255

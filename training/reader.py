@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from consistory_svd.scores.reader import SIDE, ReaderNetwork, save_reader
-from training.checkpoint import Average, learning_rate, load, save
+from training.checkpoint import Average, Schedule, load, save
 from training.dataset import load_images, load_truth, shards
-from training.parallel import average_gradients, rank, same_everywhere
+from training.parallel import average_gradients, rank
 from training.world.vocabulary import ACCESSORIES, ACTIONS, COLORS, PATTERNS, SCENES, STYLES, SUBJECTS
 
 log = logging.getLogger(__name__)
@@ -92,13 +92,9 @@ def train_reader(
     average = Average(network.parameters(), 0.995)
     step = load(state, network, optimizer, average)
     data = Pictures(folders, seed=100 * step + rank() + 3)
-    start, mark, first = time.monotonic(), time.monotonic(), step
-    while True:
-        share = step / steps if seconds is None else same_everywhere((time.monotonic() - start) / seconds)
-        if share >= 1:
-            break
-        rate = learning_rate(step, max(step + 1, round(first + (step - first) / max(share, 1e-3))), 2e-3, 100)
-        optimizer.param_groups[0]["lr"] = rate
+    mark = time.monotonic()
+    schedule = Schedule(optimizer, step, steps, seconds, 2e-3, warm_up=100)
+    while schedule.goes_on(step):
         images, labels = data.batch(batch)
         images, labels = images.to(device), labels.to(device)
         with torch.autocast(device, torch.bfloat16):

@@ -22,9 +22,10 @@ from training.assemble import assemble, scaling_factor
 from training.clip import train_clip
 from training.dataset import render_shard, shards
 from training.decoded import decode_shard
+from training.latents import encode_shard
 from training.reader import train_reader
 from training.text import open_tokenizer, train_tokenizer
-from training.unet import encode_shard, train_unet
+from training.unet import train_unet
 from training.vae import AutoencoderKL, train_vae
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ class Preset:
 
     device: str
     shards: int
+    shard: int
+    text_steps: int
     crops: tuple[int, float | None, int]
     whole: tuple[int, float | None, int]
     unet: tuple[int, float | None, int]
@@ -50,6 +53,8 @@ PRESETS = {
     "cpu": Preset(
         device="cpu",
         shards=26,
+        shard=1000,
+        text_steps=600,
         crops=(100_000, 900, 8),
         whole=(100_000, 400, 1),
         unet=(1_000_000, 4500, 16),
@@ -61,6 +66,8 @@ PRESETS = {
     "gpu": Preset(
         device="cuda",
         shards=60,
+        shard=1000,
+        text_steps=600,
         crops=(12_000, 150, 64),
         whole=(4_000, 60, 16),
         unet=(200_000, 720, 256),
@@ -87,7 +94,7 @@ def train(preset: Preset, build: Path, assets: Path) -> None:
     pictures, latents = build / "pictures", build / "latents"
     if parallel.rank() == 0:
         with ProcessPoolExecutor() as pool:
-            list(pool.map(partial(render_shard, pictures), range(preset.shards)))
+            list(pool.map(partial(render_shard, pictures, count=preset.shard), range(preset.shards)))
         train_tokenizer(build / "tokenizer")
     _wait()
     tokenizer = open_tokenizer(build / "tokenizer")
@@ -95,8 +102,8 @@ def train(preset: Preset, build: Path, assets: Path) -> None:
     if not whole.exists():
         steps, seconds, batch = preset.crops
         train_vae(pictures, build / "vae", steps, batch, preset.device, seconds)
-        steps, seconds, batch = preset.whole
-        train_vae(pictures, build / "vae", steps, batch, preset.device, seconds, side=256, peak=6e-4)
+        more, seconds, batch = preset.whole
+        train_vae(pictures, build / "vae", steps + more, batch, preset.device, seconds, side=256, peak=6e-4)
         _wait()
         whole.touch()
     _wait()
@@ -108,7 +115,16 @@ def train(preset: Preset, build: Path, assets: Path) -> None:
     scale = scaling_factor(latents)
     steps, seconds, batch = preset.unet
     model = train_unet(
-        pictures, latents, tokenizer, build / "unet", steps, batch, scale, preset.device, seconds=seconds
+        pictures,
+        latents,
+        tokenizer,
+        build / "unet",
+        steps,
+        batch,
+        scale,
+        preset.device,
+        seconds=seconds,
+        text_steps=preset.text_steps,
     )
     steps, seconds, batch = preset.decoder
     vae = train_vae(

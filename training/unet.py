@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +13,15 @@ from torch import nn
 
 from consistory_svd.compat import cure_torchvision
 from training.captions import caption, vocabulary
-from training.checkpoint import Average, learning_rate, load, save
-from training.dataset import load_cover, load_images, load_truth, shards
+from training.checkpoint import Average, Schedule, learning_rate, load, save
+from training.latents import Latents
 from training.parallel import average_gradients, rank, same_everywhere
 from training.text import build_text_encoder, random_truth, tokenize
-from training.vae import to_tensor
 from training.world.vocabulary import ACCESSORIES, ACTIONS, COLORS, PATTERNS, SCENES, STYLES, SUBJECTS
 
 cure_torchvision()
 
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # noqa: E402
+from diffusers import DDIMScheduler, UNet2DConditionModel  # noqa: E402
 from diffusers.models.attention_processor import AttnProcessor  # noqa: E402
 from transformers import CLIPTokenizer  # noqa: E402
 
@@ -122,23 +120,6 @@ class TextToNoise(nn.Module):
         return self.unet(noisy, steps, prompt * keep[:, None, None], added_cond_kwargs=added).sample
 
 
-@torch.no_grad()
-def encode_shard(vae: AutoencoderKL, pictures: Path, latents: Path, index: int, batch: int = 20) -> None:
-    """Latents of a shard, (n, 12, 16, 16) float16, unscaled."""
-    target = latents / f"latents-{index:04d}.npy"
-    if target.exists():
-        return
-    latents.mkdir(parents=True, exist_ok=True)
-    images, out = load_images(pictures, index), []
-    for k in range(0, len(images), batch):
-        with torch.autocast(vae.device.type, torch.bfloat16):
-            mode = vae.encode(to_tensor(images[k : k + batch]).to(vae.device)).latent_dist.mode()
-        out.append(mode.half().cpu().numpy())
-    part = target.with_suffix(".part.npy")
-    np.save(part, np.concatenate(out))
-    part.rename(target)
-
-
 def pretrain_text(
     model: TextToNoise, tokenizer: CLIPTokenizer, steps: int, device: str, seconds: float | None = None
 ) -> float:
@@ -202,46 +183,6 @@ def _names(text: str, key: str, truth: dict[str, str]) -> bool:
     return any(f" {w} " in f" {text.replace(',', '')} " for w in words)
 
 
-@dataclass
-class Latents:
-    """Random batches of latents, subject coverage and captions out of the shards that are there."""
-
-    pictures: Path
-    folder: Path
-    scale: float
-    seed: int
-
-    def __post_init__(self) -> None:
-        self.rng = np.random.default_rng(self.seed)
-        self.latents: list[np.ndarray] = []
-        self.cover: list[np.ndarray] = []
-        self.truth: list[dict[str, str]] = []
-        self.known: set[int] = set()
-        self.look()
-
-    def look(self) -> None:
-        """Take in shards that have come since."""
-        for index in shards(self.pictures):
-            path = self.folder / f"latents-{index:04d}.npy"
-            if (
-                index in self.known
-                or not path.exists()
-                or not (self.pictures / f"cover-{index:04d}.npy").exists()
-            ):
-                continue
-            self.known.add(index)
-            self.latents += list(np.load(path))
-            self.cover += list(load_cover(self.pictures, index))
-            self.truth += load_truth(self.pictures, index)
-
-    def batch(self, count: int) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-        """Scaled latents (n, 12, 16, 16), coverage (n, 1, 16, 16) in 0..1, captions."""
-        picks = self.rng.integers(0, len(self.latents), count)
-        latents = torch.from_numpy(np.stack([self.latents[i] for i in picks])).float() * self.scale
-        cover = torch.from_numpy(np.stack([self.cover[i] for i in picks])).float()[:, None] / 255
-        return latents, cover, [caption(self.truth[i], self.rng) for i in picks]
-
-
 def velocity_loss(
     model: nn.Module, scheduler: DDIMScheduler, latents, cover, ids, generator: torch.Generator
 ) -> torch.Tensor:
@@ -275,11 +216,13 @@ def train_unet(
     device: str = "cpu",
     peak: float = 8e-4,
     seconds: float | None = None,
+    text_steps: int = 600,
 ) -> TextToNoise:
     """Train for `steps` steps, going on from `out/state.safetensors` if it is there; returns the averaged
     model.
 
-    With `seconds` the schedule ends when that time is over instead.
+    With `seconds` the schedule ends when that time is over instead. `text_steps` (at most 90 seconds of them)
+    go to the text encoders first.
     """
     torch.manual_seed(0)
     model = TextToNoise(tokenizer).to(device)
@@ -291,19 +234,13 @@ def train_unet(
     state = out / "state.safetensors"
     step = load(state, model, optimizer, average)
     if not step:
-        pretrain_text(model, tokenizer, 600, device, seconds=90)
+        pretrain_text(model, tokenizer, text_steps, device, seconds=90)
         average = Average(model.parameters(), 0.999)
     data = Latents(pictures, latents, scale, seed=100 * step + rank() + 5)
     generator = torch.Generator().manual_seed(100 * step + rank() + 7)
-    start, first, total, mark = time.monotonic(), step, 0.0, time.monotonic()
-    while True:
-        share = step / steps if seconds is None else same_everywhere((time.monotonic() - start) / seconds)
-        if share >= 1:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(
-                step, max(step + 1, round(first + (step - first) / max(share, 1e-3))), peak, 200
-            )
+    total, mark = 0.0, time.monotonic()
+    schedule = Schedule(optimizer, step, steps, seconds, peak, warm_up=200)
+    while schedule.goes_on(step):
         z, cover, texts = data.batch(batch)
         ids = tokenize(tokenizer, texts).to(device)
         loss = velocity_loss(model, scheduler, z.to(device), cover.to(device), ids, generator)

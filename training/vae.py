@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from consistory_svd.compat import cure_torchvision
-from training.checkpoint import learning_rate, load, save
+from training.checkpoint import Schedule, load, save
 from training.dataset import load_images, shards
-from training.parallel import average_gradients, rank, same_everywhere
+from training.parallel import average_gradients, rank
 
 cure_torchvision()
 
@@ -59,7 +59,7 @@ def start_linear(vae: AutoencoderKL) -> None:
 
 def to_tensor(images: np.ndarray) -> torch.Tensor:
     """uint8 (n, h, w, 3) to float (n, 3, h, w) in -1..1."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
 
 
 class Crops:
@@ -131,17 +131,11 @@ def train_vae(
     if decoder_only and not step:
         vae.load_state_dict(AutoencoderKL.from_pretrained(out).state_dict())
     crops = Crops(folder, side, seed=100 * step + rank() + 1)
-    start, total, mark, first = time.monotonic(), 0.0, time.monotonic(), step
-    while True:
-        share = step / steps if seconds is None else same_everywhere((time.monotonic() - start) / seconds)
-        if share >= 1:
-            break
+    total, mark = 0.0, time.monotonic()
+    schedule = Schedule(optimizer, step, steps, seconds, peak, warm_up=100)
+    while schedule.goes_on(step):
         if crops.pool is None or step % 150 == 0:
             crops.refill()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(
-                step, max(step + 1, round(first + (step - first) / max(share, 1e-3))), peak, 100
-            )
         target = crops.batch(batch).to(device)
         with torch.autocast(device, torch.bfloat16):
             posterior = vae.encode(target).latent_dist
