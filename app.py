@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from consistory_svd.compat import quiet_libraries
 from consistory_svd.flags import run, wrong_values
 from consistory_svd.studio import create_demo, launch
 
@@ -31,6 +32,7 @@ def main(
 ) -> None:
     """Tell stories in the browser."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    quiet_libraries()
     with wrong_values():
         try:
             launch(create_demo(source, device), host=host, port=port, share=share)

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from diffusers.utils import logging as diffusers_bars
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from transformers.utils import logging as transformers_bars
 
+from consistory_svd.compat import quiet_libraries
 from consistory_svd.flags import run, wrong_values
 from consistory_svd.models import Model, load_model
 from consistory_svd.record import save_frame, write_story_json
@@ -107,8 +106,7 @@ def tell_story(
 
 def quietly_loaded(source: str | None, device: str | None) -> Model:
     """`load_model` with one line of its own in place of the libraries' many bars."""
-    diffusers_bars.disable_progress_bar()
-    transformers_bars.disable_progress_bar()
+    quiet_libraries()
     with CONSOLE.status("Loading the model"):
         return load_model(source, device)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 
 import torch
@@ -30,3 +31,10 @@ def cure_torchvision() -> None:
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _kept.append(library)  # the schemas live as long as the library object
         importlib.import_module("torchvision")
+
+
+def quiet_libraries() -> None:
+    """No loading bars of diffusers and transformers, none of httpx a request: programs say what they do."""
+    for library in ("diffusers", "transformers"):
+        importlib.import_module(f"{library}.utils.logging").disable_progress_bar()
+    logging.getLogger("httpx").setLevel(logging.WARNING)
