@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from consistory_svd.compat import cure_torchvision
+from consistory_svd.scores.words import attributes_in
 from training.captions import caption, vocabulary
 from training.checkpoint import Average, Schedule, learning_rate, load, save
 from training.latents import Latents
@@ -134,22 +135,18 @@ def pretrain_text(
     ).to(device)
     parameters = [*model.text_encoder.parameters(), *model.text_encoder_2.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.01)
+    words = vocabulary()
     rng, start, accuracy = np.random.default_rng(11 + rank()), time.monotonic(), 0.0
     for step in range(steps):
         truths = [random_truth(rng) for _ in range(48)]
         texts = [caption(t, rng) for t in truths]
+        named = [attributes_in(text, words) for text in texts]
         ids = tokenize(tokenizer, texts).to(device)
         pooled = [model.text_encoder(ids).pooler_output, model.text_encoder_2(ids).text_embeds]
         loss, right, asked = 0.0, 0, 0
         for key, names in CLASSES.items():
             # What a caption does not name is not asked for (-100 is left out of the loss).
-            labels = torch.tensor(
-                [
-                    names.index(t[key]) if _names(text, key, t) else -100
-                    for t, text in zip(truths, texts, strict=True)
-                ],
-                device=device,
-            )
+            labels = torch.tensor([names.index(n[key]) if key in n else -100 for n in named], device=device)
             if (labels < 0).all():
                 continue
             for head, features in zip(heads, pooled, strict=True):
@@ -170,17 +167,6 @@ def pretrain_text(
         if seconds and same_everywhere(time.monotonic() - start) > seconds:
             break
     return accuracy
-
-
-def _names(text: str, key: str, truth: dict[str, str]) -> bool:
-    """Whether a caption says what `truth[key]` is (scenes and styles are recognised by the words around
-    them)."""
-    if key == "accessory_color":
-        return truth["accessory"] != "none" and f"{truth[key]} {truth['accessory']}" in text
-    if key == "color":
-        return truth[key] in text.replace(f"{truth['accessory_color']} {truth['accessory']}", "").split()
-    words = vocabulary()[key].get(truth[key], [])
-    return any(f" {w} " in f" {text.replace(',', '')} " for w in words)
 
 
 def velocity_loss(
