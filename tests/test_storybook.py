@@ -10,8 +10,10 @@ from PIL import Image
 
 from consistory_svd import Settings, Story, load_model, tell
 from consistory_svd.models import EMBEDDED
+from consistory_svd.sampling import frame_generators, initial_latents
 from consistory_svd.scores.reader import load_reader
 from consistory_svd.scores.words import attributes_in, vocabulary
+from consistory_svd.sharing.layers import attention_layers
 from consistory_svd.story import FrameDone
 from training.world import render_random
 
@@ -40,8 +42,8 @@ def test_everything_together_is_small_and_safe():
 
 def test_it_has_attention_fine_enough_for_masks(model):
     unet = model.pipe.unet
-    assert "CrossAttn" in unet.config.down_block_types[0]
-    assert unet.config.sample_size >= 16
+    grids = [unet.config.sample_size // 2**layer.level for layer in attention_layers(unet)]
+    assert max(grids) >= 16
     assert model.native_size == (256, 256)
     assert unet.config.addition_embed_type == "text_time"
 
@@ -51,12 +53,7 @@ def test_without_sharing_it_draws_what_stock_diffusers_draws(model, negative):
     story = dataclasses.replace(STORY, negative=negative)
     stock = StableDiffusionXLPipeline.from_pretrained(EMBEDDED, local_files_only=True)
     stock.set_progress_bar_config(disable=True)
-    noise = torch.cat(
-        [
-            torch.randn(1, 12, 16, 16, generator=torch.Generator().manual_seed(seed))
-            for seed in story.frame_seeds
-        ]
-    )
+    noise = initial_latents(model.pipe, frame_generators(story.frame_seeds), model.native_size)
     expected = stock(
         list(story.prompts),
         negative_prompt=[negative] * 3 if negative else None,

@@ -10,11 +10,13 @@ from consistory_svd.compat import cure_torchvision
 from consistory_svd.scores.reader import ReaderNetwork, load_reader, save_reader
 from training.assemble import assemble, scaling_factor
 from training.checkpoint import Average, learning_rate, load, save
+from training.dataset import load_truth, render_shard
+from training.latents import Latents
 from training.reader import CLASSES, spoil
 from training.run import Preset, train
 from training.text import MAX_TOKENS, open_tokenizer, tokenize, train_tokenizer
 from training.unet import TextToNoise, build_scheduler, velocity_loss
-from training.vae import build_vae, start_linear, to_tensor
+from training.vae import Components, build_vae, closed_form_encoder, start_linear, to_tensor
 from training.world import render_random
 
 cure_torchvision()
@@ -54,15 +56,51 @@ def test_captions_are_padded_as_the_pipeline_pads(tokenizer):
     assert (ids[0, 3:] == tokenizer.eos_token_id).all()
 
 
-def test_the_autoencoder_starts_with_signals_of_usual_strength():
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    return to_tensor(np.stack([render_random(rng).image for _ in range(12)]))
+
+
+def test_the_encoder_computes_the_principal_components(pictures):
+    components, vae = Components.of(pictures), build_vae()
+    closed_form_encoder(vae, components)
+    latents = components(pictures)
+    assert latents.shape == (12, 6, 32, 32)
+    with torch.no_grad():
+        encoded = vae.encode(pictures).latent_dist
+    assert (encoded.mean - latents).abs().max() < 5e-3 * latents.std()
+    assert encoded.std.max() < 0.01 * latents.std()
+
+
+def test_the_components_are_those_of_whole_patches(pictures):
+    # The encoder halves three times and drops components on the way; it must lose hardly anything by that.
+    components = Components.of(pictures)
+    patches = pictures.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).reshape(-1, 192).double()
+    centred = patches - patches.mean(0)
+    best = torch.linalg.eigvalsh(centred.T @ centred / len(centred)).flip(0)[:6].sum()
+    assert components(pictures).double().var((0, 2, 3)).sum() == pytest.approx(best.item(), rel=0.01)
+
+
+def test_the_decoder_starts_with_signals_of_usual_strength(pictures):
     torch.manual_seed(0)
     vae = build_vae()
-    start_linear(vae)
-    picture = to_tensor(render_random(np.random.default_rng(0)).image[None])
-    latents = vae.encode(picture).latent_dist.mean
-    assert latents.shape == (1, 12, 16, 16)
-    assert 0.1 < latents.std() < 10
-    assert 0.1 < vae.decode(latents).sample.std() < 10
+    start_linear(vae.decoder)
+    with torch.no_grad():
+        assert 0.1 < vae.decode(Components.of(pictures)(pictures[:1])).sample.std() < 10
+
+
+def test_what_stories_ask_for_is_drawn_more_often(tmp_path):
+    render_shard(tmp_path, 0, 8)
+    np.save(tmp_path / "latents-0000.npy", np.zeros((8, 6, 32, 32), np.float16))
+    truth = [
+        {**t, "action": "standing", "pattern": "plain", "accessory": "hat"} for t in load_truth(tmp_path, 0)
+    ]
+    truth[0] |= {"action": "sleeping", "pattern": "striped"}
+    (tmp_path / "truth-0000.json").write_text(json.dumps(truth))
+    texts = Latents(tmp_path, tmp_path, 1.0, seed=0)
+    assert np.diff(texts.often, prepend=0).tolist() == [1] + [4] * 7
+    assert texts.batch(16)[0].shape == (16, 6, 32, 32)
 
 
 def test_a_checkpoint_goes_on_where_it_stopped(tmp_path):
@@ -99,7 +137,7 @@ def test_the_velocity_loss_knows_the_right_answer():
     # A model that answers with the true velocity has no loss; one that answers zero has.
     scheduler, latents = (
         build_scheduler(),
-        torch.randn(4, 12, 16, 16, generator=torch.Generator().manual_seed(2)),
+        torch.randn(4, 6, 32, 32, generator=torch.Generator().manual_seed(2)),
     )
     cover, ids = torch.zeros(4, 1, 16, 16), torch.zeros(4, MAX_TOKENS, dtype=torch.long)
 
@@ -133,7 +171,7 @@ def test_an_assembled_model_is_loaded_by_stock_diffusers(tokenizer, tmp_path):
 
 
 def test_the_scaling_factor_makes_latents_as_large_as_noise(tmp_path):
-    latents = np.random.default_rng(6).normal(scale=4, size=(50, 12, 16, 16)).astype(np.float16)
+    latents = np.random.default_rng(6).normal(scale=4, size=(50, 6, 32, 32)).astype(np.float16)
     np.save(tmp_path / "latents-0000.npy", latents)
     assert (latents.astype(np.float32) * scaling_factor(tmp_path)).std() == pytest.approx(1, abs=0.01)
 
@@ -165,7 +203,6 @@ def test_the_whole_training_runs_and_goes_on_from_its_files(tmp_path):
         crops=(2, None, 2),
         whole=(3, None, 1),
         unet=(2, None, 2),
-        decoder=(2, None, 1),
         reader=(2, None, 4),
         clip=(2, None, 4),
     )

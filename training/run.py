@@ -26,7 +26,7 @@ from training.latents import encode_shard
 from training.reader import train_reader
 from training.text import open_tokenizer, train_tokenizer
 from training.unet import train_unet
-from training.vae import AutoencoderKL, train_vae
+from training.vae import fit_components, train_decoder
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +40,9 @@ class Preset:
     shards: int
     shard: int
     text_steps: int
+    unet: tuple[int, float | None, int]
     crops: tuple[int, float | None, int]
     whole: tuple[int, float | None, int]
-    unet: tuple[int, float | None, int]
-    decoder: tuple[int, float | None, int]
     reader: tuple[int, float | None, int]
     clip: tuple[int, float | None, int]
 
@@ -55,10 +54,9 @@ PRESETS = {
         shards=26,
         shard=1000,
         text_steps=600,
-        crops=(100_000, 900, 8),
-        whole=(100_000, 400, 1),
-        unet=(1_000_000, 4500, 16),
-        decoder=(100_000, 480, 1),
+        unet=(1_000_000, 4800, 16),
+        crops=(1_000_000, 900, 16),
+        whole=(1_000_000, 400, 1),
         reader=(1_000_000, 900, 48),
         clip=(1_000_000, 480, 128),
     ),
@@ -68,10 +66,9 @@ PRESETS = {
         shards=60,
         shard=1000,
         text_steps=600,
-        crops=(12_000, 150, 64),
-        whole=(4_000, 60, 16),
         unet=(200_000, 720, 256),
-        decoder=(6_000, 60, 16),
+        crops=(12_000, 180, 64),
+        whole=(6_000, 90, 16),
         reader=(20_000, 90, 256),
         clip=(6_000, 90, 512),
     ),
@@ -98,19 +95,10 @@ def train(preset: Preset, build: Path, assets: Path) -> None:
         train_tokenizer(build / "tokenizer")
     _wait()
     tokenizer = open_tokenizer(build / "tokenizer")
-    whole = build / "vae" / "whole"  # says that the autoencoder's training is over
-    if not whole.exists():
-        steps, seconds, batch = preset.crops
-        train_vae(pictures, build / "vae", steps, batch, preset.device, seconds)
-        more, seconds, batch = preset.whole
-        train_vae(pictures, build / "vae", steps + more, batch, preset.device, seconds, side=256, peak=6e-4)
-        _wait()
-        whole.touch()
-    _wait()
-    vae = AutoencoderKL.from_pretrained(build / "vae").to(preset.device)
+    components = fit_components(pictures)
     found = shards(pictures)
     for k in _share(len(found)):
-        encode_shard(vae, pictures, latents, found[k])
+        encode_shard(components, pictures, latents, found[k])
     _wait()
     scale = scaling_factor(latents)
     steps, seconds, batch = preset.unet
@@ -126,10 +114,12 @@ def train(preset: Preset, build: Path, assets: Path) -> None:
         seconds=seconds,
         text_steps=preset.text_steps,
     )
-    steps, seconds, batch = preset.decoder
-    vae = train_vae(
-        pictures, build / "vae", steps, batch, preset.device, seconds, decoder_only=True, side=256, peak=6e-4
-    )
+    vae, before = None, 0
+    for (steps, seconds, batch), side, peak in ((preset.crops, 64, 2e-3), (preset.whole, 256, 6e-4)):
+        before += steps
+        vae = train_decoder(
+            pictures, components, build / "vae", before, batch, preset.device, seconds, side, peak
+        )
     _wait()
     if parallel.rank() == 0:
         assemble(vae.cpu(), model.cpu(), tokenizer, scale, assets)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import nn
 
 from consistory_svd.compat import cure_torchvision
@@ -18,6 +19,7 @@ from training.checkpoint import Average, Schedule, learning_rate, load, save
 from training.latents import Latents
 from training.parallel import average_gradients, rank, same_everywhere
 from training.text import build_text_encoder, random_truth, tokenize
+from training.vae import LATENT_CHANNELS, LATENT_SIDE
 from training.world.vocabulary import ACCESSORIES, ACTIONS, COLORS, PATTERNS, SCENES, STYLES, SUBJECTS
 
 cure_torchvision()
@@ -28,12 +30,12 @@ from transformers import CLIPTokenizer  # noqa: E402
 
 log = logging.getLogger(__name__)
 WIDTHS = (128, 160)  # of the two text encoders
-CHANNELS = (64, 160)  # of the U-Net at 16 x 16 and 8 x 8
-HEAD = 32  # channels an attention head
+CHANNELS = (32, 96, 160)  # of the U-Net at 32 x 32, 16 x 16 and 8 x 8; attention at the last two, as in SDXL
+HEADS = (1, 2, 5)  # attention heads a level; the first level has no attention
 SIZE = 256
-SUBJECT_WEIGHT = (
-    2.0  # extra weight of latents that the subject covers: a tenth of the picture, most of its meaning
-)
+# Extra weight of latents that the subject covers: a fifth of the picture, most of its meaning and of its
+# difficulty.
+SUBJECT_WEIGHT = 6.0
 EMPTY_SHARE = 0.1  # captions left out, for classifier-free guidance (Ho and Salimans 2022)
 SNR_CAP = 5.0  # min-SNR weighting (Hang et al. 2023)
 CLASSES = {
@@ -49,20 +51,18 @@ CLASSES = {
 
 
 def build_unet() -> UNet2DConditionModel:
-    """SDXL's U-Net at a hundredth of the size: self- and cross-attention at 16 x 16 and 8 x 8, `text_time`
-    conditioning."""
+    """SDXL's U-Net at a three-hundredth of the size: no attention at 32 x 32, self- and cross-attention at
+    16 x 16 and 8 x 8, `text_time` conditioning."""
     return UNet2DConditionModel(
-        sample_size=16,
-        in_channels=12,
-        out_channels=12,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        sample_size=LATENT_SIDE,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         block_out_channels=CHANNELS,
         layers_per_block=1,
         transformer_layers_per_block=1,
-        attention_head_dim=tuple(
-            c // HEAD for c in CHANNELS
-        ),  # heads a level; diffusers keeps the old name for the number of heads
+        attention_head_dim=HEADS,  # the number of heads; diffusers keeps the old name
         cross_attention_dim=sum(WIDTHS),
         use_linear_projection=True,
         addition_embed_type="text_time",
@@ -169,12 +169,24 @@ def pretrain_text(
     return accuracy
 
 
+def noise_levels(count: int, generator: torch.Generator) -> torch.Tensor:
+    """Steps to train on, (count,) in 0..999: a third uniform, the rest logit-normal around the middle.
+
+    At the ends little is decided: almost clean latents are almost the answer, and pure noise leaves only the
+    mean. Source: Esser et al. 2024, section 3.1.
+    """
+    even = torch.rand(count, generator=generator)
+    middle = torch.sigmoid(torch.randn(count, generator=generator) + 0.3)
+    uniform = torch.rand(count, generator=generator) < 1 / 3
+    return (torch.where(uniform, even, middle) * 1000).long().clamp(max=999)
+
+
 def velocity_loss(
     model: nn.Module, scheduler: DDIMScheduler, latents, cover, ids, generator: torch.Generator
 ) -> torch.Tensor:
     """Weighted mean squared error of the predicted velocity (Salimans and Ho 2022)."""
     count, device = len(latents), latents.device
-    steps = torch.randint(0, 1000, (count,), generator=generator).to(device)
+    steps = noise_levels(count, generator).to(device)
     noise = torch.randn(latents.shape, generator=generator).to(device)
     keep = (torch.rand(count, generator=generator) >= EMPTY_SHARE).float().to(device)
     noisy = scheduler.add_noise(latents, noise, steps)
@@ -186,7 +198,7 @@ def velocity_loss(
     # For velocity the plain loss already weighs by snr + 1; a floor keeps the noisiest steps, which decide
     # the layout.
     weight = (snr.clamp(max=SNR_CAP) / (snr + 1)).clamp(min=0.3)
-    where = 1 + SUBJECT_WEIGHT * cover
+    where = 1 + SUBJECT_WEIGHT * F.interpolate(cover, size=latents.shape[-2:])
     where = where / where.mean()
     return (weight[:, None, None, None] * where * (predicted.float() - target) ** 2).mean()
 
@@ -203,12 +215,13 @@ def train_unet(
     peak: float = 8e-4,
     seconds: float | None = None,
     text_steps: int = 600,
+    text_from: Path | None = None,
 ) -> TextToNoise:
     """Train for `steps` steps, going on from `out/state.safetensors` if it is there; returns the averaged
     model.
 
-    With `seconds` the schedule ends when that time is over instead. `text_steps` (at most 90 seconds of them)
-    go to the text encoders first.
+    With `seconds` the schedule ends when that time is over instead. The text encoders start from those of
+    the assembled model in `text_from`, else `text_steps` (at most 90 seconds of them) go to them first.
     """
     torch.manual_seed(0)
     model = TextToNoise(tokenizer).to(device)
@@ -219,7 +232,11 @@ def train_unet(
     average = Average(model.parameters(), 0.999)
     state = out / "state.safetensors"
     step = load(state, model, optimizer, average)
-    if not step:
+    if not step and text_from:
+        for name in ("text_encoder", "text_encoder_2"):
+            getattr(model, name).load_state_dict(load_file(text_from / name / "model.safetensors"))
+        average = Average(model.parameters(), 0.999)
+    elif not step:
         pretrain_text(model, tokenizer, text_steps, device, seconds=90)
         average = Average(model.parameters(), 0.999)
     data = Latents(pictures, latents, scale, seed=100 * step + rank() + 5)
@@ -249,7 +266,7 @@ def train_unet(
             total, mark = 0.0, now
         if step % 100 == 0:
             data.look()
-        if step % 500 == 0 and rank() == 0:
+        if step % 250 == 0 and rank() == 0:
             save(state, step, model, optimizer, average)
     if rank() == 0:
         save(state, step, model, optimizer, average)

@@ -258,7 +258,7 @@ def mascot(b: Brush, look: Look, pose: Pose) -> Mounts:
     name, c = look.who.subject, look.body
     sink = pose.sink
     body_y, rx, ry = -37 + sink, 17.5 * look.wide, 22.0
-    head_r = 20.5 * look.head
+    head_r = 23.5 * look.head
     head_y = body_y - 20 - head_r * 0.72
     width = 9.5 * look.limb
     if name == "dragon":
