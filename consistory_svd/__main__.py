@@ -19,7 +19,8 @@ from consistory_svd.flags import run, wrong_values
 from consistory_svd.models import Model, load_model
 from consistory_svd.record import save_frame, write_story_json
 from consistory_svd.settings import PRESETS, Settings, Story, check, knob, preset
-from consistory_svd.story import Finished, FrameDone, Preview, Started, tell
+from consistory_svd.sharing import AnchorBank
+from consistory_svd.story import Event, Finished, FrameDone, Preview, Started, tell
 
 INTERRUPTED = 130
 # What a story leaves in its folder; nothing else is ever removed from it.
@@ -48,6 +49,12 @@ def _flag(owner: type, name: str, *declarations: str) -> Any:
     )
 
 
+def _switch(name: str) -> Any:
+    """The flag and its opposite of a switch of Settings."""
+    flag = name.replace("_", "-")
+    return typer.Option(f"--{flag}/--no-{flag}", help=knob(Settings, name).help, show_default=False)
+
+
 def _number(text: str) -> int | float | str:
     """The number that `text` says. What is none stays text: the field itself then says what it allows."""
     for kind in (int, float):
@@ -71,6 +78,24 @@ def tell_story(
     guidance: Annotated[str | None, _flag(Settings, "guidance")] = None,
     anchors: Annotated[str | None, _flag(Settings, "anchors")] = None,
     mask_dropout: Annotated[str | None, _flag(Settings, "mask_dropout")] = None,
+    sdsa: Annotated[bool | None, _switch("sdsa")] = None,
+    query_blending: Annotated[bool | None, _switch("query_blending")] = None,
+    masking: Annotated[bool | None, _switch("masking")] = None,
+    random_anchors: Annotated[bool | None, _switch("random_anchors")] = None,
+    same_latent: Annotated[bool | None, _switch("same_latent")] = None,
+    injection: Annotated[bool | None, _switch("injection")] = None,
+    short_first_pass: Annotated[bool | None, _switch("short_first_pass")] = None,
+    freeu: Annotated[bool | None, _switch("freeu")] = None,
+    height: Annotated[str | None, _flag(Settings, "height")] = None,
+    width: Annotated[str | None, _flag(Settings, "width")] = None,
+    batch: Annotated[str | None, _flag(Settings, "batch")] = None,
+    keep_anchors: Annotated[
+        Path | None, typer.Option(help="Folder to keep the anchors in, for scenes that come later.")
+    ] = None,
+    anchors_from: Annotated[
+        Path | None,
+        typer.Option(help="Folder of kept anchors: the scenes are told against them, after theirs."),
+    ] = None,
     source: Annotated[
         str | None,
         typer.Option("--model", help="Folder or hub id of an SDXL; the storybook model by default."),
@@ -82,26 +107,63 @@ def tell_story(
     ] = False,
 ) -> None:
     """Tell a story: one picture a scene, and story.json with everything it was told with."""
-    given = {"steps": steps, "guidance": guidance, "anchors": anchors, "mask_dropout": mask_dropout}
+    numbers = {
+        "steps": steps,
+        "guidance": guidance,
+        "anchors": anchors,
+        "mask_dropout": mask_dropout,
+        "height": height,
+        "width": width,
+        "batch": batch,
+    }
+    switches = {
+        "sdsa": sdsa,
+        "query_blending": query_blending,
+        "masking": masking,
+        "random_anchors": random_anchors,
+        "same_latent": same_latent,
+        "injection": injection,
+        "short_first_pass": short_first_pass,
+        "freeu": freeu,
+    }
     with wrong_values():
+        bank = None if anchors_from is None else AnchorBank.load(anchors_from)
+        before = () if bank is None else bank.origin.scenes
         story = Story(
             subject=subject,
-            scenes=tuple(scene),
+            scenes=(*before, *scene),
             concepts=tuple(concept or ()),
             style=style,
             negative=negative,
             seed=_number(seed),
         )
-        changes = {name: _number(text) for name, text in given.items() if text is not None}
+        changes = {name: _number(text) for name, text in numbers.items() if text is not None}
+        changes |= {name: on for name, on in switches.items() if on is not None}
         settings = preset(preset_name)
         # A preset's anchors are "at most so many"; only a number that was asked for can be too large.
         changes.setdefault("anchors", min(settings.anchors, len(story.scenes)))
         settings = dataclasses.replace(settings, **changes)
         check(story, settings)
         check_folder(out, overwrite)
+        if keep_anchors is not None:
+            check_folder(keep_anchors, overwrite, "keep-anchors")
         model = quietly_loaded(source, device)
+        new = None if bank is None else range(len(before), len(story.scenes))
+        kept: list[AnchorBank] = []
+        events = tell(
+            model,
+            story,
+            settings,
+            stop := threading.Event(),
+            bank=bank,
+            frames=new,
+            keep_anchors=keep_anchors is not None,
+        )
         clear_folder(out)
-    raise typer.Exit(tell_into(out, model, story, settings))
+    code = tell_into(out, model.name, story, settings, events, stop, kept)
+    if keep_anchors is not None and kept:
+        kept[0].save(keep_anchors)
+    raise typer.Exit(code)
 
 
 def quietly_loaded(source: str | None, device: str | None) -> Model:
@@ -111,12 +173,12 @@ def quietly_loaded(source: str | None, device: str | None) -> Model:
         return load_model(source, device)
 
 
-def check_folder(folder: Path, overwrite: bool) -> None:
-    """ValueError unless `folder` can take a story: it is new or empty, or `overwrite` is on."""
+def check_folder(folder: Path, overwrite: bool, flag: str = "out") -> None:
+    """ValueError unless `folder` can be written to: it is new or empty, or `overwrite` is on."""
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"out: {folder} is a file; give a folder")
+        raise ValueError(f"{flag}: {folder} is a file; give a folder")
     if folder.exists() and any(folder.iterdir()) and not overwrite:
-        raise ValueError(f"out: {folder} is not empty; give another folder or --overwrite")
+        raise ValueError(f"{flag}: {folder} is not empty; give another folder or --overwrite")
 
 
 def clear_folder(folder: Path) -> None:
@@ -133,32 +195,45 @@ def clear_folder(folder: Path) -> None:
             path.unlink()
 
 
-def tell_into(folder: Path, model: Model, story: Story, settings: Settings) -> int:
-    """Tell a story into `folder`, each picture as soon as it is done; returns the exit code.
+def tell_into(
+    folder: Path,
+    model_name: str,
+    story: Story,
+    settings: Settings,
+    events: Iterator[Event],
+    stop: threading.Event,
+    kept: list[AnchorBank],
+) -> int:
+    """Write a story's events into `folder`, each picture as soon as it is done; returns the exit code.
 
-    Ctrl-C ends the story within a step: pictures that are done stay, and story.json names them.
+    A bank that the story ends with is put into `kept`. Ctrl-C ends the story within a step: pictures that are
+    done stay, and story.json names them.
     """
-    stop = threading.Event()
     pictures: list[Path] = []
     masks: list[Path] = []
+    frames: list[int] = []
     seconds = None
     with _interrupts_set(stop), _progress_bar() as bar:
         task = bar.add_task("Telling", total=None)
-        for event in tell(model, story, settings, stop):
+        for event in events:
             match event:
                 case Started():
                     bar.update(task, total=event.total_steps)
+                    for note in event.notes:
+                        CONSOLE.print(f"note: {note}", highlight=False)
                 case Preview():
                     bar.update(task, completed=event.done)
                 case FrameDone():
+                    frames.append(event.frame)
                     pictures.append(_file(folder, "frame", event))
                     save_frame(
-                        pictures[-1], event.image, event.prompt, event.seed, story, settings, model.name
+                        pictures[-1], event.image, event.prompt, event.seed, story, settings, model_name
                     )
                     masks += _saved_mask(folder, event)
                 case Finished():
                     seconds = event.timings.seconds
-    write_story_json(folder, story, settings, model.name, pictures, masks, seconds)
+                    kept += [event.bank] if event.bank else []
+    write_story_json(folder, story, settings, model_name, pictures, masks, seconds, frames)
     return INTERRUPTED if seconds is None else 0
 
 

@@ -5,12 +5,16 @@ from dataclasses import dataclass, field
 from PIL import Image
 from torch import Tensor
 
+from consistory_svd.sharing import AnchorBank
+
 
 @dataclass(frozen=True)
 class Started:
-    """The story begins. `total_steps` is the number of `Preview` events to come: frames times steps.
+    """The story begins. `total_steps` is the number of `Preview` events to come: frames times steps, those of
+    a first pass included.
 
-    `height` and `width` are in pixels; `concepts` are the words whose pixels are shared.
+    `height` and `width` are in pixels; `concepts` are the words whose pixels are shared; `notes` say what is
+    switched on and has no effect.
     """
 
     prompts: tuple[str, ...]
@@ -20,6 +24,7 @@ class Started:
     width: int
     steps: int
     total_steps: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Preview:
     """A frame has done a step. `frame` and `step` count from 0; `done` of the story's `total_steps` are over.
 
     `image` is the picture that the step foresees, at most 256 pixels a side, on every `preview_every`-th
-    step.
+    step. `first_pass` marks steps that only find out what matches, and are done again (feature injection).
     """
 
     frame: int
@@ -35,6 +40,7 @@ class Preview:
     steps: int
     done: int
     image: Image.Image | None = None
+    first_pass: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,11 +85,15 @@ class Timings:
 
 @dataclass(frozen=True)
 class Finished:
-    """All frames are finished; `images` and `masks` are in the order of the scenes."""
+    """All frames are finished; `images` and `masks` are in the order of the scenes.
+
+    `bank` holds the anchors where `tell` was asked to keep them, or was given them.
+    """
 
     images: tuple[Image.Image, ...]
     masks: tuple[Image.Image | None, ...]
     timings: Timings
+    bank: AnchorBank | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,13 @@ def save_frame(
     image.save(path, format="PNG", pnginfo=info)
 
 
+def mark_subject(image: Image.Image, mask: Image.Image) -> Image.Image:
+    """The picture with everything but its subject paled and grey, so that the mask (white: the subject) and
+    the picture are seen at once."""
+    pale = Image.blend(image.convert("L").convert("RGB"), Image.new("RGB", image.size, "white"), 0.6)
+    return Image.composite(image, pale, mask.convert("L"))
+
+
 def read_frame(path: Path) -> FrameRecord:
     """Read how a picture was made. ValueError, naming what is wrong, for a picture without such a record."""
     with Image.open(path) as image:
@@ -88,19 +95,22 @@ def write_story_json(
     pictures: Sequence[str | Path],
     masks: Sequence[str | Path] = (),
     seconds: float | None = None,
+    frames: Sequence[int] | None = None,
 ) -> Path:
     """Write `story.json` into `folder` and return its path.
 
-    `pictures` and `masks` are files in the folder, one a frame from the first on; only their names are kept.
+    `pictures` and `masks` are files in the folder, one a frame of `frames` (positions from 0; by default from
+    the first on); only their names are kept.
     """
+    positions = range(len(story.scenes)) if frames is None else frames
     content = {
         "version": VERSION,
         "model": model_name,
         "story": asdict(story),
         "settings": asdict(settings),
         "frames": [
-            {"prompt": prompt, "seed": seed, "picture": Path(picture).name}
-            for prompt, seed, picture in zip(story.prompts, story.frame_seeds, pictures, strict=False)
+            {"prompt": story.prompts[k], "seed": story.frame_seeds[k], "picture": Path(picture).name}
+            for k, picture in zip(positions, pictures, strict=False)
         ],
         "masks": [Path(mask).name for mask in masks],
         "seconds": seconds,

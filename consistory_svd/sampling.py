@@ -3,15 +3,18 @@
 import copy
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionXLPipeline
+from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from PIL import Image
 from torch import Tensor
 
 from consistory_svd.sharing import Occurrences, SharingState, find_occurrences
+
+FREEU = {"s1": 0.6, "s2": 0.4, "b1": 1.1, "b2": 1.2}
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,19 @@ def initial_latents(
     return torch.cat(draws).to(pipe.unet.device, pipe.unet.dtype)
 
 
+@contextmanager
+def free_u(unet: UNet2DConditionModel, on: bool) -> Iterator[None]:
+    """FreeU (Si et al. 2023) on or off while entered, with the paper's factors (spec 1); then as it was."""
+    before = [{name: getattr(block, name, None) for name in FREEU} for block in unet.up_blocks]
+    unet.enable_freeu(**FREEU) if on else unet.disable_freeu()
+    try:
+        yield
+    finally:
+        for block, held in zip(unet.up_blocks, before, strict=True):
+            for name, value in held.items():
+                setattr(block, name, value)
+
+
 def prepare_scheduler(pipe: StableDiffusionXLPipeline, steps: int) -> Any:
     """A copy of the model's scheduler, set to the number of steps, so that no two runs share its state."""
     scheduler = copy.deepcopy(pipe.scheduler)
@@ -90,50 +106,87 @@ def prepare_scheduler(pipe: StableDiffusionXLPipeline, steps: int) -> Any:
     return scheduler
 
 
+@dataclass
+class Trajectory:
+    """A batch on its way from noise to pictures: latents [B, channels, h, w] before step `index`.
+
+    `generators`, one a frame, feed schedulers that add noise.
+    """
+
+    latents: Tensor
+    scheduler: Any
+    generators: list[torch.Generator]
+    index: int = 0
+
+    @classmethod
+    def begin(
+        cls,
+        pipe: StableDiffusionXLPipeline,
+        noise: Tensor,
+        steps: int,
+        generators: Sequence[torch.Generator],
+    ) -> "Trajectory":
+        """Before the first step, from noise of unit variance."""
+        scheduler = prepare_scheduler(pipe, steps)
+        return cls(noise * scheduler.init_noise_sigma, scheduler, list(generators))
+
+    def fork(self) -> "Trajectory":
+        """A copy that goes its own way from here, with the same random draws."""
+        generators = [torch.Generator() for _ in self.generators]
+        for twin, generator in zip(generators, self.generators, strict=True):
+            twin.set_state(generator.get_state())
+        return Trajectory(self.latents.clone(), copy.deepcopy(self.scheduler), generators, self.index)
+
+
 @torch.no_grad()
 def denoise(
     pipe: StableDiffusionXLPipeline,
-    latents: Tensor,
+    trajectory: Trajectory,
     text: TextEmbeddings,
-    steps: int,
     guidance: float,
-    generators: Sequence[torch.Generator],
     state: SharingState | None = None,
     stop: threading.Event | None = None,
+    until: int | None = None,
 ) -> Iterator[Step]:
-    """Denoise a batch of initial latents, [B, channels, h, w] of unit variance, and yield after every step.
+    """Take a trajectory to its end, or to just before step `until`, and yield after every step.
 
     Without `state` the last step's latents are those of the stock pipeline with `output_type="latent"`.
-    With it, its processors must be installed. `generators`, one a frame, feed schedulers that add noise.
-    When `stop` is set, the loop ends before the next call of the U-Net.
+    With it, its processors must be installed. When `stop` is set, the loop ends before the next call of the
+    U-Net.
     """
-    scheduler = prepare_scheduler(pipe, steps)
-    noise = pipe.prepare_extra_step_kwargs(list(generators), eta=0.0)
-    conditions = {"text_embeds": text.pooled, "time_ids": _time_ids(pipe, latents, text)}
-    latents = latents * scheduler.init_noise_sigma
+    scheduler, count = trajectory.scheduler, len(trajectory.scheduler.timesteps)
+    noise = pipe.prepare_extra_step_kwargs(trajectory.generators, eta=0.0)
+    conditions = {"text_embeds": text.pooled, "time_ids": _time_ids(pipe, trajectory.latents, text)}
     guided = guidance > 1
-    for index, timestep in enumerate(scheduler.timesteps):
-        if stop is not None and stop.is_set():
-            return
-        doubled = torch.cat([latents] * 2) if guided else latents
-        model_input = scheduler.scale_model_input(doubled, timestep)
-        if state is not None:
-            state.begin_step(index)
-        prediction = pipe.unet(
+
+    def call(model_input: Tensor, timestep: Tensor) -> Tensor:
+        return pipe.unet(
             model_input,
             timestep,
             encoder_hidden_states=text.tokens,
             added_cond_kwargs=conditions,
             return_dict=False,
         )[0]
+
+    while trajectory.index < (count if until is None else until):
+        if stop is not None and stop.is_set():
+            return
+        index, latents = trajectory.index, trajectory.latents
+        timestep = scheduler.timesteps[index]
+        doubled = torch.cat([latents] * 2) if guided else latents
+        model_input = scheduler.scale_model_input(doubled, timestep)
+        if state is not None and state.begin_step(index):
+            with state.keeping_queries():
+                call(model_input, timestep)
+        prediction = call(model_input, timestep)
         if guided:
             unconditional, conditional = prediction.chunk(2)
             prediction = unconditional + guidance * (conditional - unconditional)
         latents = scheduler.step(prediction, timestep, latents, **noise, return_dict=False)[0]
         if state is not None:
             state.end_step()
-        first = model_input[: len(latents)]
-        yield Step(index, len(scheduler.timesteps), timestep, latents, first, prediction)
+        trajectory.latents, trajectory.index = latents, index + 1
+        yield Step(index, count, timestep, latents, model_input[: len(latents)], prediction)
 
 
 def predicted_picture(pipe: StableDiffusionXLPipeline, step: Step) -> Tensor:

@@ -7,16 +7,28 @@ value and what is allowed.
 
 import hashlib
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from consistory_svd.nouns import contains, find_concept
 
 LONGEST_TEXT = 1000
 MOST_FRAMES = 1000
 LARGEST_SEED = 2**32 - 1
-__all__ = ["PRESETS", "Knob", "Settings", "Story", "check", "find_concept", "knob", "preset"]
+__all__ = [
+    "PRESETS",
+    "Knob",
+    "Settings",
+    "Spectrum",
+    "Story",
+    "check",
+    "find_concept",
+    "knob",
+    "notes",
+    "preset",
+]
 
 
 @dataclass(frozen=True)
@@ -115,6 +127,57 @@ class Story:
 
 
 @dataclass(frozen=True)
+class Spectrum:
+    """Which singular values of a matrix the spectral filter keeps, and how it reweights them.
+
+    `value` says how many: the N largest (count), the share of their number (quantile), the share of squared
+    energy that must be exceeded (energy); `all` takes none. `alpha` matters to `exp` alone.
+
+    Raises:
+        ValueError: a field is of a wrong type or out of range.
+    Source: coursework report (HSE, 2025), sections 4.1-4.3; spec of the spectral filter.
+    """
+
+    select: Literal["all", "count", "quantile", "energy"] = _text(
+        "Keep", "Which singular values stay: all, or the largest by count, quantile or energy.", default="all"
+    )
+    value: float | None = _text(
+        "Keep value",
+        "How much to keep: a count of 1 or more, or a ratio: of the values (quantile) or of their energy.",
+        default=None,
+    )
+    reweight: Literal["none", "log", "log2", "exp"] = _text(
+        "Reweight",
+        "How the kept values are rescaled: log and log2 flatten them, exp sharpens.",
+        default="none",
+    )
+    alpha: float = _text("Alpha", "How strongly exp sharpens; 0 leaves the values alone.", default=1.0)
+
+    def __post_init__(self) -> None:
+        for name in ("select", "reweight"):
+            choices = get_args(get_type_hints(Spectrum)[name])
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name}: {getattr(self, name)!r} is not allowed; give one of {', '.join(choices)}"
+                )
+        fits, allowed = {
+            "all": (self.value is None, "None where select is all"),
+            "count": (_is_number(self.value, whole=True) and self.value >= 1, "a whole number of 1 or more"),
+            "quantile": (_is_number(self.value) and 0 < self.value <= 1, "a number above 0 and at most 1"),
+            "energy": (_is_number(self.value) and 0 < self.value < 1, "a number above 0 and below 1"),
+        }[self.select]
+        if not fits:
+            raise ValueError(f"value: {self.value!r} is not allowed; give {allowed}")
+        if not _is_number(self.alpha) or self.alpha < 0:
+            raise ValueError(f"alpha: {self.alpha!r} is not allowed; give a finite number of 0 or more")
+
+    @property
+    def identity(self) -> bool:
+        """Whether the filter changes nothing, whatever the matrix."""
+        return self.select == "all" and self.reweight == "none"
+
+
+@dataclass(frozen=True)
 class Settings:
     """How a story is told: sampling, sharing, masks, anchors.
 
@@ -148,8 +211,36 @@ class Settings:
         "Mask dropout", "Share of the subject's pixels withheld: higher varies poses, lower is more alike.",
         0.0, 1.0, 0.05, 0.5,
     )  # fmt: skip
+    query_blending: bool = _text(
+        "Blend queries",
+        "Keep the layout that each picture would have had alone: poses vary more.",
+        default=False,
+    )
+    injection: bool = _text(
+        "Inject features",
+        "Copy fine detail between matching places of the subject: more alike, about twice the time.",
+        default=False,
+    )
+    short_first_pass: bool = _text(
+        "Short first pass",
+        "With injection: end the pass that finds matches as soon as it has them; masks differ slightly.",
+        default=False,
+    )
     anchors: int = _number(
         "Anchors", "The first so many pictures are the ones that all others look at.", 1, 16, 1, 2
+    )
+    random_anchors: bool = _text(
+        "Random anchors",
+        "Every picture looks at another one, drawn anew each time, instead of at the first ones.",
+        default=False,
+    )
+    same_latent: bool = _text(
+        "Same noise", "Every picture begins from the same noise: more alike, less variety.", default=False
+    )
+    freeu: bool = _text(
+        "FreeU",
+        "Strengthen shapes over texture in the model's last blocks, as the paper does.",
+        default=False,
     )
     batch: int = _number("Batch", "Pictures drawn together; more need more memory.", 1, 64, 1, 4)
     preview_every: int = _number("Preview every", "Steps between previews; 0 shows none.", 0, 200, 1, 0)
@@ -164,6 +255,11 @@ class Settings:
             elif not (value is None and kind == int | None):
                 _check_number(knob(Settings, name), value, whole=kind is not float)
 
+    @property
+    def shares(self) -> bool:
+        """Whether frames see anything of each other."""
+        return self.sdsa or self.injection
+
 
 def preset(name: str) -> Settings:
     """The settings of a preset. ValueError naming the known presets when there is none of that name."""
@@ -175,7 +271,11 @@ def preset(name: str) -> Settings:
 def check(story: Story, settings: Settings) -> None:
     """Raise ValueError, naming the field, where a story and settings do not fit together."""
     frames = len(story.scenes)
-    if settings.sdsa and settings.anchors > frames:
+    if settings.shares and settings.random_anchors and frames < 2:
+        raise ValueError(
+            "random_anchors: True is not allowed in a story of one scene; give at least 2 scenes"
+        )
+    if settings.shares and not settings.random_anchors and settings.anchors > frames:
         raise ValueError(
             f"anchors: {settings.anchors} is not allowed in a story of {frames} scenes; "
             f"give a whole number from 1 to {frames}"
@@ -185,6 +285,20 @@ def check(story: Story, settings: Settings) -> None:
         raise ValueError(
             f"steps: {settings.steps} is not allowed while the subject is shared; give at least 2"
         )
+
+
+def notes(settings: Settings) -> tuple[str, ...]:
+    """What is switched on and has no effect with these settings, in words for the person who set it."""
+    said = []
+    if settings.query_blending and not settings.sdsa:
+        said.append("query_blending: has no effect without sharing, because queries are blended only there")
+    elif settings.query_blending and settings.steps < 10:
+        said.append(f"query_blending: has no effect with {settings.steps} steps; it needs at least 10")
+    if settings.short_first_pass and not settings.injection:
+        said.append("short_first_pass: has no effect without feature injection, which alone has two passes")
+    if settings.random_anchors and not settings.shares:
+        said.append("random_anchors: has no effect while nothing is shared")
+    return tuple(said)
 
 
 def _texts(name: str, values: Any) -> tuple[str, ...]:
@@ -207,6 +321,11 @@ def _check_filled(name: str, values: tuple[str, ...]) -> None:
             raise ValueError(f"{name}: number {position} is {value!r}; give a text that is not empty")
 
 
+def _is_number(value: Any, whole: bool = False) -> bool:
+    kind = int if whole else (int, float)
+    return isinstance(value, kind) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
 def _check_number(limits: Knob, value: Any, whole: bool) -> None:
     kind = "a whole number" if whole else "a number"
     allowed = f"{kind} from {limits.minimum:g} to {limits.maximum:g}"
@@ -220,4 +339,8 @@ def _check_number(limits: Knob, value: Any, whole: bool) -> None:
 
 
 # Made last: making Settings validates them.
-PRESETS: dict[str, Settings] = {"plain": Settings(sdsa=False), "consistory": Settings()}
+PRESETS: dict[str, Settings] = {
+    "plain": Settings(sdsa=False),
+    "sdsa": Settings(),
+    "consistory": Settings(query_blending=True, injection=True),
+}

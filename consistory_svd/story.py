@@ -2,7 +2,9 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -13,17 +15,20 @@ from consistory_svd.events import Cancelled, Event, Finished, FrameDone, Preview
 from consistory_svd.models import Model
 from consistory_svd.sampling import (
     Step,
+    TextEmbeddings,
+    Trajectory,
     decode,
     denoise,
     encode_prompts,
     frame_generators,
+    free_u,
     initial_latents,
     locate_concepts,
     predicted_picture,
     prepare_scheduler,
 )
-from consistory_svd.settings import Settings, Story, check
-from consistory_svd.sharing import AnchorBank, SharingState, sharing
+from consistory_svd.settings import Settings, Story, check, notes
+from consistory_svd.sharing import AnchorBank, Origin, Schedule, SharingState, sharing
 
 PREVIEW_SIDE = 256
 T = TypeVar("T")
@@ -60,50 +65,109 @@ def tell(
     settings: Settings,
     stop: threading.Event | None = None,
     latents: Tensor | None = None,
+    bank: AnchorBank | None = None,
+    frames: Sequence[int] | None = None,
+    keep_anchors: bool = False,
+    with_masks: bool = False,
 ) -> Iterator[Event]:
     """Tell a story: `Started`, then `Preview` and `FrameDone` as they come, then `Finished` or `Cancelled`.
 
     The anchors are told first, all together; the other frames follow in batches against what the anchors
     lend. A frame does not depend on the frames it is told with: the same seed tells the same story, and a
-    scene added at the end changes no earlier picture. Setting `stop` ends the story before the next call of
-    the U-Net. The model is locked from the first event to the last: consume the generator or close it
+    scene added at the end changes no earlier picture; with random anchors, where every frame looks at every
+    other, neither holds and all frames are told together. Setting `stop` ends the story before the next call
+    of the U-Net. The model is locked from the first event to the last: consume the generator or close it
     before telling another story in the same thread. However it ends, the model is as it was.
 
     Args:
-        latents: initial noise of unit variance, [frames, channels, h, w], instead of the seeds' own.
+        latents: initial noise of unit variance, [frames, channels, h, w], instead of the seeds' own; a row
+            a scene of the story, whichever are told.
+        bank: the anchors of a story told before, as `Finished.bank` gave them or `AnchorBank.load` did:
+            every frame is told against them, none is an anchor itself.
+        frames: which scenes are told, by position from 0; all by default. A part needs a bank, or
+            settings that share nothing: frames told without their anchors would not be the story's.
+        keep_anchors: fill `Finished.bank`, for frames that come later.
+        with_masks: look for the subject's masks also where nothing is shared.
 
     Raises:
-        ValueError: at once, naming the field, when story, settings, model and latents do not fit together.
-    Source: issue 2, section 4; spec sections 3, 4 and 6.
+        ValueError: at once, naming the field, when story, settings, model, latents, bank and frames do not
+            fit together.
+    Source: issues 2 and 3; spec sections 2 to 6.
     """
-    check(story, settings)
+    check(story, settings if bank is None else replace(settings, anchors=1, random_anchors=False))
     height, width = picture_size(model, settings)
     factor = model.pipe.vae_scale_factor
     shape = (len(story.scenes), model.pipe.unet.config.in_channels, height // factor, width // factor)
     if latents is not None and tuple(latents.shape) != shape:
         raise ValueError(f"latents: the shape {tuple(latents.shape)} is not allowed; give {shape}")
-    return _Telling(model, story, settings, (height, width), stop or threading.Event(), latents).events()
+    chosen = _chosen(frames, len(story.scenes))
+    if len(chosen) < len(story.scenes) and settings.shares and bank is None:
+        raise ValueError(
+            f"frames: {len(chosen)} of {len(story.scenes)} scenes need the anchors of the others; give a bank"
+        )
+    if keep_anchors and (not settings.shares or settings.random_anchors):
+        raise ValueError(
+            "keep_anchors: True is not allowed without anchors; share the subject, from the first frames"
+        )
+    telling = _Telling(model, story, settings, (height, width), stop or threading.Event())
+    telling.given(latents, bank, chosen, keep_anchors, with_masks)
+    return telling.events()
+
+
+def _chosen(frames: Sequence[int] | None, count: int) -> tuple[int, ...]:
+    if frames is None:
+        return tuple(range(count))
+    chosen = tuple(sorted(set(frames)))
+    if not chosen or not all(isinstance(frame, int) and 0 <= frame < count for frame in chosen):
+        raise ValueError(f"frames: {list(frames)} is not allowed; give positions from 0 to {count - 1}")
+    return chosen
 
 
 class _Telling:
     """One story while it is told."""
 
     def __init__(
-        self,
-        model: Model,
-        story: Story,
-        settings: Settings,
-        size: tuple[int, int],
-        stop: threading.Event,
-        latents: Tensor | None,
+        self, model: Model, story: Story, settings: Settings, size: tuple[int, int], stop: threading.Event
     ) -> None:
         self._model, self._pipe = model, model.pipe
         self._story, self._settings = story, settings
-        self._size, self._stop, self._latents = size, stop, latents
-        self._bank = AnchorBank()
+        self._size, self._stop = size, stop
         self._steps_done = 0
         self._denoising = self._decoding = 0.0
         self._frames: dict[int, FrameDone] = {}
+
+    def given(
+        self,
+        latents: Tensor | None,
+        bank: AnchorBank | None,
+        chosen: tuple[int, ...],
+        keep_anchors: bool,
+        with_masks: bool,
+    ) -> None:
+        """Take what `tell` was given beside the story; ValueError for a bank that does not fit."""
+        settings = self._settings
+        timesteps = tuple(prepare_scheduler(self._pipe, settings.steps).timesteps.tolist())
+        self._schedule = Schedule.of(timesteps, settings)
+        self._latents, self._chosen, self._with_masks = latents, chosen, with_masks
+        self._has_bank = bank is not None
+        self._keeps_anchors = keep_anchors
+        self._bank = AnchorBank() if bank is None else bank
+        if settings.shares:
+            origin = Origin.of(
+                self._model.name,
+                self._pipe.unet,
+                self._size,
+                timesteps,
+                self._story,
+                settings,
+                settings.anchors,
+            )
+            if bank is None:
+                self._bank.origin = origin
+            elif bank.origin is None:
+                raise ValueError("bank: it is empty; give one that a story with anchors has filled")
+            else:
+                bank.origin.check_fits(origin)
 
     def events(self) -> Iterator[Event]:
         lock = self._model.lock
@@ -117,87 +181,122 @@ class _Telling:
             lock.release()
 
     def _events(self) -> Iterator[Event]:
-        steps = len(prepare_scheduler(self._pipe, self._settings.steps).timesteps)
-        story, count = self._story, len(self._story.scenes)
+        story, schedule = self._story, self._schedule
         yield Started(
             story.prompts,
             story.frame_seeds,
             story.concept_words,
             *self._size,
-            steps,
-            total_steps=count * steps,
+            schedule.steps,
+            total_steps=len(self._chosen) * schedule.calls,
+            notes=notes(self._settings),
         )
-        for wave in self._waves():
-            yield from self._tell_wave(wave)
-            if self._stop.is_set() and len(self._frames) < count:
-                yield Cancelled(len(self._frames))
-                return
-        made = [self._frames[frame] for frame in range(count)]
+        with free_u(self._pipe.unet, self._settings.freeu):
+            for wave in self._waves():
+                yield from self._tell_wave(wave)
+                if self._stop.is_set() and len(self._frames) < len(self._chosen):
+                    yield Cancelled(len(self._frames))
+                    return
+        made = [self._frames[frame] for frame in self._chosen]
         yield Finished(
             tuple(frame.image for frame in made),
             tuple(frame.mask for frame in made),
-            Timings(self._denoising, self._decoding, count, self._bank.size),
+            Timings(self._denoising, self._decoding, len(made), self._bank.size),
+            self._bank if self._keeps_anchors or self._has_bank else None,
         )
 
-    def _waves(self) -> list[range]:
-        """The frames that are told together: all anchors, then the others in batches."""
-        count, batch = len(self._story.scenes), self._settings.batch
-        anchors = self._settings.anchors if self._settings.sdsa else 0
-        others = [range(start, min(start + batch, count)) for start in range(anchors, count, batch)]
-        return [range(anchors), *others] if anchors else others
+    @property
+    def _anchors(self) -> int:
+        """How many frames are anchors of this telling."""
+        settings = self._settings
+        return settings.anchors if settings.shares and not self._has_bank else 0
 
-    def _tell_wave(self, wave: range) -> Iterator[Event]:
+    def _waves(self) -> list[tuple[int, ...]]:
+        """The frames that are told together: all anchors, then the others in batches."""
+        chosen, batch = self._chosen, self._settings.batch
+        if self._anchors and self._settings.random_anchors:
+            return [chosen]
+        others = chosen[self._anchors :]
+        waves = [others[start : start + batch] for start in range(0, len(others), batch)]
+        return [chosen[: self._anchors], *waves] if self._anchors else waves
+
+    def _tell_wave(self, wave: tuple[int, ...]) -> Iterator[Event]:
         state = self._sharing_state(wave)
+        steps = self._steps(wave, state)
         last: Step | None = None
-        if state is None:
-            for last in self._denoise(wave, None):
-                yield from self._previews(wave, last)
-        else:
-            with sharing(self._pipe.unet, state):
-                for last in self._denoise(wave, state):
-                    yield from self._previews(wave, last)
+        with nullcontext() if state is None else sharing(self._pipe.unet, state):
+            while True:
+                began = time.perf_counter()  # what happens between two steps is not the model's time
+                step = next(steps, None)
+                self._denoising += time.perf_counter() - began
+                if step is None:
+                    break
+                last = step
+                first_pass = state is not None and state.first_pass
+                yield from self._previews(wave, step, first_pass)
         for position, frame in enumerate(wave):
             if self._stop.is_set():
                 return
             yield self._finish(frame, last.latents[position], state, position)
 
-    def _denoise(self, wave: range, state: SharingState | None) -> Iterator[Step]:
-        """The steps of a wave, timed without what happens between them."""
-        began = time.perf_counter()
-        for step in self._steps(wave, state):
-            self._denoising += time.perf_counter() - began
-            yield step
-            began = time.perf_counter()
+    def _steps(self, wave: tuple[int, ...], state: SharingState | None) -> Iterator[Step]:
+        """The steps of a wave: one pass, or with feature injection two that begin as one."""
+        trajectory, text = self._begin(wave)
 
-    def _steps(self, wave: range, state: SharingState | None) -> Iterator[Step]:
+        def run(way: Trajectory, until: int | None = None) -> Iterator[Step]:
+            return denoise(self._pipe, way, text, self._settings.guidance, state, self._stop, until)
+
+        if not self._schedule.injected:
+            yield from run(trajectory)
+            return
+        yield from run(trajectory, self._schedule.fork)
+        second, memory = trajectory.fork(), state.remember()
+        yield from run(trajectory, self._schedule.first_pass_end)
+        if self._stop.is_set():
+            return
+        state.find_matches()
+        state.recall(memory)
+        yield from run(second)
+
+    def _begin(self, wave: tuple[int, ...]) -> tuple[Trajectory, TextEmbeddings]:
         settings, pipe = self._settings, self._pipe
-        prompts = self._of(wave, self._story.prompts)
-        text = encode_prompts(pipe, prompts, self._story.negative, settings.guidance)
-        generators = frame_generators(self._of(wave, self._story.frame_seeds))
-        latents = initial_latents(pipe, generators, self._size)
+        text = encode_prompts(
+            pipe, self._of(wave, self._story.prompts), self._story.negative, settings.guidance
+        )
+        seeds = self._of(wave, self._story.frame_seeds)
+        generators = frame_generators(seeds)
+        noise = initial_latents(pipe, generators, self._size)
+        if settings.same_latent:
+            first = frame_generators(self._story.frame_seeds[:1])
+            noise = initial_latents(pipe, first, self._size).expand(len(wave), -1, -1, -1)
         if self._latents is not None:
-            latents = self._latents[wave.start : wave.stop].to(latents)
-        return denoise(pipe, latents, text, settings.steps, settings.guidance, generators, state, self._stop)
+            noise = self._latents[list(wave)].to(noise)
+        return Trajectory.begin(pipe, noise, settings.steps, generators), text
 
-    def _sharing_state(self, wave: range) -> SharingState | None:
+    def _sharing_state(self, wave: tuple[int, ...]) -> SharingState | None:
         """What the wave shares; None when nothing is: then the model's own processors stay."""
-        if not self._settings.sdsa:
+        settings = self._settings
+        if not settings.shares and not self._with_masks:
             return None
-        anchors_wave = wave.start == 0
-        more_to_come = len(self._story.scenes) > len(wave)
+        anchors = self._anchors
+        anchors_wave = anchors > 0 and wave[0] == 0
+        fills = anchors_wave and not settings.random_anchors
+        fills = fills and (self._keeps_anchors or len(self._chosen) > len(wave))
         factor = self._pipe.vae_scale_factor
         return SharingState(
             self._pipe.unet,
             (self._size[0] // factor, self._size[1] // factor),
             locate_concepts(self._pipe, self._of(wave, self._story.prompts), self._story.concept_words),
-            self._settings,
+            settings,
             self._of(wave, self._story.frame_seeds),
             anchors=len(wave) if anchors_wave else 0,
-            reading=None if anchors_wave else self._bank,
-            filling=self._bank if anchors_wave and more_to_come else None,
+            schedule=self._schedule,
+            reading=self._bank if settings.shares and not anchors_wave else None,
+            filling=self._bank if fills else None,
+            story_seed=self._story.seed,
         )
 
-    def _previews(self, wave: range, step: Step) -> Iterator[Preview]:
+    def _previews(self, wave: tuple[int, ...], step: Step, first_pass: bool) -> Iterator[Preview]:
         every = self._settings.preview_every
         shown = every > 0 and (step.index + 1) % every == 0
         foreseen = predicted_picture(self._pipe, step) if shown else None
@@ -207,7 +306,7 @@ class _Telling:
             if foreseen is not None and not self._stop.is_set():
                 image = self._decode(foreseen[position])
                 image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-            yield Preview(frame, step.index, step.steps, self._steps_done, image)
+            yield Preview(frame, step.index, step.steps, self._steps_done, image, first_pass)
 
     def _finish(self, frame: int, latents: Tensor, state: SharingState | None, position: int) -> FrameDone:
         done = FrameDone(
@@ -235,5 +334,5 @@ class _Telling:
         return image
 
     @staticmethod
-    def _of(wave: range, values: tuple[T, ...]) -> tuple[T, ...]:
-        return values[wave.start : wave.stop]
+    def _of(wave: tuple[int, ...], values: tuple[T, ...]) -> tuple[T, ...]:
+        return tuple(values[frame] for frame in wave)

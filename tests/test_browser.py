@@ -177,11 +177,34 @@ def test_what_has_no_effect_is_disabled_and_says_why(page: Page) -> None:
     expect(page.locator("#mask_dropout")).to_contain_text("no effect while masking is off")
     expect(page.locator("#anchors input[type=range]")).to_be_enabled()
     page.get_by_label("Share the subject").uncheck()
-    expect(page.locator("#anchors input[type=range]")).to_be_disabled()
     expect(page.get_by_label("Mask the subject")).to_be_disabled()
+    page.get_by_label("Inject features").uncheck()
+    expect(page.locator("#anchors input[type=range]")).to_be_disabled()
     page.get_by_label("Share the subject").check()
     expect(page.locator("#anchors input[type=range]")).to_be_enabled()
     expect(dropout).to_be_disabled()
+
+
+def test_a_preset_sets_the_switches_and_follows_them(page: Page) -> None:
+    chosen = page.locator("#preset input")
+    expect(chosen).to_have_value("consistory")
+    chosen.click()
+    page.get_by_role("option", name="sdsa").click()
+    expect(page.get_by_label("Inject features")).not_to_be_checked()
+    expect(page.get_by_label("Short first pass")).to_be_disabled()
+    page.get_by_label("Random anchors").check()
+    expect(chosen).to_have_value("your own")
+    expect(page.locator("#anchors")).to_contain_text("no effect while anchors are random")
+
+
+def test_the_subjects_masks_can_be_shown_over_the_pictures(page: Page) -> None:
+    before = _tell_short_story(page)
+    page.get_by_label("Show the subject masks").check()
+    expect(_pictures(page).first).not_to_have_attribute("src", before[0])
+    _wait_until_pictures_are_drawn(page, len(before))
+    assert all("marked" in source for source in _sources(page))
+    page.get_by_label("Show the subject masks").uncheck()
+    expect(_pictures(page).first).to_have_attribute("src", before[0])
 
 
 def test_the_dice_rolls_another_seed(page: Page) -> None:

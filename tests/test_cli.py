@@ -115,6 +115,39 @@ def test_a_story_is_not_replaced_unasked(capsys: pytest.CaptureFixture, tiny_fol
     assert (out / "notes.txt").exists()
 
 
+def test_every_switch_of_the_method_has_a_flag(tiny_folder: Path, out: Path):
+    off = ("--no-sdsa", "--no-masking", "--no-injection", "--no-query-blending", "--freeu", "--same-latent")
+    arguments = [
+        *CAT,
+        *off,
+        "--random-anchors",
+        "--short-first-pass",
+        "--steps",
+        "2",
+        "--model",
+        str(tiny_folder),
+    ]
+    assert run(app, [*arguments, "--out", str(out)]) == 0
+    settings = json.loads((out / "story.json").read_text())["settings"]
+    assert not any(settings[name] for name in ("sdsa", "masking", "injection", "query_blending"))
+    assert all(settings[name] for name in ("freeu", "same_latent", "random_anchors", "short_first_pass"))
+
+
+def test_scenes_are_told_later_against_kept_anchors(tiny_folder: Path, out: Path, capsys):
+    common = ["--preset", "sdsa", "--steps", "2", "--model", str(tiny_folder)]
+    kept, later = out / "kept", out / "later"
+    first = ["tell", "--subject", "a cat", *SCENES, *common, "--anchors", "1"]
+    assert run(app, [*first, "--out", str(out / "first"), "--keep-anchors", str(kept)]) == 0
+    more = ["tell", "--subject", "a cat", "--scene", "in the desert", "--anchors-from", str(kept)]
+    assert run(app, [*more, *common, "--out", str(later)]) == 0
+    (frame,) = json.loads((later / "story.json").read_text())["frames"]
+    assert frame["prompt"] == "a photo of a cat in the desert"
+    assert frame["picture"] == "frame-02.png"
+    capsys.readouterr()
+    assert run(app, [*more, *common, "--steps", "3", "--out", str(out / "no")]) == 2
+    assert "error: bank: it was made with another schedule" in capsys.readouterr().err
+
+
 def test_help_tells_the_settings_own_ranges(capsys: pytest.CaptureFixture):
     assert run(app, ["tell", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())

@@ -11,13 +11,13 @@ from diffusers import DDIMScheduler, StableDiffusionXLPipeline
 from consistory_svd import Model, Story
 from consistory_svd.sampling import (
     decode,
-    denoise,
     encode_prompts,
     frame_generators,
     initial_latents,
     locate_concepts,
     predicted_picture,
 )
+from tests.tiny import walk
 
 STEPS = 4
 
@@ -26,7 +26,7 @@ def ours(
     pipe: StableDiffusionXLPipeline, story: Story, noise: torch.Tensor, guidance: float, steps: int = STEPS
 ) -> torch.Tensor:
     text = encode_prompts(pipe, story.prompts, story.negative, guidance)
-    *_, last = denoise(pipe, noise, text, steps, guidance, frame_generators(story.frame_seeds))
+    *_, last = walk(pipe, noise, text, steps, guidance, frame_generators(story.frame_seeds))
     return last.latents
 
 
@@ -112,7 +112,7 @@ def test_runs_share_no_state(model: Model) -> None:
     story = Story("a fox", ("in the forest", "on the beach"))
     config, noise = dict(model.pipe.scheduler.config), noise_for(model, story)
     text = encode_prompts(model.pipe, story.prompts, "", 5.0)
-    runs = [denoise(model.pipe, noise, text, STEPS, 5.0, frame_generators((0, 0))) for _ in range(2)]
+    runs = [walk(model.pipe, noise, text, STEPS, 5.0, frame_generators((0, 0))) for _ in range(2)]
     first, second = zip(*(list(pair) for pair in zip(*runs, strict=True)), strict=True)
     assert torch.equal(first[-1].latents, second[-1].latents)
     assert torch.equal(first[-1].latents, ours(model.pipe, story, noise, 5.0))
@@ -124,7 +124,7 @@ def test_a_frame_does_not_depend_on_its_batch(model: Model, story: Story) -> Non
     together = ours(model.pipe, story, noise_for(model, story), 5.0)
     noise = initial_latents(model.pipe, frame_generators(story.frame_seeds[2:3]), model.native_size)
     text = encode_prompts(model.pipe, story.prompts[2:3], "", 5.0)
-    *_, alone = denoise(model.pipe, noise, text, STEPS, 5.0, frame_generators((0,)))
+    *_, alone = walk(model.pipe, noise, text, STEPS, 5.0, frame_generators((0,)))
     torch.testing.assert_close(alone.latents[0], together[2], rtol=0, atol=1e-4)
 
 
@@ -135,7 +135,7 @@ def test_the_loop_ends_before_the_next_call_of_the_unet(small_model: Model, stor
     generators = frame_generators(story.frame_seeds)
     noise = initial_latents(small_model.pipe, generators, small_model.native_size)
     try:
-        for step in denoise(small_model.pipe, noise, text, STEPS, 5.0, generators, stop=stop):
+        for step in walk(small_model.pipe, noise, text, STEPS, 5.0, generators, stop=stop):
             if step.index == 1:
                 stop.set()
     finally:
@@ -147,7 +147,7 @@ def test_gradients_are_off_inside_and_untouched_outside(small_model: Model, stor
     text = encode_prompts(small_model.pipe, story.prompts, "", 5.0)
     generators = frame_generators(story.frame_seeds)
     noise = initial_latents(small_model.pipe, generators, small_model.native_size)
-    for step in denoise(small_model.pipe, noise, text, 2, 5.0, generators):
+    for step in walk(small_model.pipe, noise, text, 2, 5.0, generators):
         assert not step.latents.requires_grad
         assert torch.is_grad_enabled()
 
@@ -165,7 +165,7 @@ def test_the_foreseen_picture_is_the_schedulers(model: Model, monkeypatch: pytes
 
     monkeypatch.setattr(DDIMScheduler, "step", spy)
     text = encode_prompts(model.pipe, story.prompts, "", 5.0)
-    steps = denoise(model.pipe, noise_for(model, story), text, STEPS, 5.0, frame_generators((0, 0)))
+    steps = walk(model.pipe, noise_for(model, story), text, STEPS, 5.0, frame_generators((0, 0)))
     for step, expected in zip(steps, foreseen_by_scheduler, strict=False):
         torch.testing.assert_close(predicted_picture(model.pipe, step), expected, rtol=1e-4, atol=1e-4)
     assert len(foreseen_by_scheduler) == STEPS

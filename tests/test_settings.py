@@ -134,8 +134,11 @@ def test_every_field_is_described(owner: type) -> None:
 
 def test_presets() -> None:
     assert not preset("plain").sdsa
-    assert preset("consistory") == Settings(sdsa=True, masking=True, anchors=2, mask_dropout=0.5)
-    with pytest.raises(ValueError, match=r"^preset: 'nice' is not known; give one of plain, consistory"):
+    assert preset("sdsa") == Settings(sdsa=True, masking=True, anchors=2, mask_dropout=0.5)
+    assert preset("consistory") == Settings(query_blending=True, injection=True)
+    with pytest.raises(
+        ValueError, match=r"^preset: 'nice' is not known; give one of plain, sdsa, consistory"
+    ):
         preset("nice")
     assert set(PRESETS) >= {"plain", "consistory"}
 

@@ -21,9 +21,9 @@ from consistory_svd import (
     load_model,
     tell,
 )
-from consistory_svd.sampling import denoise, encode_prompts, frame_generators, initial_latents
+from consistory_svd.sampling import encode_prompts, frame_generators, initial_latents
 from consistory_svd.story import Event
-from tests.tiny import denoise_together
+from tests.tiny import denoise_together, walk
 
 SHARED = Settings(steps=4, anchors=2, batch=4)
 PLAIN = replace(SHARED, sdsa=False)
@@ -82,7 +82,7 @@ def test_a_plain_story_is_stock_and_has_no_masks(model: Model, story: Story) -> 
     text = encode_prompts(model.pipe, story.prompts, "", PLAIN.guidance)
     generators = frame_generators(story.frame_seeds)
     noise = initial_latents(model.pipe, generators, model.native_size)
-    *_, stock = denoise(model.pipe, noise, text, 4, PLAIN.guidance, generators)
+    *_, stock = walk(model.pipe, noise, text, 4, PLAIN.guidance, generators)
     assert torch.equal(latents_of(iter(events)), stock.latents)
     assert events[-1].masks == (None,) * 4
 

@@ -2,24 +2,26 @@
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image, ImageChops
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
 from consistory_svd.record import read_frame, read_story_json
-from consistory_svd.settings import Settings, Story
+from consistory_svd.settings import PRESETS, Settings, Story
 from consistory_svd.studio import create_demo, view
+from consistory_svd.studio.alike import CUSTOM, HOW_ALIKE, preset_values, switches
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.examples import EXAMPLES
 from consistory_svd.studio.forms import concept_of, in_words, read_form
 from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.layout import example_values, switches
+from consistory_svd.studio.layout import example_values
 from consistory_svd.studio.worker import Picture, Progress, StoryRun
 
 SCENES = ("in the forest", "on the beach", "in the snow")
@@ -37,9 +39,15 @@ FORM = {
     "scenes": "\n".join(SCENES),
     "negative": "",
     "sdsa": True,
+    "query_blending": False,
     "masking": True,
-    "anchors": 1,
     "mask_dropout": 0.5,
+    "anchors": 1,
+    "random_anchors": False,
+    "same_latent": False,
+    "injection": False,
+    "short_first_pass": False,
+    "freeu": False,
     "steps": 2,
     "guidance": 5,
     "seed": 0,
@@ -139,12 +147,36 @@ def test_every_example_can_be_told(example):
     assert story.concept_words == (example.concept,) == (concept_of(example.subject),)
 
 
-def test_switches_without_effect_are_disabled_and_say_why():
-    assert [update["interactive"] for update in switches(True, True)] == [True, True, True]
-    assert [update["interactive"] for update in switches(True, False)] == [True, True, False]
-    assert [update["interactive"] for update in switches(False, True)] == [False, False, False]
-    assert "masking is off" in switches(True, False)[2]["info"]
-    assert "sharing is off" in switches(False, False)[2]["info"]
+ALIKE = {name: getattr(PRESETS["consistory"], name) for name in HOW_ALIKE}
+DEPENDENT = ("query_blending", "masking", "mask_dropout", "anchors", "random_anchors", "short_first_pass")
+
+
+@pytest.mark.parametrize(
+    ("changes", "idle", "why"),
+    [
+        ({}, set(), ""),
+        ({"masking": False}, {"mask_dropout"}, "masking is off"),
+        ({"sdsa": False}, {"query_blending", "masking", "mask_dropout"}, "sharing is off"),
+        ({"injection": False}, {"short_first_pass"}, "without feature injection"),
+        ({"random_anchors": True}, {"anchors"}, "anchors are random"),
+        ({"sdsa": False, "injection": False}, set(DEPENDENT), ""),
+    ],
+)
+def test_switches_without_effect_are_disabled_and_say_why(changes: dict, idle: set, why: str):
+    *updates, _ = switches(*{**ALIKE, **changes}.values())
+    assert {n for n, update in zip(DEPENDENT, updates, strict=True) if not update["interactive"]} == idle
+    if why:
+        assert {why in update["info"] for update in updates if not update["interactive"]} == {True}
+
+
+def test_the_preset_follows_the_switches_and_fills_them():
+    assert switches(*ALIKE.values())[-1] == "consistory"
+    assert switches(*{**ALIKE, "mask_dropout": 0.2}.values())[-1] == CUSTOM
+    for name, preset in PRESETS.items():
+        values = preset_values(name)
+        assert switches(*values)[-1] == name
+        assert dict(zip(HOW_ALIKE, values, strict=True)).items() <= asdict(preset).items()
+    assert all(update == gr.skip() for update in preset_values(CUSTOM))
 
 
 # -- the worker ------------------------------------------------------------------------------------------
@@ -193,6 +225,18 @@ def test_a_run_that_fails_says_why_and_keeps_its_pictures(begin_run, tmp_path: P
     assert [picture.path.name for picture in ended.pictures] == ["frame-01.png"]
 
 
+def test_a_run_marks_the_subject_and_tells_its_passes(begin_run):
+    seen = list(begin_run(replace(QUICK, injection=True)).watch())
+    assert any(progress.first_pass for progress in seen)
+    assert not seen[-1].first_pass
+    for picture in seen[-1].pictures:
+        with Image.open(picture.path) as image, Image.open(picture.marked) as marked:
+            assert image.size == marked.size
+            assert ImageChops.difference(image, marked).getbbox() is not None
+    plain = list(begin_run(replace(QUICK, sdsa=False)).watch())[-1]
+    assert [picture.marked for picture in plain.pictures] == [None] * 3
+
+
 def test_a_run_repeats_its_snapshot_while_a_step_is_long(begin_run, engine: Engine):
     with engine.model.lock:  # the model is busy elsewhere: nothing can change
         snapshots = begin_run(QUICK).watch(tick=0.01)
@@ -212,7 +256,7 @@ def test_the_page_says_why_a_model_could_not_be_loaded(tmp_path: Path):
 def test_a_story_on_a_model_that_could_not_be_loaded_says_why(tmp_path: Path):
     handlers = Handlers(Engine(str(tmp_path), "cpu"))
     with pytest.raises(gr.Error, match=r"model_index\.json"):
-        list(handlers.tell(*form(), ANN))
+        list(handlers.tell(*form(), False, ANN))
 
 
 def test_the_page_says_which_model_is_in_use(handlers: Handlers, engine: Engine):
@@ -220,6 +264,13 @@ def test_the_page_says_which_model_is_in_use(handlers: Handlers, engine: Engine)
     assert engine.model.describe() in line
     assert frame["visible"] is bool(engine.model.words)
     assert words.count("<dt>") == len(engine.model.words)
+
+
+def test_the_status_says_the_first_pass_and_what_has_no_effect():
+    progress = Progress("telling", 4, 2, 12, 30, first_pass=True)
+    assert "step 12 of 30 of the first pass" in view.status(progress)
+    done = Progress("done", 1, notes=("freeu: <nothing>",))
+    assert "Note: freeu: &lt;nothing&gt;." in view.status(done)
 
 
 # -- the handlers ----------------------------------------------------------------------------------------
@@ -254,7 +305,7 @@ def test_a_second_visitor_is_told_to_wait(handlers: Handlers):
 
 
 def test_tell_sends_each_picture_once_and_ends_with_the_time(handlers: Handlers):
-    updates = list(handlers.tell(*form(), ANN))
+    updates = list(handlers.tell(*form(), False, ANN))
     galleries = [pictures for pictures, _ in updates if is_shown(pictures)]
     assert galleries[0] == []
     counts = [len(pictures) for pictures in galleries[:-1]]
@@ -269,11 +320,11 @@ def test_tell_sends_each_picture_once_and_ends_with_the_time(handlers: Handlers)
 
 def test_tell_refuses_a_wrong_field_also_without_the_page(handlers: Handlers):
     with pytest.raises(gr.Error, match="Anchors: "):
-        next(handlers.tell(*form(anchors=9), ANN))
+        next(handlers.tell(*form(anchors=9), False, ANN))
 
 
 def test_cancel_keeps_the_pictures_and_says_how_many(handlers: Handlers):
-    telling = handlers.tell(*form(anchors=1, steps=40), ANN)
+    telling = handlers.tell(*form(anchors=1, steps=40), False, ANN)
     next(pictures for pictures, _ in telling if is_shown(pictures) and len(pictures) == 1)
     pictures, status, generate, cancel = list(handlers.cancel(ANN))[-1]
     assert "Stopped. 1 of 3 pictures made and kept." in status
@@ -290,7 +341,7 @@ def test_cancel_before_the_turn_came_leaves_the_line(handlers: Handlers):
 
 
 def test_an_abandoned_story_frees_the_model(handlers: Handlers, engine: Engine):
-    telling = handlers.tell(*form(steps=200), ANN)
+    telling = handlers.tell(*form(steps=200), False, ANN)
     next(status for _, status in telling if is_shown(status) and "step " in status)
     telling.close()
     assert engine.model.lock.acquire(timeout=SECONDS)
@@ -300,7 +351,7 @@ def test_an_abandoned_story_frees_the_model(handlers: Handlers, engine: Engine):
 def test_leaving_removes_the_visitors_files_alone(handlers: Handlers):
     made = {
         visitor.session_hash: [
-            pictures for pictures, _ in handlers.tell(*form(), visitor) if is_shown(pictures)
+            pictures for pictures, _ in handlers.tell(*form(), False, visitor) if is_shown(pictures)
         ][-1]
         for visitor in (ANN, BEN)
     }

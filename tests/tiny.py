@@ -1,5 +1,8 @@
 """Tiny SDXL models with random weights, built from configs: real classes, real files, milliseconds a step."""
 
+import threading
+from collections.abc import Iterator, Sequence
+
 import torch
 
 from consistory_svd import Model, Settings, Story  # before transformers and diffusers: it cures torchvision
@@ -9,13 +12,18 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLPipeline, U
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from consistory_svd.sampling import (
+    Step,
+    TextEmbeddings,
+    Trajectory,
     denoise,
     encode_prompts,
     frame_generators,
+    free_u,
     initial_latents,
     locate_concepts,
+    prepare_scheduler,
 )
-from consistory_svd.sharing import SharingState, sharing
+from consistory_svd.sharing import Schedule, SharingState, sharing
 
 # Words that are one token; all others fall to letters.
 WORDS = (
@@ -151,10 +159,26 @@ def make_pipeline(layout: str) -> StableDiffusionXLPipeline:
     )
 
 
+def walk(
+    pipe: StableDiffusionXLPipeline,
+    noise: torch.Tensor,
+    text: TextEmbeddings,
+    steps: int,
+    guidance: float,
+    generators: Sequence[torch.Generator],
+    state: SharingState | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[Step]:
+    """All steps of a batch from noise of unit variance."""
+    return denoise(pipe, Trajectory.begin(pipe, noise, steps, generators), text, guidance, state, stop)
+
+
 def denoise_together(model: Model, story: Story, settings: Settings) -> torch.Tensor:
-    """The final latents of a story whose frames are all in one batch, its anchors first."""
+    """The final latents of a story whose frames are all in one batch, its anchors first, in both passes."""
     pipe = model.pipe
     size = model.native_size
+    timesteps = prepare_scheduler(pipe, settings.steps).timesteps.tolist()
+    schedule = Schedule.of(timesteps, settings)
     state = SharingState(
         pipe.unet,
         tuple(side // pipe.vae_scale_factor for side in size),
@@ -162,10 +186,22 @@ def denoise_together(model: Model, story: Story, settings: Settings) -> torch.Te
         settings,
         story.frame_seeds,
         anchors=settings.anchors,
+        schedule=schedule,
+        story_seed=story.seed,
     )
     text = encode_prompts(pipe, story.prompts, story.negative, settings.guidance)
     generators = frame_generators(story.frame_seeds)
     noise = initial_latents(pipe, generators, size)
-    with sharing(pipe.unet, state):
-        *_, last = denoise(pipe, noise, text, settings.steps, settings.guidance, generators, state)
+
+    def begin() -> Trajectory:
+        return Trajectory.begin(pipe, noise, settings.steps, generators)
+
+    with sharing(pipe.unet, state), free_u(pipe.unet, settings.freeu):
+        fresh = state.remember()
+        *_, last = denoise(pipe, begin(), text, settings.guidance, state)
+        if schedule.injected:
+            # From the start again, as the spec has it: a story starts where the two passes first differ.
+            state.find_matches()
+            state.recall(fresh)
+            *_, last = denoise(pipe, begin(), text, settings.guidance, state)
     return last.latents

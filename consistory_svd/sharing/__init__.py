@@ -5,11 +5,21 @@ from contextlib import contextmanager
 
 from diffusers import UNet2DConditionModel
 
-from consistory_svd.sharing.bank import AnchorBank
+from consistory_svd.sharing.bank import AnchorBank, Origin
 from consistory_svd.sharing.masks import Occurrences, find_occurrences, subject_masks
+from consistory_svd.sharing.schedule import Schedule
 from consistory_svd.sharing.state import SharingState
 
-__all__ = ["AnchorBank", "Occurrences", "SharingState", "find_occurrences", "sharing", "subject_masks"]
+__all__ = [
+    "AnchorBank",
+    "Occurrences",
+    "Origin",
+    "Schedule",
+    "SharingState",
+    "find_occurrences",
+    "sharing",
+    "subject_masks",
+]
 
 
 @contextmanager
@@ -19,6 +29,7 @@ def sharing(unet: UNet2DConditionModel, state: SharingState) -> Iterator[Sharing
     try:
         # set_attn_processor empties the dict it is given.
         unet.set_attn_processor({**found, **state.processors()})
-        yield state
+        with state.watching_features():
+            yield state
     finally:
         unet.set_attn_processor(dict(found))

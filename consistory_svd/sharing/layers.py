@@ -4,8 +4,10 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from diffusers import UNet2DConditionModel
 
+FEWEST_MASK_TOKENS = 16  # a side
 PLACE = re.compile(r"(down|mid|up)_blocks?(?:\.(\d+))?\..*\.attn([12])\.processor")
 
 
@@ -41,15 +43,27 @@ def attention_layers(unet: UNet2DConditionModel) -> list[Layer]:
     return layers
 
 
-def mask_level(layers: list[Layer]) -> int:
+def mask_level(layers: list[Layer], sample_size: int | tuple[int, int]) -> int:
     """The level whose cross-attention the subject masks are read from.
 
-    A quarter of the latent's sides where the U-Net has attention there (SDXL, SD 1.5), else its finest
-    attention. Source: spec section 0, "resolutions". ValueError for a U-Net without cross-attention.
+    A quarter of the latent's sides (SDXL, SD 1.5) where the U-Net has attention there and, at the latent
+    size that it was trained for, 16 tokens a side; else its finest attention: a subject of a small model
+    would be a handful of tokens. Source: spec section 0, "resolutions". ValueError for a U-Net without
+    cross-attention.
     """
     levels = {layer.level for layer in layers if layer.kind == "cross"}
     if not levels:
         raise ValueError(
             "model: its U-Net has no cross-attention, so it has no subject masks; give an SDXL model"
         )
-    return 2 if 2 in levels else min(levels)
+    side = sample_size if isinstance(sample_size, int) else min(sample_size)
+    return 2 if 2 in levels and side // 4 >= FEWEST_MASK_TOKENS else min(levels)
+
+
+def feature_block(unet: UNet2DConditionModel) -> torch.nn.Module:
+    """The up block whose output tells which places correspond: DIFT's choice (Tang et al. 2023).
+
+    It is the one that brings the tokens to half of the latent's sides: the first of SDXL's three, the second
+    of SD 1.5's four. A U-Net of two levels has only its first.
+    """
+    return unet.up_blocks[max(0, len(unet.up_blocks) - 3)]

@@ -86,6 +86,12 @@ class MapWindow:
         self._layers = 0
         self._current: Tensor | None = None
 
+    def copy(self) -> "MapWindow":
+        """A window that goes its own way from here."""
+        twin = MapWindow(self._length)
+        twin._steps = list(self._steps)
+        return twin
+
     def add(self, maps: Tensor) -> None:
         """Add a layer's maps, [B, O, pixels], to the current step."""
         self._current = maps if self._current is None else self._current + maps

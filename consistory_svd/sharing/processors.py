@@ -20,17 +20,20 @@ if TYPE_CHECKING:
     from consistory_svd.sharing.state import SharingState
 
 
-class ExtendedSelfAttention:
-    """Subject-driven extended self-attention of one layer (spec 4.1 and 4.2).
+class SharedSelfAttention:
+    """Self-attention of one layer that is extended, has features injected, or both (spec 4.1, 4.2, 5).
 
-    A frame's queries see all its own tokens and, of every lender, the tokens that the lender's mask lets
-    through. Each half of classifier-free guidance is extended within itself, with the same masks.
+    Extended, a frame's queries see all its own tokens and, of every lender, the tokens that the lender's mask
+    lets through. Each half of classifier-free guidance is extended within itself, with the same masks.
     """
 
-    def __init__(self, state: SharingState, layer: Layer) -> None:
+    def __init__(
+        self, state: SharingState, layer: Layer, extended: bool = True, injected: bool = False
+    ) -> None:
         self._state = state
         self._layer = layer
         self._grid = layer.grid(state.latent_size)
+        self._is_extended, self._is_injected = extended, injected
 
     def __call__(
         self,
@@ -41,12 +44,18 @@ class ExtendedSelfAttention:
         temb: Tensor | None = None,
     ) -> Tensor:
         tokens = _enter(attn, hidden_states, attention_mask, temb)
-        query = _heads(attn, attn.to_q(tokens), attn.norm_q)
+        projected = attn.to_q(tokens)
+        if self._is_extended:
+            projected = self._state.blended(self._layer.name, projected)
+        query = _heads(attn, projected, attn.norm_q)
         key, value = _keys_and_values(attn, tokens)
-        if self._state.extends:
+        if self._is_extended and self._state.extends:
             output = self._extended(attn, tokens, query, key, value)
         else:
             output = functional.scaled_dot_product_attention(query, key, value)
+        output = _project(attn, output)
+        if self._is_injected and self._state.injects():
+            self._state.inject(self._layer.name, output)
         return _leave(attn, output, hidden_states)
 
     def _extended(self, attn: Attention, tokens: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -59,12 +68,13 @@ class ExtendedSelfAttention:
         if state.filling is not None:
             by_frame = tokens.unflatten(0, by_half)
             kept_inputs = [_take(by_frame[:, i], kept) for i, kept in state.kept_tokens(self._grid).items()]
-            state.filling.keep(self._layer.name, state.step, torch.cat(kept_inputs, dim=1))
+            lent_inputs = torch.cat(kept_inputs, dim=1)
+            state.filling.keep(self._layer.name, state.step, lent_inputs, state.first_pass)
         if state.reading is not None:
-            banked = state.reading.lent(self._layer.name, state.step)
+            banked = state.reading.lent(self._layer.name, state.step, tokens, state.first_pass)
             lent[state.BANK] = _keys_and_values(attn, banked)
         output = torch.empty_like(query)
-        for frames, lenders in state.groups:
+        for frames, lenders in state.groups():
             output[:, frames] = _attend(
                 query[:, frames], key[:, frames], value[:, frames], [lent[lender] for lender in lenders]
             )
@@ -90,12 +100,14 @@ class RecordingCrossAttention:
             encoder_hidden_states = attn.norm_encoder_hidden_states(encoder_hidden_states)
         query = _heads(attn, attn.to_q(tokens), attn.norm_q)
         key, value = _keys_and_values(attn, encoder_hidden_states)
-        conditional = slice(-self._state.frames, None)
-        scale = query.shape[-1] ** -0.5
-        self._state.record(
-            occurrence_maps(query[conditional], key[conditional], scale, self._state.occurrences)
-        )
-        return _leave(attn, functional.scaled_dot_product_attention(query, key, value), hidden_states)
+        if not self._state.keeping:
+            conditional = slice(-self._state.frames, None)
+            scale = query.shape[-1] ** -0.5
+            self._state.record(
+                occurrence_maps(query[conditional], key[conditional], scale, self._state.occurrences)
+            )
+        output = functional.scaled_dot_product_attention(query, key, value)
+        return _leave(attn, _project(attn, output), hidden_states)
 
 
 def _enter(
@@ -114,10 +126,13 @@ def _enter(
     return tokens
 
 
+def _project(attn: Attention, output: Tensor) -> Tensor:
+    """From heads back to channels: [items, heads, tokens, d] -> [items, tokens, channels]."""
+    return attn.to_out[1](attn.to_out[0](output.transpose(1, 2).flatten(2)))
+
+
 def _leave(attn: Attention, output: Tensor, hidden_states: Tensor) -> Tensor:
-    """From heads back to the layer's input shape: projection, dropout, residual, scale."""
-    output = output.transpose(1, 2).flatten(2)
-    output = attn.to_out[1](attn.to_out[0](output))
+    """Back to the layer's input shape: residual, scale."""
     if hidden_states.ndim == 4:
         output = output.transpose(1, 2).unflatten(2, hidden_states.shape[-2:])
     if attn.residual_connection:

@@ -95,12 +95,19 @@ class Handlers:
         scenes: str,
         negative: str,
         sdsa: bool,
+        query_blending: bool,
         masking: bool,
-        anchors: int,
         mask_dropout: float,
+        anchors: int,
+        random_anchors: bool,
+        same_latent: bool,
+        injection: bool,
+        short_first_pass: bool,
+        freeu: bool,
         steps: int,
         guidance: float,
         seed: int,
+        show_masks: bool,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         """Tell a story and stream it: the pictures so far with their prompts, and the status.
@@ -118,9 +125,15 @@ class Handlers:
                 scenes,
                 negative,
                 sdsa,
+                query_blending,
                 masking,
-                anchors,
                 mask_dropout,
+                anchors,
+                random_anchors,
+                same_latent,
+                injection,
+                short_first_pass,
+                freeu,
                 steps,
                 guidance,
                 seed,
@@ -133,6 +146,7 @@ class Handlers:
         self._runs[session] = run
         run.start()
         try:
+            run.show_masks = show_masks is True
             yield from _updates(run)
         finally:
             run.stop()  # a cancelled or abandoned generator ends here, and the work with it
@@ -149,7 +163,16 @@ class Handlers:
         run.stop()
         yield gr.skip(), view.stopping(), gr.skip(), gr.skip()
         run.join(PATIENCE_SECONDS)
-        yield gallery_items(run.progress), view.status(run.progress), *_buttons(telling=False)
+        shown = gallery_items(run.progress, run.show_masks)
+        yield shown, view.status(run.progress), *_buttons(telling=False)
+
+    def show_masks(self, shown: bool, request: gr.Request) -> Any:
+        """The visitor's pictures so far, with the subject's masks over them or without."""
+        run = self._runs.get(request.session_hash)
+        if run is None:
+            return gr.skip()
+        run.show_masks = shown
+        return gallery_items(run.progress, shown)
 
     def leave(self, request: gr.Request) -> None:
         """The tab was closed: stop the visitor's story and remove its files."""
@@ -174,9 +197,11 @@ class Handlers:
             run.remove_files()
 
 
-def gallery_items(progress: Progress) -> list[tuple[str, str]]:
-    """A snapshot's pictures as Gradio's gallery wants them: file and caption."""
-    return [(str(picture.path), picture.prompt) for picture in progress.pictures]
+def gallery_items(progress: Progress, masks: bool = False) -> list[tuple[str, str]]:
+    """A snapshot's pictures as Gradio's gallery wants them, file and caption; with `masks` the subject of
+    each is marked where its mask is known."""
+    files = [(picture.marked if masks else None) or picture.path for picture in progress.pictures]
+    return [(str(file), picture.prompt) for file, picture in zip(files, progress.pictures, strict=True)]
 
 
 def _updates(run: StoryRun) -> Iterator[tuple[Any, ...]]:
@@ -184,13 +209,14 @@ def _updates(run: StoryRun) -> Iterator[tuple[Any, ...]]:
 
     The last update is whole: it is all that a programme gets which asked for the result alone.
     """
-    shown_pictures: int | None = None
+    shown_pictures: tuple[int, bool] | None = None
     shown_status = ""
     for progress in run.watch():
         status = view.status(progress)
-        pictures = len(progress.pictures)
+        pictures = len(progress.pictures), run.show_masks
+        same = pictures == shown_pictures and not progress.over
         yield (
-            gr.skip() if pictures == shown_pictures and not progress.over else gallery_items(progress),
+            gr.skip() if same else gallery_items(progress, run.show_masks),
             gr.skip() if status == shown_status else status,
         )
         shown_pictures, shown_status = pictures, status

@@ -5,21 +5,20 @@ from typing import Any
 
 import gradio as gr
 
-from consistory_svd.settings import PRESETS, Settings, Story, knob
+from consistory_svd.settings import Story, knob
 from consistory_svd.studio import view
+from consistory_svd.studio.alike import DEFAULTS, HOW_ALIKE, how_alike, preset_values, switches
 from consistory_svd.studio.examples import EXAMPLES, STYLES, Example
 from consistory_svd.studio.handlers import Handlers
+from consistory_svd.studio.widgets import card_title, dial, text
 
 START = EXAMPLES[0]
-DEFAULTS = PRESETS["consistory"]
 # On a narrow screen the pictures stand below the form: go there, unless they are in sight already.
 SHOW_STATUS = """() => {
   const status = document.getElementById("status");
   const box = status.getBoundingClientRect();
   if (box.bottom < 0 || box.top > window.innerHeight - 120) status.scrollIntoView({block: "start"});
 }"""
-NO_EFFECT_SDSA = "Has no effect while sharing is off."
-NO_EFFECT_MASKING = "Has no effect while masking is off."
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,15 @@ class Form:
     scenes: gr.Textbox
     negative: gr.Textbox
     sdsa: gr.Checkbox
+    query_blending: gr.Checkbox
     masking: gr.Checkbox
-    anchors: gr.Slider
     mask_dropout: gr.Slider
+    anchors: gr.Slider
+    random_anchors: gr.Checkbox
+    same_latent: gr.Checkbox
+    injection: gr.Checkbox
+    short_first_pass: gr.Checkbox
+    freeu: gr.Checkbox
     steps: gr.Slider
     guidance: gr.Slider
     seed: gr.Number
@@ -42,6 +47,10 @@ class Form:
     def components(self) -> list[Any]:
         """The widgets in order."""
         return [getattr(self, field.name) for field in fields(self)]
+
+    def how_alike(self) -> list[Any]:
+        """The widgets that a preset fills, in order."""
+        return [getattr(self, name) for name in HOW_ALIKE]
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,9 @@ class Stage:
     cancel: gr.Button
     dice: gr.Button
     examples: gr.Dataset
+    preset: gr.Dropdown
     pictures: gr.Gallery
+    show_masks: gr.Checkbox
     status: gr.HTML
     model: gr.HTML
     words_frame: gr.Accordion
@@ -74,12 +85,12 @@ def build(handlers: Handlers) -> gr.Blocks:
         examples = _examples()
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320, elem_id="story-column"):
-                form, dice = _form()
+                form, preset_choice, dice = _form()
                 with gr.Row(elem_id="actions"):
                     generate = gr.Button("Generate", variant="primary", scale=2, elem_id="generate")
                     cancel = gr.Button("Cancel", interactive=False, scale=1, elem_id="cancel")
             with gr.Column(scale=7, min_width=320, elem_id="pictures-column"):
-                stage = _stage(generate, cancel, dice, examples)
+                stage = _stage(generate, cancel, dice, examples, preset_choice)
         _connect(demo, handlers, form, stage)
     return demo
 
@@ -92,10 +103,7 @@ def example_values(example: Example) -> list[Any]:
         example.style,
         "\n".join(example.scenes),
         "",
-        DEFAULTS.sdsa,
-        DEFAULTS.masking,
-        DEFAULTS.anchors,
-        DEFAULTS.mask_dropout,
+        *(getattr(DEFAULTS, name) for name in HOW_ALIKE),
         DEFAULTS.steps,
         DEFAULTS.guidance,
         example.seed,
@@ -115,15 +123,15 @@ def _examples() -> gr.Dataset:
     )
 
 
-def _form() -> tuple[Form, gr.Button]:
+def _form() -> tuple[Form, gr.Dropdown, gr.Button]:
     with gr.Group(elem_classes="card"):
-        _card_title("The story", "Who it is about, and where they go.")
-        subject = _text(Story, "subject", START.subject, placeholder="a fluffy red cat with a hat")
-        scenes = _text(
+        card_title("The story", "Who it is about, and where they go.")
+        subject = text(Story, "subject", START.subject, placeholder="a fluffy red cat with a hat")
+        scenes = text(
             Story, "scenes", "\n".join(START.scenes), more_help=" One a line.", lines=4, max_lines=12
         )
         with gr.Row():
-            concept = _text(
+            concept = text(
                 Story, "concepts", START.concept, more_help=" Part several by commas.", min_width=160
             )
             style = gr.Dropdown(
@@ -135,33 +143,26 @@ def _form() -> tuple[Form, gr.Button]:
                 min_width=160,
                 elem_id="style",
             )
-        negative = _text(Story, "negative", "", placeholder="nothing")
+        negative = text(Story, "negative", "", placeholder="nothing")
+    preset_choice, alike = how_alike()
     with gr.Group(elem_classes="card"):
-        _card_title("How alike", "What ties the pictures to each other.")
-        with gr.Row(elem_classes="switches"):
-            sdsa = _switch("sdsa", DEFAULTS.sdsa)
-            masking = _switch("masking", DEFAULTS.masking)
+        card_title("Sampling", "How each picture is drawn.")
         with gr.Row():
-            anchors = _dial("anchors", DEFAULTS.anchors)
-            mask_dropout = _dial("mask_dropout", DEFAULTS.mask_dropout)
-    with gr.Group(elem_classes="card"):
-        _card_title("Sampling", "How each picture is drawn.")
-        with gr.Row():
-            steps = _dial("steps", DEFAULTS.steps)
-            guidance = _dial("guidance", DEFAULTS.guidance)
+            steps = dial("steps", DEFAULTS.steps)
+            guidance = dial("guidance", DEFAULTS.guidance)
         with gr.Row():
             known = knob(Story, "seed")
             seed = gr.Number(
                 START.seed, precision=0, label=known.label, info=known.help, scale=3, elem_id="seed"
             )
             dice = gr.Button("Roll the dice", size="md", scale=1, min_width=120, elem_id="dice")
-    form = Form(
-        subject, concept, style, scenes, negative, sdsa, masking, anchors, mask_dropout, steps, guidance, seed
-    )
-    return form, dice
+    form = Form(subject, concept, style, scenes, negative, *alike, steps, guidance, seed)
+    return form, preset_choice, dice
 
 
-def _stage(generate: gr.Button, cancel: gr.Button, dice: gr.Button, examples: gr.Dataset) -> Stage:
+def _stage(
+    generate: gr.Button, cancel: gr.Button, dice: gr.Button, examples: gr.Dataset, preset_choice: gr.Dropdown
+) -> Stage:
     status = gr.HTML(view.welcome(), label="Status", elem_id="status", padding=False)
     pictures = gr.Gallery(
         label="Pictures",
@@ -175,54 +176,29 @@ def _stage(generate: gr.Button, cancel: gr.Button, dice: gr.Button, examples: gr
         buttons=["download", "fullscreen"],
         elem_id="pictures",
     )
+    show_masks = gr.Checkbox(
+        False,
+        label="Show the subject masks",
+        info="What the method takes for the subject stays coloured, the rest turns pale.",
+        elem_id="show_masks",
+    )
     model = gr.HTML(view.model_loading(), elem_id="model", padding=False)
     with gr.Accordion("Words this model knows", open=False, visible=False, elem_id="words") as words_frame:
         words = gr.HTML("")
     return Stage(
-        generate, cancel, dice, examples, pictures, status, model, words_frame, words, gr.State(START.concept)
+        generate,
+        cancel,
+        dice,
+        examples,
+        preset_choice,
+        pictures,
+        show_masks,
+        status,
+        model,
+        words_frame,
+        words,
+        gr.State(START.concept),
     )
-
-
-def _card_title(title: str, line: str) -> None:
-    gr.HTML(f"<h2>{title}</h2><p>{line}</p>", elem_classes="card-title", padding=False)
-
-
-def _text(owner: type, name: str, value: str, more_help: str = "", **looks: Any) -> gr.Textbox:
-    known = knob(owner, name)
-    return gr.Textbox(value, label=known.label, info=known.help + more_help, elem_id=name, **looks)
-
-
-def _switch(name: str, value: bool) -> gr.Checkbox:
-    known = knob(Settings, name)
-    return gr.Checkbox(value, label=known.label, info=known.help, min_width=210, elem_id=name)
-
-
-def _dial(name: str, value: float) -> gr.Slider:
-    known = knob(Settings, name)
-    return gr.Slider(
-        known.minimum,
-        known.maximum,
-        value,
-        step=known.step,
-        label=known.label,
-        info=known.help,
-        min_width=210,
-        buttons=[],
-        elem_id=name,
-    )
-
-
-def switches(sdsa: bool, masking: bool) -> tuple[Any, Any, Any]:
-    """Masking, anchors and mask dropout: disabled, with the reason, where they have no effect."""
-    return (
-        _usable("masking", sdsa, NO_EFFECT_SDSA),
-        _usable("anchors", sdsa, NO_EFFECT_SDSA),
-        _usable("mask_dropout", sdsa and masking, NO_EFFECT_SDSA if not sdsa else NO_EFFECT_MASKING),
-    )
-
-
-def _usable(name: str, usable: bool, reason: str) -> Any:
-    return gr.update(interactive=usable, info=knob(Settings, name).help if usable else reason)
 
 
 def _connect(demo: gr.Blocks, handlers: Handlers, form: Form, stage: Stage) -> None:
@@ -256,10 +232,24 @@ def _connect(demo: gr.Blocks, handlers: Handlers, form: Form, stage: Stage) -> N
         [*inputs, stage.offered],
         **at_once,
     )
-    for switch in (form.sdsa, form.masking):
-        switch.change(
-            switches, [form.sdsa, form.masking], [form.masking, form.anchors, form.mask_dropout], **at_once
+    stage.preset.input(preset_values, stage.preset, form.how_alike(), **at_once)
+    dependent = [
+        form.query_blending,
+        form.masking,
+        form.mask_dropout,
+        form.anchors,
+        form.random_anchors,
+        form.short_first_pass,
+    ]
+    for control in form.how_alike():
+        control.change(
+            switches,
+            form.how_alike(),
+            [*dependent, stage.preset],
+            trigger_mode="always_last",
+            **at_once,
         )
+    stage.show_masks.input(handlers.show_masks, stage.show_masks, stage.pictures, **at_once)
 
     begin = stage.generate.click(
         handlers.begin,
@@ -271,7 +261,7 @@ def _connect(demo: gr.Blocks, handlers: Handlers, form: Form, stage: Stage) -> N
     )
     telling = begin.success(
         handlers.tell,
-        inputs,
+        [*inputs, stage.show_masks],
         [stage.pictures, stage.status],
         api_name="tell",
         concurrency_limit=1,

@@ -59,7 +59,9 @@ def status(progress: Progress) -> str:
     if progress.stage == "telling":
         return _telling(progress)
     if progress.stage == "done":
-        return _plain(f"{pictures_in_words(made)} in {seconds_in_words(progress.seconds)}.", "note-done")
+        said = " ".join(f"Note: {note}." for note in progress.notes)
+        words = f"{pictures_in_words(made)} in {seconds_in_words(progress.seconds)}. {said}"
+        return _plain(words.strip(), "note-done")
     if progress.stage == "stopped":
         return _plain(stopped_words(made, progress.frames))
     kept = f" The {pictures_in_words(made)} already made are kept." if made else ""
@@ -99,6 +101,8 @@ def _telling(progress: Progress) -> str:
     first, last = len(progress.pictures) + 1, progress.last_frame
     which = f"Picture {last}" if first >= last else f"Pictures {first}–{last}"
     headline = f"{which} of {progress.frames}, step {progress.step} of {progress.steps}"
+    if progress.first_pass:
+        headline += " of the first pass"
     left = progress.seconds_left
     detail = "" if left is None else f"About {seconds_in_words(left)} left"
     return _bar(headline, detail, progress.share)

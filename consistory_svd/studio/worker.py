@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from consistory_svd.models import Model
-from consistory_svd.record import save_frame, write_story_json
+from consistory_svd.record import mark_subject, save_frame, write_story_json
 from consistory_svd.settings import Settings, Story
 from consistory_svd.story import Cancelled, Event, Finished, FrameDone, Preview, Started, tell
 from consistory_svd.studio.engine import Engine
@@ -26,10 +26,11 @@ Stage = Literal["loading", "waiting", "telling", "done", "stopped", "failed"]
 
 @dataclass(frozen=True)
 class Picture:
-    """A finished frame: its file (PNG with metadata) and its prompt."""
+    """A finished frame: its file (PNG with metadata), its prompt, and the same with its subject marked."""
 
     path: Path
     prompt: str
+    marked: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Progress:
 
     Frames are told in waves: `last_frame`, counted from 1, is the last of the wave that is being told, and
     its first is the one after the finished pictures. `share` of all the work is done; `seconds_left` is None
-    until a first step was timed.
+    until a first step was timed. `first_pass` says that the step only looks for what matches; `notes` say
+    what is switched on without effect.
     """
 
     stage: Stage
@@ -51,6 +53,8 @@ class Progress:
     seconds_left: float | None = None
     pictures: tuple[Picture, ...] = ()
     error: str = ""
+    first_pass: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def over(self) -> bool:
@@ -70,6 +74,7 @@ class StoryRun:
         self._changed = threading.Condition()
         self._progress = Progress("loading", frames=len(story.scenes))
         self._thread = threading.Thread(target=self._work, name="tell-story", daemon=True)
+        self.show_masks = False  # the visitor's wish, which may change at any time
         self._discarded = False
         self._began = 0.0  # on the monotonic clock; 0.0 until the model is ours
         self._total_steps = 0
@@ -138,7 +143,7 @@ class StoryRun:
             case Started():
                 self._began = time.monotonic()
                 self._total_steps = event.total_steps
-                self._update(stage="telling", steps=event.steps)
+                self._update(stage="telling", steps=event.steps, notes=event.notes)
             case Preview():
                 self._count_step(event)
             case FrameDone():
@@ -156,6 +161,7 @@ class StoryRun:
         self._update(
             last_frame=max(event.frame + 1, self._progress.last_frame),
             step=event.step + 1,
+            first_pass=event.first_pass,
             share=share,
             seconds_left=seconds * (1 - share) / share,
         )
@@ -163,7 +169,11 @@ class StoryRun:
     def _keep(self, event: FrameDone, model: Model) -> None:
         path = self._folder / f"frame-{event.frame + 1:02d}.png"
         save_frame(path, event.image, event.prompt, event.seed, self._story, self._settings, model.name)
-        self._update(pictures=(*self._progress.pictures, Picture(path, event.prompt)))
+        marked = None
+        if event.mask is not None:
+            marked = path.with_name(f"marked-{event.frame + 1:02d}.png")
+            mark_subject(event.image, event.mask).save(marked)
+        self._update(pictures=(*self._progress.pictures, Picture(path, event.prompt, marked)))
 
     def _close(self, model: Model) -> None:
         pictures = [picture.path for picture in self._progress.pictures]

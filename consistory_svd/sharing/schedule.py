@@ -1,0 +1,54 @@
+"""Which step does what: query blending, the features' step, feature injection (spec 5)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from consistory_svd.settings import Settings
+
+FIRST_BLEND, LAST_BLEND = 0.9, 0.81836735
+FEATURE_TIMESTEP = 261
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The method's parts over the steps of a run, counted from 0.
+
+    blend_weights: of the kept queries, a step each; empty where queries are not blended. The weight of step
+    0 is never applied, because step 0 is not extended. injected: the steps at which features are injected.
+    feature_step: at which matching reads its features, the one nearest to timestep 261. first_pass_end: the
+    step before which the first of two passes ends.
+    """
+
+    steps: int
+    blend_weights: tuple[float, ...] = ()
+    injected: range = range(0)
+    feature_step: int = 0
+    first_pass_end: int = 0
+
+    @classmethod
+    def of(cls, timesteps: Sequence[float], settings: Settings) -> "Schedule":
+        """The schedule of a run over these timesteps, noisiest first."""
+        steps = len(timesteps)
+        tenth = steps // 10
+        weights: tuple[float, ...] = ()
+        if settings.query_blending and settings.sdsa:
+            slope = (LAST_BLEND - FIRST_BLEND) / max(1, tenth)
+            weights = tuple(FIRST_BLEND + slope * k for k in range(tenth + 1))
+        if not settings.injection:
+            return cls(steps, weights)
+        feature_step = min(range(steps), key=lambda k: abs(float(timesteps[k]) - FEATURE_TIMESTEP))
+        injected = range(tenth, min(steps // 3, steps - 1) + 1)
+        end = max(feature_step + 1, injected.start) if settings.short_first_pass else steps
+        return cls(steps, weights, injected, feature_step, end)
+
+    @property
+    def fork(self) -> int:
+        """The first step at which the second pass differs from the first."""
+        return self.injected.start
+
+    @property
+    def calls(self) -> int:
+        """Steps that a frame takes in all its passes together."""
+        if not self.injected:
+            return self.steps
+        return self.first_pass_end + self.steps - self.fork

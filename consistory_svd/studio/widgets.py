@@ -1,0 +1,40 @@
+"""Widgets that take their label, help and range from the field that they are for."""
+
+from typing import Any
+
+import gradio as gr
+
+from consistory_svd.settings import Settings, knob
+
+
+def card_title(title: str, line: str) -> None:
+    """The heading of a card and a line below it."""
+    gr.HTML(f"<h2>{title}</h2><p>{line}</p>", elem_classes="card-title", padding=False)
+
+
+def text(owner: type, name: str, value: str, more_help: str = "", **looks: Any) -> gr.Textbox:
+    """A text box for a field of Story or Settings."""
+    known = knob(owner, name)
+    return gr.Textbox(value, label=known.label, info=known.help + more_help, elem_id=name, **looks)
+
+
+def switch(name: str, value: bool) -> gr.Checkbox:
+    """A check box for a switch of Settings."""
+    known = knob(Settings, name)
+    return gr.Checkbox(value, label=known.label, info=known.help, min_width=210, elem_id=name)
+
+
+def dial(name: str, value: float) -> gr.Slider:
+    """A slider for a number of Settings."""
+    known = knob(Settings, name)
+    return gr.Slider(
+        known.minimum,
+        known.maximum,
+        value,
+        step=known.step,
+        label=known.label,
+        info=known.help,
+        min_width=210,
+        buttons=[],
+        elem_id=name,
+    )
