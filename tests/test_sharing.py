@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from consistory_svd import Model, Settings, Story
 from consistory_svd.sampling import (
-    denoise,
     encode_prompts,
     frame_generators,
     initial_latents,
@@ -19,8 +18,8 @@ from consistory_svd.sampling import (
 )
 from consistory_svd.sharing import AnchorBank, SharingState, sharing
 from consistory_svd.sharing.layers import Layer, attention_layers, mask_level
-from consistory_svd.sharing.processors import ExtendedSelfAttention, RecordingCrossAttention
-from tests.tiny import denoise_together
+from consistory_svd.sharing.processors import RecordingCrossAttention, SharedSelfAttention
+from tests.tiny import denoise_together, walk
 
 DATA = Path(__file__).parent / "data"
 STEPS = 4
@@ -34,11 +33,22 @@ class GivenMasks:
     halves = 2
 
     def __init__(self, frames: int, kept: dict, groups: list, reading: AnchorBank | None = None) -> None:
-        self.frames, self.groups, self.reading = frames, groups, reading
-        self._kept = kept
+        self.frames, self.reading = frames, reading
+        self._kept, self._groups = kept, groups
         self.filling = AnchorBank()
         self.step = 1
         self.extends = True
+        self.first_pass = False
+        self.kept_query: torch.Tensor | None = None
+
+    def blended(self, layer: str, query: torch.Tensor) -> torch.Tensor:
+        return query if self.kept_query is None else 0.81836735 * self.kept_query + 0.18163265 * query
+
+    def injects(self) -> bool:
+        return False
+
+    def groups(self) -> list:
+        return self._groups
 
     def kept_tokens(self, grid: tuple[int, int]) -> dict:
         assert grid == (8, 8)
@@ -62,7 +72,7 @@ UP_LAYER = Layer("up_blocks.0.attentions.0.transformer_blocks.0.attn1.processor"
 
 
 def run_layer(layer: Attention, given: GivenMasks, tokens: torch.Tensor) -> torch.Tensor:
-    layer.set_processor(ExtendedSelfAttention(given, UP_LAYER))
+    layer.set_processor(SharedSelfAttention(given, UP_LAYER))
     with torch.no_grad():
         return layer(tokens)
 
@@ -83,6 +93,16 @@ def test_a_layer_equals_the_recorded_reference(recorded: dict, layer_of_referenc
     )
 
 
+def test_a_layer_with_blended_queries_equals_the_recorded_reference(
+    recorded: dict, layer_of_reference: Attention
+) -> None:
+    kept = {i: recorded["mask"][i].nonzero().squeeze(-1) for i in range(2)}
+    given = GivenMasks(3, kept, [(slice(0, 1), [1]), (slice(1, 2), [0]), (slice(2, 3), [0, 1])])
+    given.kept_query = layer_of_reference.to_q(recorded["hidden_states_for_query"]).detach()
+    output = run_layer(layer_of_reference, given, recorded["hidden_states"])
+    torch.testing.assert_close(output, recorded["y_ext_a2_query_step1"], rtol=0, atol=2e-6)
+
+
 def test_kept_anchors_and_an_extra_frame_equal_the_recorded_reference(
     recorded: dict, layer_of_reference: Attention
 ) -> None:
@@ -92,7 +112,7 @@ def test_kept_anchors_and_an_extra_frame_equal_the_recorded_reference(
     output = run_layer(layer_of_reference, anchors, tokens[:, :2].flatten(0, 1))
     torch.testing.assert_close(output, recorded["y_anchor_pair"], rtol=0, atol=2e-6)
     torch.testing.assert_close(
-        anchors.filling.lent(UP_LAYER.name, 1), recorded["cache_input_h"], rtol=0, atol=0
+        anchors.filling.lent(UP_LAYER.name, 1, tokens), recorded["cache_input_h"], rtol=0, atol=0
     )
     extra = GivenMasks(1, {}, [(slice(0, 1), [SharingState.BANK])], reading=anchors.filling)
     extra.filling = None
@@ -128,7 +148,7 @@ def test_recording_without_sharing_is_the_stock_model(model: Model, story: Story
     text = encode_prompts(model.pipe, story.prompts, "", 5.0)
     generators = frame_generators(story.frame_seeds)
     noise = initial_latents(model.pipe, generators, model.native_size)
-    *_, stock = denoise(model.pipe, noise, text, STEPS, 5.0, generators)
+    *_, stock = walk(model.pipe, noise, text, STEPS, 5.0, generators)
     recorded = denoise_together(model, story, Settings(steps=STEPS, sdsa=False))
     torch.testing.assert_close(recorded, stock.latents, rtol=0, atol=1e-4)
 
@@ -190,7 +210,7 @@ def test_processors_are_put_back_exactly(model: Model, story: Story) -> None:
     with sharing(unet, state):
         for name, processor in unet.attn_processors.items():
             extended = name.startswith("up_blocks") and "attn1" in name
-            assert isinstance(processor, ExtendedSelfAttention) == extended
+            assert isinstance(processor, SharedSelfAttention) == extended
             assert extended or isinstance(processor, RecordingCrossAttention) or processor is before[name]
         assert any(
             isinstance(processor, RecordingCrossAttention) for processor in unet.attn_processors.values()
@@ -208,18 +228,33 @@ def assert_same_processors(unet: UNet2DConditionModel, before: dict) -> None:
 
 
 def test_places_are_read_from_names(model: Model) -> None:
-    layers = attention_layers(model.pipe.unet)
-    assert len(layers) == len(model.pipe.unet.attn_processors)
-    assert mask_level(layers) == (2 if len(model.pipe.unet.config.block_out_channels) == 3 else 0)
+    unet = model.pipe.unet
+    layers = attention_layers(unet)
+    assert len(layers) == len(unet.attn_processors)
+    # 32 x 32 latents of three levels have 8 tokens a side at a quarter: too few, so the finest.
+    assert mask_level(layers, unet.config.sample_size) == (len(unet.config.block_out_channels) == 3)
     for layer in layers:
-        channels = model.pipe.unet.get_submodule(layer.name.removesuffix(".processor")).to_q.in_features
-        assert channels == model.pipe.unet.config.block_out_channels[layer.level]
+        channels = unet.get_submodule(layer.name.removesuffix(".processor")).to_q.in_features
+        assert channels == unet.config.block_out_channels[layer.level]
         assert layer.grid((32, 48)) == (32 // 2**layer.level, 48 // 2**layer.level)
 
 
-@pytest.mark.parametrize(("levels", "expected"), [((1, 2), 2), ((0, 1), 0), ((1,), 1), ((0, 1, 2, 3), 2)])
-def test_masks_are_read_at_a_quarter_or_at_the_finest_grid(levels: tuple[int, ...], expected: int) -> None:
+@pytest.mark.parametrize(
+    ("levels", "sample_size", "expected"),
+    [
+        ((1, 2), 128, 2),
+        ((1, 2), 64, 2),
+        ((1, 2), 32, 1),
+        ((1, 2), (128, 32), 1),
+        ((0, 1), 16, 0),
+        ((1,), 128, 1),
+        ((0, 1, 2, 3), 64, 2),
+    ],
+)
+def test_masks_are_read_at_a_quarter_or_at_the_finest_grid(
+    levels: tuple[int, ...], sample_size: int | tuple[int, int], expected: int
+) -> None:
     layers = [Layer(f"down_blocks.{level}", "down", level, "cross") for level in levels]
-    assert mask_level(layers) == expected
+    assert mask_level(layers, sample_size) == expected
     with pytest.raises(ValueError, match=r"^model: "):
-        mask_level([Layer("down_blocks.0", "down", 0, "self")])
+        mask_level([Layer("down_blocks.0", "down", 0, "self")], sample_size)
