@@ -160,7 +160,7 @@ def _build(kind: type, name: str, values: Any) -> Any:
     for key in values:
         if key not in known:
             raise ValueError(f"{name}: {key!r} is not known; the fields are {', '.join(sorted(known))}")
-    needed = {item.name for item in fields(kind) if item.default is MISSING}
+    needed = {item.name for item in fields(kind) if item.default is item.default_factory is MISSING}
     for key in sorted(needed - set(values)):
         raise ValueError(f"{name}: {key!r} is missing")
     return kind(**values)

@@ -8,7 +8,7 @@ value and what is allowed.
 import hashlib
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -234,6 +234,20 @@ class Settings:
         "Every picture looks at another one, drawn anew each time, instead of at the first ones.",
         default=False,
     )
+    spectrum_k: Spectrum = field(
+        metadata={
+            "label": "Filter on keys",
+            "help": "Which singular values of the anchors' keys are lent; keys decide on the background.",
+        },
+        default_factory=Spectrum,
+    )
+    spectrum_v: Spectrum = field(
+        metadata={
+            "label": "Filter on values",
+            "help": "Which singular values of the anchors' values are lent; values decide on the likeness.",
+        },
+        default_factory=Spectrum,
+    )
     same_latent: bool = _text(
         "Same noise", "Every picture begins from the same noise: more alike, less variety.", default=False
     )
@@ -249,7 +263,9 @@ class Settings:
         kinds = get_type_hints(Settings)
         for name, kind in kinds.items():
             value = getattr(self, name)
-            if kind is bool:
+            if kind is Spectrum:
+                object.__setattr__(self, name, _spectrum(name, value))
+            elif kind is bool:
                 if not isinstance(value, bool):
                     raise ValueError(f"{name}: {value!r} is not allowed; give True or False")
             elif not (value is None and kind == int | None):
@@ -259,6 +275,11 @@ class Settings:
     def shares(self) -> bool:
         """Whether frames see anything of each other."""
         return self.sdsa or self.injection
+
+    @property
+    def filters(self) -> bool:
+        """Whether what anchors lend passes a spectral filter."""
+        return not (self.spectrum_k.identity and self.spectrum_v.identity)
 
 
 def preset(name: str) -> Settings:
@@ -294,11 +315,25 @@ def notes(settings: Settings) -> tuple[str, ...]:
         said.append("query_blending: has no effect without sharing, because queries are blended only there")
     elif settings.query_blending and settings.steps < 10:
         said.append(f"query_blending: has no effect with {settings.steps} steps; it needs at least 10")
+    if settings.filters and not settings.sdsa:
+        said.append("spectrum_k, spectrum_v: have no effect without sharing; only what is lent is filtered")
     if settings.short_first_pass and not settings.injection:
         said.append("short_first_pass: has no effect without feature injection, which alone has two passes")
     if settings.random_anchors and not settings.shares:
         said.append("random_anchors: has no effect while nothing is shared")
     return tuple(said)
+
+
+def _spectrum(name: str, value: Any) -> Spectrum:
+    """A spectrum, also from the mapping that a record of it holds."""
+    if isinstance(value, Spectrum):
+        return value
+    if not isinstance(value, Mapping) or not set(value) <= {item.name for item in fields(Spectrum)}:
+        raise ValueError(f"{name}: {value!r} is not allowed; give a Spectrum")
+    try:
+        return Spectrum(**value)
+    except ValueError as error:
+        raise ValueError(f"{name}.{error}") from error
 
 
 def _texts(name: str, values: Any) -> tuple[str, ...]:
@@ -338,9 +373,21 @@ def _check_number(limits: Knob, value: Any, whole: bool) -> None:
         raise ValueError(f"{limits.name}: {value} is not allowed; give a multiple of {limits.step}")
 
 
+def _spectral(spectrum: Spectrum) -> Settings:
+    """The coursework report's way: everything is shared without masks, K and V filtered alike."""
+    return Settings(
+        masking=False, mask_dropout=0.0, query_blending=True, spectrum_k=spectrum, spectrum_v=spectrum
+    )
+
+
 # Made last: making Settings validates them.
 PRESETS: dict[str, Settings] = {
     "plain": Settings(sdsa=False),
     "sdsa": Settings(),
     "consistory": Settings(query_blending=True, injection=True),
+    "svd-quantile": _spectral(Spectrum("quantile", 0.05)),
+    "svd-energy": _spectral(Spectrum("energy", 0.95)),
+    "svd-log": _spectral(Spectrum(reweight="log")),
+    "svd-log2": _spectral(Spectrum(reweight="log2")),
+    "svd-log2-quantile": _spectral(Spectrum("quantile", 0.05, "log2")),
 }

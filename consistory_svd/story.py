@@ -28,7 +28,7 @@ from consistory_svd.sampling import (
     prepare_scheduler,
 )
 from consistory_svd.settings import Settings, Story, check, notes
-from consistory_svd.sharing import AnchorBank, Origin, Schedule, SharingState, sharing
+from consistory_svd.sharing import AnchorBank, Origin, Schedule, SharingState, SpectraLog, sharing
 
 PREVIEW_SIDE = 256
 T = TypeVar("T")
@@ -69,6 +69,7 @@ def tell(
     frames: Sequence[int] | None = None,
     keep_anchors: bool = False,
     with_masks: bool = False,
+    spectra: SpectraLog | None = None,
 ) -> Iterator[Event]:
     """Tell a story: `Started`, then `Preview` and `FrameDone` as they come, then `Finished` or `Cancelled`.
 
@@ -88,6 +89,7 @@ def tell(
             settings that share nothing: frames told without their anchors would not be the story's.
         keep_anchors: fill `Finished.bank`, for frames that come later.
         with_masks: look for the subject's masks also where nothing is shared.
+        spectra: a log that the spectral filter writes to.
 
     Raises:
         ValueError: at once, naming the field, when story, settings, model, latents, bank and frames do not
@@ -110,7 +112,7 @@ def tell(
             "keep_anchors: True is not allowed without anchors; share the subject, from the first frames"
         )
     telling = _Telling(model, story, settings, (height, width), stop or threading.Event())
-    telling.given(latents, bank, chosen, keep_anchors, with_masks)
+    telling.given(latents, bank, chosen, keep_anchors, with_masks, spectra)
     return telling.events()
 
 
@@ -143,13 +145,14 @@ class _Telling:
         chosen: tuple[int, ...],
         keep_anchors: bool,
         with_masks: bool,
+        spectra: SpectraLog | None,
     ) -> None:
         """Take what `tell` was given beside the story; ValueError for a bank that does not fit."""
         settings = self._settings
         timesteps = tuple(prepare_scheduler(self._pipe, settings.steps).timesteps.tolist())
         self._schedule = Schedule.of(timesteps, settings)
         self._latents, self._chosen, self._with_masks = latents, chosen, with_masks
-        self._has_bank = bank is not None
+        self._spectra, self._has_bank = spectra, bank is not None
         self._keeps_anchors = keep_anchors
         self._bank = AnchorBank() if bank is None else bank
         if settings.shares:
@@ -294,6 +297,7 @@ class _Telling:
             reading=self._bank if settings.shares and not anchors_wave else None,
             filling=self._bank if fills else None,
             story_seed=self._story.seed,
+            spectra=self._spectra,
         )
 
     def _previews(self, wave: tuple[int, ...], step: Step, first_pass: bool) -> Iterator[Preview]:

@@ -152,7 +152,7 @@ def test_help_tells_the_settings_own_ranges(capsys: pytest.CaptureFixture):
     assert run(app, ["tell", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "From 1 to 200." in text
-    assert "plain, consistory" in text
+    assert "plain, sdsa, consistory" in text
     assert f"default: {Settings.steps}" not in text, "flags that are not given keep the preset"
 
 

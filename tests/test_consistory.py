@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
 from consistory_svd import Model, Settings, Story, load_model, tell
 from consistory_svd.events import Cancelled, Event, Finished, FrameDone, Preview, Started
-from consistory_svd.sharing import AnchorBank
+from consistory_svd.sharing import AnchorBank, Schedule, SharingState, find_occurrences, sharing
 from consistory_svd.sharing.bank import HEADER, TENSORS
 from tests.test_story import latents_of, unchanged
 from tests.tiny import denoise_together
@@ -268,3 +269,49 @@ def test_a_frame_without_the_word_takes_and_gives_nothing(small_model: Model) ->
     assert frames[0].mask.getextrema() == (0, 255)
     assert frames[2].mask.getextrema() == (0, 0)
     assert torch.stack([frame.latents for frame in frames]).isfinite().all()
+
+
+def test_a_hundred_frames(small_model: Model, story: Story) -> None:
+    long = replace(story, scenes=tuple(f"{scene} {k}" for k in range(25) for scene in story.scenes))
+    events = tell(small_model, long, Settings(steps=2, batch=14))
+    assert len(finished(events).images) == 100
+
+
+def test_a_unet_of_sd_15_layout() -> None:
+    """Four levels, attention at the first three, masks at a quarter, features from the second up block."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=64,
+        block_out_channels=(8, 8, 16, 16),
+        layers_per_block=1,
+        attention_head_dim=2,
+        cross_attention_dim=8,
+        norm_num_groups=4,
+    ).eval()
+    settings = replace(FULL, guidance=1.0)
+    schedule = Schedule.of(range(937, 0, -78), settings)
+    found = find_occurrences([[0, 5, 9], [0, 6, 9], [0, 5, 5]], [[5]])
+    state = SharingState(unet, (32, 64), found, settings, (1, 2, 3), anchors=2, schedule=schedule)
+    generator = torch.Generator().manual_seed(0)
+    latents, text = (torch.randn(shape, generator=generator) for shape in ((3, 4, 32, 64), (3, 3, 8)))
+
+    def step(index: int) -> torch.Tensor:
+        if state.begin_step(index):
+            with state.keeping_queries():
+                unet(latents, 500, text)
+        output = unet(latents, 500, text).sample
+        state.end_step()
+        return output
+
+    with sharing(unet, state), torch.no_grad():
+        for index in range(schedule.feature_step + 1):
+            first = step(index)
+        assert state.maps.shape[-2:] == (8, 16)
+        assert state.finest_grid == (32, 64)
+        memory = state.remember()
+        state.find_matches()
+        state.recall(memory)
+        injected = step(schedule.injected[0])
+    assert injected.isfinite().all()
+    assert (injected - first).abs().max() > 1e-4
+    assert not state.masks((32, 64))[1].any(), "a frame without the word has no mask"

@@ -16,9 +16,11 @@ from consistory_svd.sampling import (
     initial_latents,
     locate_concepts,
 )
+from consistory_svd.settings import Spectrum
 from consistory_svd.sharing import AnchorBank, SharingState, sharing
 from consistory_svd.sharing.layers import Layer, attention_layers, mask_level
 from consistory_svd.sharing.processors import RecordingCrossAttention, SharedSelfAttention
+from consistory_svd.sharing.spectra import LentFilter
 from tests.tiny import denoise_together, walk
 
 DATA = Path(__file__).parent / "data"
@@ -31,6 +33,7 @@ class GivenMasks:
     BANK = SharingState.BANK
     latent_size = (32, 32)
     halves = 2
+    lent_filter = LentFilter(Spectrum(), Spectrum())
 
     def __init__(self, frames: int, kept: dict, groups: list, reading: AnchorBank | None = None) -> None:
         self.frames, self.reading = frames, reading
@@ -112,7 +115,10 @@ def test_kept_anchors_and_an_extra_frame_equal_the_recorded_reference(
     output = run_layer(layer_of_reference, anchors, tokens[:, :2].flatten(0, 1))
     torch.testing.assert_close(output, recorded["y_anchor_pair"], rtol=0, atol=2e-6)
     torch.testing.assert_close(
-        anchors.filling.lent(UP_LAYER.name, 1, tokens), recorded["cache_input_h"], rtol=0, atol=0
+        torch.cat(anchors.filling.lent(UP_LAYER.name, 1, tokens), 1),
+        recorded["cache_input_h"],
+        rtol=0,
+        atol=0,
     )
     extra = GivenMasks(1, {}, [(slice(0, 1), [SharingState.BANK])], reading=anchors.filling)
     extra.filling = None

@@ -16,7 +16,7 @@ import gradio as gr
 from consistory_svd.record import read_frame, read_story_json
 from consistory_svd.settings import PRESETS, Settings, Story
 from consistory_svd.studio import create_demo, view
-from consistory_svd.studio.alike import CUSTOM, HOW_ALIKE, preset_values, switches
+from consistory_svd.studio.alike import CUSTOM, HOW_ALIKE, OFFERED, preset_values, switches
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.examples import EXAMPLES
 from consistory_svd.studio.forms import concept_of, in_words, read_form
@@ -172,7 +172,7 @@ def test_switches_without_effect_are_disabled_and_say_why(changes: dict, idle: s
 def test_the_preset_follows_the_switches_and_fills_them():
     assert switches(*ALIKE.values())[-1] == "consistory"
     assert switches(*{**ALIKE, "mask_dropout": 0.2}.values())[-1] == CUSTOM
-    for name, preset in PRESETS.items():
+    for name, preset in OFFERED.items():
         values = preset_values(name)
         assert switches(*values)[-1] == name
         assert dict(zip(HOW_ALIKE, values, strict=True)).items() <= asdict(preset).items()

@@ -14,6 +14,7 @@ from consistory_svd.compat import cure_torchvision
 from training.captions import caption
 from training.checkpoint import Average, Schedule, load, save
 from training.dataset import load_images, load_truth, shards
+from training.parallel import average_gradients, rank
 from training.reader import spoil
 from training.text import MAX_TOKENS, tokenize
 
@@ -78,7 +79,7 @@ def train_clip(
     seconds: float | None = None,
 ) -> CLIPModel:
     """Train by the contrastive loss, going on from `state` if it is there, and write model and processors to
-    `out`."""
+    `out`. Each of several processes contrasts its own batch."""
     torch.manual_seed(0)
     model = build_clip(tokenizer).to(device)
     if device == "cpu":
@@ -86,7 +87,7 @@ def train_clip(
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
     average = Average(model.parameters(), 0.995)
     step = load(state, model, optimizer, average)
-    data = Pairs(pictures, seed=step + 9)
+    data = Pairs(pictures, seed=100 * step + rank() + 9)
     mark = time.monotonic()
     schedule = Schedule(optimizer, step, steps, seconds, 1e-3, warm_up=200)
     while schedule.goes_on(step):
@@ -99,13 +100,14 @@ def train_clip(
         loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(model.parameters())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         with torch.no_grad():
             model.logit_scale.clamp_(max=float(np.log(100)))
         step += 1
         average.update(step)
-        if step % 50 == 0:
+        if step % 50 == 0 and rank() == 0:
             right = (logits.argmax(1) == target).float().mean().item()
             log.info(
                 "clip step %d loss %.3f right %.2f %.2f s a step",
@@ -115,10 +117,13 @@ def train_clip(
                 (time.monotonic() - mark) / 50,
             )
             mark = time.monotonic()
-        if step % 250 == 0:
+        if step % 250 == 0 and rank() == 0:
             save(state, step, model, optimizer, average)
-    save(state, step, model, optimizer, average)
+    if rank() == 0:
+        save(state, step, model, optimizer, average)
     average.copy_to_model()
+    if rank() > 0:
+        return model
     model.cpu().save_pretrained(out)
     tokenizer.save_pretrained(out)
     processor = CLIPImageProcessor(

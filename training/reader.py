@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from consistory_svd.scores.reader import SIDE, ReaderNetwork, save_reader
+from consistory_svd.scores.reader import SIDE, ReaderNetwork, load_reader, save_reader
 from training.checkpoint import Average, Schedule, load, save
 from training.dataset import load_images, load_truth, shards
 from training.parallel import average_gradients, rank
@@ -84,10 +84,15 @@ def train_reader(
     batch: int = 48,
     device: str = "cpu",
     seconds: float | None = None,
+    start_from: Path | None = None,
 ) -> ReaderNetwork:
-    """Train, going on from `state` if it is there, and write the reader to `out`."""
+    """Train, going on from `state` if it is there, else from the reader in `start_from` if one is given, and
+    write the reader to `out`."""
     torch.manual_seed(0)
-    network = ReaderNetwork(CLASSES, WIDTHS).to(device)
+    network = ReaderNetwork(CLASSES, WIDTHS)
+    if start_from:
+        network.load_state_dict(load_reader(start_from).network.state_dict())
+    network.train().to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.02)
     average = Average(network.parameters(), 0.995)
     step = load(state, network, optimizer, average)

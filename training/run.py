@@ -58,7 +58,7 @@ PRESETS = {
         crops=(1_000_000, 900, 16),
         whole=(1_000_000, 400, 1),
         reader=(1_000_000, 900, 48),
-        clip=(1_000_000, 480, 128),
+        clip=(1_000_000, 360, 64),
     ),
     # At most 25 minutes on one H200; not yet run, see docs/journal.md.
     "gpu": Preset(
@@ -86,8 +86,8 @@ def _wait() -> None:
         dist.barrier()
 
 
-def train(preset: Preset, build: Path, assets: Path) -> None:
-    """Every stage in order."""
+def train(preset: Preset, build: Path, assets: Path, text_from: Path | None = None) -> None:
+    """Every stage in order; with `text_from` the text encoders go on from those of an assembled model."""
     pictures, latents = build / "pictures", build / "latents"
     if parallel.rank() == 0:
         with ProcessPoolExecutor() as pool:
@@ -113,6 +113,7 @@ def train(preset: Preset, build: Path, assets: Path) -> None:
         preset.device,
         seconds=seconds,
         text_steps=preset.text_steps,
+        text_from=text_from,
     )
     vae, before = None, 0
     for (steps, seconds, batch), side, peak in ((preset.crops, 64, 2e-3), (preset.whole, 256, 6e-4)):
@@ -123,16 +124,17 @@ def train(preset: Preset, build: Path, assets: Path) -> None:
     _wait()
     if parallel.rank() == 0:
         assemble(vae.cpu(), model.cpu(), tokenizer, scale, assets)
-        decode_shard(vae.to(preset.device), pictures, latents, build / "decoded", 0)
+    vae = vae.to(preset.device).float()
+    for k in list(_share(len(found)))[:1]:
+        decode_shard(vae, pictures, latents, build / "decoded", found[k], count=500)
     _wait()
     folders = [pictures, build / "decoded"]
     steps, seconds, batch = preset.reader
     state = build / "reader.safetensors"
     train_reader(folders, assets / "reader", state, steps, batch, preset.device, seconds)
-    if parallel.rank() == 0:
-        steps, seconds, batch = preset.clip
-        state = build / "clip.safetensors"
-        train_clip(pictures, tokenizer, assets / "clip", state, steps, batch, preset.device, seconds)
+    steps, seconds, batch = preset.clip
+    state = build / "clip.safetensors"
+    train_clip(pictures, tokenizer, assets / "clip", state, steps, batch, preset.device, seconds)
     _wait()
 
 
@@ -145,11 +147,14 @@ def main() -> None:
     parser.add_argument(
         "--assets", type=Path, default=Path("assets/storybook"), help="where the finished models go"
     )
+    parser.add_argument(
+        "--text-from", type=Path, help="assembled model whose text encoders are trained further"
+    )
     flags = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     parallel.start()
     torch.manual_seed(0)
-    train(PRESETS[flags.preset], flags.build, flags.assets)
+    train(PRESETS[flags.preset], flags.build, flags.assets, flags.text_from)
 
 
 if __name__ == "__main__":

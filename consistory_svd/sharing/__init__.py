@@ -8,6 +8,7 @@ from diffusers import UNet2DConditionModel
 from consistory_svd.sharing.bank import AnchorBank, Origin
 from consistory_svd.sharing.masks import Occurrences, find_occurrences, subject_masks
 from consistory_svd.sharing.schedule import Schedule
+from consistory_svd.sharing.spectra import SpectraLog, SpectrumRecord
 from consistory_svd.sharing.state import SharingState
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "Origin",
     "Schedule",
     "SharingState",
+    "SpectraLog",
+    "SpectrumRecord",
     "find_occurrences",
     "sharing",
     "subject_masks",

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ SHAPING = (
     "injection",
     "short_first_pass",
     "freeu",
+    "spectrum_k",
+    "spectrum_v",
 )
 
 
@@ -54,7 +56,7 @@ class Origin:
         anchors: int,
     ) -> "Origin":
         """The origin of a bank that the first `anchors` scenes of a story fill."""
-        shaping = {name: getattr(settings, name) for name in SHAPING}
+        shaping = {name: asdict(settings)[name] for name in SHAPING}
         scenes = story.scenes[:anchors]
         return cls(model_name, fingerprint(unet), size, timesteps, shaping, scenes, story.seed)
 
@@ -88,10 +90,10 @@ def fingerprint(unet: UNet2DConditionModel) -> str:
 
 
 class AnchorBank:
-    """For every extended layer and step, the anchors' lent tokens: [halves, tokens, channels].
+    """For every extended layer and step, each anchor's lent tokens: [halves, tokens, channels].
 
     Kept are the layer's inputs, after its norm and before the projections, at the pixels that the masks with
-    their dropout let through, all anchors in a row (spec section 6): half of what keys and values would take.
+    their dropout let through (spec section 6): half of what keys and values would take.
     `halves` is 2 with classifier-free guidance, unconditional first, else 1. With feature injection there
     are also the anchors' features at the pixels of their subjects, [pixels, channels], and what they inject
     there, a layer and step each; `first` marks what belongs to the first of the two passes alone.
@@ -104,19 +106,19 @@ class AnchorBank:
         self.origin: Origin | None = None
         self.features: Tensor | None = None
         self._device = None if device is None else torch.device(device)
-        self._lent: dict[tuple[str, int, bool], Tensor] = {}
+        self._lent: dict[tuple[str, int, bool], list[Tensor]] = {}
         self._injected: dict[tuple[str, int], Tensor] = {}
 
-    def keep(self, layer: str, step: int, tokens: Tensor, first: bool = False) -> None:
-        """Keep what the anchors lend at a layer and a step."""
-        self._lent[layer, step, first] = self._home(tokens)
+    def keep(self, layer: str, step: int, tokens: Sequence[Tensor], first: bool = False) -> None:
+        """Keep what each anchor lends at a layer and a step."""
+        self._lent[layer, step, first] = [self._home(one) for one in tokens]
 
-    def lent(self, layer: str, step: int, like: Tensor, first: bool = False) -> Tensor:
-        """What the anchors lend at a layer and a step, where and in the format that `like` is.
+    def lent(self, layer: str, step: int, like: Tensor, first: bool = False) -> list[Tensor]:
+        """What each anchor lends at a layer and a step, where and in the format that `like` is.
 
         KeyError when nothing was kept there.
         """
-        return self._lent[layer, step, first].to(like)
+        return [one.to(like) for one in self._lent[layer, step, first]]
 
     def keep_injected(self, layer: str, step: int, values: Tensor) -> None:
         """Keep what the anchors' subjects inject at a layer and a step: [pixels, channels]."""
@@ -136,7 +138,8 @@ class AnchorBank:
     @property
     def _tensors(self) -> list[Tensor]:
         features = [] if self.features is None else [self.features]
-        return [*self._lent.values(), *self._injected.values(), *features]
+        lent = [one for anchors in self._lent.values() for one in anchors]
+        return [*lent, *self._injected.values(), *features]
 
     @property
     def size(self) -> int:
@@ -146,7 +149,7 @@ class AnchorBank:
     def to(self, device: torch.device | str) -> "AnchorBank":
         """Move the bank, in place; what is kept later goes there too. Returns itself."""
         self._device = torch.device(device)
-        self._lent = {key: self._home(value) for key, value in self._lent.items()}
+        self._lent = {key: [self._home(one) for one in value] for key, value in self._lent.items()}
         self._injected = {key: self._home(value) for key, value in self._injected.items()}
         if self.features is not None:
             self.features = self._home(self.features)
@@ -159,7 +162,11 @@ class AnchorBank:
         """
         if self.origin is None:
             raise ValueError("bank: it is empty; tell a story with anchors first")
-        tensors = {f"lent|{layer}|{step}|{int(first)}": t for (layer, step, first), t in self._lent.items()}
+        tensors = {
+            f"lent|{layer}|{step}|{int(first)}|{anchor}": one
+            for (layer, step, first), anchors in self._lent.items()
+            for anchor, one in enumerate(anchors)
+        }
         tensors |= {f"injected|{layer}|{step}": t for (layer, step), t in self._injected.items()}
         if self.features is not None:
             tensors["features"] = self.features
@@ -187,16 +194,19 @@ class AnchorBank:
         try:
             lists = {key: tuple(header[key]) for key in ("size", "timesteps", "scenes")}
             bank.origin = Origin(**{**header, **lists})
-            for name, tensor in tensors.items():
-                bank._take(name.split("|"), tensor)
+            for name in sorted(tensors, key=lambda name: (len(name), name)):  # anchor 2 before anchor 10
+                bank._take(name.split("|"), tensors[name])
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ValueError(f"bank: {folder} is damaged; save it again") from error
         return bank
 
     def _take(self, name: list[str], tensor: Tensor) -> None:
         match name:
-            case ["lent", layer, step, first]:
-                self.keep(layer, int(step), tensor, first == "1")
+            case ["lent", layer, step, first, anchor]:
+                anchors = self._lent.setdefault((layer, int(step), first == "1"), [])
+                if len(anchors) != int(anchor):
+                    raise ValueError(name)
+                anchors.append(self._home(tensor))
             case ["injected", layer, step]:
                 self.keep_injected(layer, int(step), tensor)
             case ["features"]:

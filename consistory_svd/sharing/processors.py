@@ -62,19 +62,25 @@ class SharedSelfAttention:
         state = self._state
         by_half = (state.halves, state.frames)
         query, key, value = (x.unflatten(0, by_half) for x in (query, key, value))
-        # Gathered once a lender, for all frames that look at it: [halves, heads, lent tokens, d].
+        groups = state.groups()
+        asked = {lender for _, lenders in groups for lender in lenders}
+        # Gathered and filtered once a lender, for all frames that look at it: [halves, heads, tokens, d].
         lent = {lender: (_take(key[:, lender], kept), _take(value[:, lender], kept))
-                for lender, kept in state.kept_tokens(self._grid).items()}  # fmt: skip
+                for lender, kept in state.kept_tokens(self._grid).items() if lender in asked}  # fmt: skip
         if state.filling is not None:
             by_frame = tokens.unflatten(0, by_half)
             kept_inputs = [_take(by_frame[:, i], kept) for i, kept in state.kept_tokens(self._grid).items()]
-            lent_inputs = torch.cat(kept_inputs, dim=1)
-            state.filling.keep(self._layer.name, state.step, lent_inputs, state.first_pass)
+            state.filling.keep(self._layer.name, state.step, kept_inputs, state.first_pass)
         if state.reading is not None:
             banked = state.reading.lent(self._layer.name, state.step, tokens, state.first_pass)
-            lent[state.BANK] = _keys_and_values(attn, banked)
+            # Lenders that are not in the batch are numbered down from BANK.
+            lent = {state.BANK - i: _keys_and_values(attn, inputs) for i, inputs in enumerate(banked)}
+            groups = [(frames, list(lent)) for frames, _ in groups]
+        if lent and state.lent_filter.acts:
+            filtered = state.lent_filter(self._layer.name, state.step, list(lent.values()))
+            lent = dict(zip(lent, filtered, strict=True))
         output = torch.empty_like(query)
-        for frames, lenders in state.groups():
+        for frames, lenders in groups:
             output[:, frames] = _attend(
                 query[:, frames], key[:, frames], value[:, frames], [lent[lender] for lender in lenders]
             )

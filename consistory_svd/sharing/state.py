@@ -16,6 +16,7 @@ from consistory_svd.sharing.layers import attention_layers, feature_block, grid_
 from consistory_svd.sharing.masks import MapWindow, Occurrences, drop, subject_masks
 from consistory_svd.sharing.processors import RecordingCrossAttention, SharedSelfAttention
 from consistory_svd.sharing.schedule import Schedule
+from consistory_svd.sharing.spectra import LentFilter, SpectraLog
 
 DROPOUT_SALT = 0x5DEECE66D
 REFERENCE_SALT = 0x2545F4914F6CDD1D
@@ -47,6 +48,7 @@ class SharingState:
         reading: the bank whose anchors lend to every frame of the batch.
         filling: the bank that keeps what this batch's anchors lend.
         story_seed: the source of random anchors.
+        spectra: the log of the spectral filter, where one is wanted.
     """
 
     BANK: ClassVar[int] = -1  # the lender that is not in the batch
@@ -63,6 +65,7 @@ class SharingState:
         reading: AnchorBank | None = None,
         filling: AnchorBank | None = None,
         story_seed: int = 0,
+        spectra: SpectraLog | None = None,
     ) -> None:
         self.frames = len(frame_seeds)
         self.halves = 2 if settings.guidance > 1 else 1
@@ -70,6 +73,7 @@ class SharingState:
         self.occurrences = occurrences.to(unet.device)
         self.reading, self.filling = reading, filling
         self.schedule = schedule or Schedule(settings.steps)
+        self.lent_filter = LentFilter(settings.spectrum_k, settings.spectrum_v, spectra)
         self.step = 0
         self.maps: Tensor | None = None
         self.keeping = False

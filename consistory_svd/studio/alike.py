@@ -9,6 +9,8 @@ from consistory_svd.studio.widgets import card_title, dial, switch
 
 START_PRESET = "consistory"
 DEFAULTS = PRESETS[START_PRESET]
+# The page has no controls for the spectral filter yet, so it does not offer what needs them.
+OFFERED = {name: preset for name, preset in PRESETS.items() if not preset.filters}
 NO_EFFECT_SDSA = "Has no effect while sharing is off."
 NO_EFFECT_MASKING = "Has no effect while masking is off."
 NO_EFFECT_SHARES = "Has no effect while neither attention nor features are shared."
@@ -42,7 +44,7 @@ def how_alike() -> tuple[gr.Dropdown, list[Any]]:
     with gr.Group(elem_classes="card"):
         card_title("How alike", "What ties the pictures to each other.")
         choice = gr.Dropdown(
-            [*PRESETS, CUSTOM],
+            [*OFFERED, CUSTOM],
             value=START_PRESET,
             label="Preset",
             info="Sets everything below; change what you like afterwards.",
@@ -63,7 +65,7 @@ def switches(*alike: Any) -> tuple[Any, ...]:
     on = dict(zip(HOW_ALIKE, alike, strict=True))
     shares = on["sdsa"] or on["injection"]
     fitting = [
-        name for name, preset in PRESETS.items() if all(getattr(preset, k) == v for k, v in on.items())
+        name for name, preset in OFFERED.items() if all(getattr(preset, k) == v for k, v in on.items())
     ]
     return (
         _usable("query_blending", on["sdsa"], NO_EFFECT_SDSA),
@@ -86,9 +88,9 @@ def switches(*alike: Any) -> tuple[Any, ...]:
 
 def preset_values(name: str) -> list[Any]:
     """The values that a preset sets, in the order of HOW_ALIKE; nothing changes for the visitor's own."""
-    if name not in PRESETS:
+    if name not in OFFERED:
         return [gr.skip() for _ in HOW_ALIKE]
-    return [getattr(PRESETS[name], field) for field in HOW_ALIKE]
+    return [getattr(OFFERED[name], field) for field in HOW_ALIKE]
 
 
 def _usable(name: str, usable: bool, reason: str) -> Any:

@@ -1,0 +1,116 @@
+"""The spectral filter on what anchors lend: which matrices it sees, and a log of what it did to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from consistory_svd.settings import Spectrum
+from consistory_svd.sharing.spectral import Report, filter_matrix, filter_with_report
+
+
+@dataclass(frozen=True)
+class SpectrumRecord:
+    """What the filter did to one matrix, K or V of an anchor, at a layer and a step.
+
+    `half` is "conditional" or, with classifier-free guidance, also "unconditional". `kept` components hold
+    `energy`, a share of the sum of squares; `unchanged` says that nothing was left to rescale and the matrix
+    was lent as it is. `before` and `after` are all singular values, for the chosen layer and step only.
+    """
+
+    matrix: Literal["K", "V"]
+    layer: str
+    step: int
+    anchor: int
+    half: Literal["unconditional", "conditional"]
+    kept: int
+    energy: float
+    unchanged: bool
+    before: Tensor | None = field(default=None, repr=False)
+    after: Tensor | None = field(default=None, repr=False)
+
+
+class SpectraLog:
+    """What the spectral filter did during a story, for whoever asks for it; nothing is done where it is off.
+
+    Kept components and their energy are recorded at every layer and step, the singular values themselves at
+    the steps and layers that are asked for (None: at all).
+    """
+
+    def __init__(self, layer: str | None = None, step: int | None = None) -> None:
+        self.records: list[SpectrumRecord] = []
+        self._layer, self._step = layer, step
+
+    def add(self, matrix: Literal["K", "V"], layer: str, step: int, report: Report) -> None:
+        """Take a report of leading shape [anchors, halves]."""
+        whole = self._layer in (None, layer) and self._step in (None, step)
+        anchors, halves = report.kept.shape
+        for anchor in range(anchors):
+            for half in range(halves):
+                at = anchor, half
+                self.records.append(
+                    SpectrumRecord(
+                        matrix,
+                        layer,
+                        step,
+                        anchor,
+                        "conditional" if half == halves - 1 else "unconditional",
+                        int(report.kept[at]),
+                        float(report.energy[at]),
+                        bool(report.unchanged[at]),
+                        report.singular_values[at].float().cpu() if whole else None,
+                        report.filtered_values[at].float().cpu() if whole else None,
+                    )
+                )
+
+
+@dataclass(frozen=True)
+class LentFilter:
+    """The filter of a story: a spectrum each for keys and values, and the log that it writes, if any."""
+
+    keys: Spectrum
+    values: Spectrum
+    log: SpectraLog | None = None
+
+    @property
+    def acts(self) -> bool:
+        """Whether anything is filtered or logged."""
+        return not (self.keys.identity and self.values.identity) or self.log is not None
+
+    def __call__(
+        self, layer: str, step: int, lent: Sequence[tuple[Tensor, Tensor]]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of each anchor, filtered: [halves, heads, tokens, d] each, tokens may differ.
+
+        All heads stand side by side in a matrix, tokens x inner_dim; halves are matrices of their own.
+        """
+        keys = self._filtered("K", self.keys, layer, step, [key for key, _ in lent])
+        values = self._filtered("V", self.values, layer, step, [value for _, value in lent])
+        return list(zip(keys, values, strict=True))
+
+    def _filtered(
+        self, matrix: Literal["K", "V"], spectrum: Spectrum, layer: str, step: int, lent: Sequence[Tensor]
+    ) -> list[Tensor]:
+        heads = lent[0].shape[1]
+        sides = [one.transpose(1, 2).flatten(2) for one in lent]  # [halves, tokens, heads * d]
+        if len({one.shape for one in sides}) == 1 and sides[0].shape[1]:
+            done = list(self._apply(matrix, spectrum, layer, step, torch.stack(sides)))
+        else:  # masks leave the anchors different numbers of tokens, perhaps none
+            done = [
+                self._apply(matrix, spectrum, layer, step, one[None])[0] if one.shape[1] else one
+                for one in sides
+            ]
+        return [one.unflatten(2, (heads, -1)).transpose(1, 2) for one in done]
+
+    def _apply(
+        self, matrix: Literal["K", "V"], spectrum: Spectrum, layer: str, step: int, matrices: Tensor
+    ) -> Tensor:
+        if self.log is None:
+            return matrices if spectrum.identity else filter_matrix(matrices, spectrum)
+        filtered, report = filter_with_report(matrices, spectrum)
+        if not report.finite.all():
+            raise ValueError(f"matrices: {matrix} of {layer} at step {step} has NaN or infinity")
+        self.log.add(matrix, layer, step, report)
+        return filtered

@@ -1,0 +1,145 @@
+"""The spectral filter where it acts: a recorded layer, whole stories, the bank, and its log."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers.models.attention_processor import Attention
+from safetensors.torch import load_file
+
+from consistory_svd import Model, Settings, Story, preset, tell
+from consistory_svd.events import Started
+from consistory_svd.settings import PRESETS, Spectrum
+from consistory_svd.sharing import SpectraLog
+from consistory_svd.sharing.spectra import LentFilter
+from tests.test_sharing import GivenMasks, layer_of_reference, run_layer  # noqa: F401 (a fixture)
+from tests.test_story import latents_of
+from tests.tiny import denoise_together
+
+LOG = Spectrum(reweight="log")
+FILTERED = Settings(
+    steps=4, masking=False, spectrum_k=Spectrum("quantile", 0.2), spectrum_v=Spectrum("energy", 0.9)
+)
+
+
+@pytest.fixture(scope="module")
+def story() -> Story:
+    return Story("a fox", ("in the forest", "on the beach", "in the snow", "with a hat"), seed=3)
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, torch.Tensor]:
+    return load_file(Path(__file__).parent / "data" / "unit_attention_svd.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "spectrum", "anchors", "frames"),
+    [
+        ("y_none_a2", Spectrum(), 2, 3),
+        ("y_nnull_005_a2", Spectrum("quantile", 0.05), 2, 3),
+        ("y_nnull_005_a1", Spectrum("quantile", 0.05), 1, 3),
+        ("y_nnull_4_a2", Spectrum("count", 4), 2, 3),
+        # The recording takes one norm over all anchors together; anchors themselves filter one other alone.
+        ("y_log_a2", LOG, 2, 2),
+        ("y_log2_a2", Spectrum(reweight="log2"), 2, 2),
+    ],
+)
+def test_a_filtered_layer_equals_the_recorded_one(
+    recorded: dict,
+    layer_of_reference: Attention,  # noqa: F811
+    name: str,
+    spectrum: Spectrum,
+    anchors: int,
+    frames: int,
+) -> None:
+    groups = [(slice(i, i + 1), [j for j in range(anchors) if j != i]) for i in range(3)]
+    given = GivenMasks(3, dict.fromkeys(range(anchors)), groups)
+    given.lent_filter = LentFilter(spectrum, spectrum)
+    output = run_layer(layer_of_reference, given, recorded["hidden_states"]).unflatten(0, (2, 3))
+    expected = recorded[name].unflatten(0, (2, 3))
+    torch.testing.assert_close(output[:, :frames], expected[:, :frames], rtol=0, atol=1e-4)
+
+
+def test_keys_and_values_have_settings_of_their_own(small_model: Model, story: Story) -> None:
+    told = [
+        latents_of(tell(small_model, story, replace(FILTERED, **change)))
+        for change in ({}, {"spectrum_k": Spectrum()}, {"spectrum_v": Spectrum()}, {"spectrum_v": LOG})
+    ]
+    for i, one in enumerate(told):
+        for other in told[:i]:
+            assert (one - other).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("masking", [False, True])
+def test_kept_anchors_are_filtered_as_those_in_the_batch(model: Model, story: Story, masking: bool) -> None:
+    settings = replace(FILTERED, masking=masking, mask_dropout=0.3, batch=1)
+    told = latents_of(tell(model, story, settings))
+    torch.testing.assert_close(told, denoise_together(model, story, settings), rtol=0, atol=1e-3)
+
+
+def test_an_anchor_alone_is_never_filtered(small_model: Model, story: Story) -> None:
+    plain, filtered = (
+        latents_of(tell(small_model, story, replace(FILTERED, anchors=1, **change)))
+        for change in ({"sdsa": False}, {})
+    )
+    torch.testing.assert_close(filtered[0], plain[0], rtol=0, atol=1e-4)
+    assert (filtered[1] - plain[1]).abs().max() > 1e-3
+
+
+def test_the_log_says_what_was_kept_and_changes_nothing(small_model: Model, story: Story) -> None:
+    log = SpectraLog(step=2)
+    watched = latents_of(tell(small_model, story, FILTERED, spectra=log))
+    assert torch.equal(watched, latents_of(tell(small_model, story, FILTERED)))
+    assert {record.step for record in log.records} == {1, 2, 3}, "step 0 shares nothing"
+    assert {record.matrix for record in log.records} == {"K", "V"}
+    assert {record.anchor for record in log.records} == {0, 1}
+    assert {record.half for record in log.records} == {"unconditional", "conditional"}
+    for record in log.records:
+        assert (record.before is not None) == (record.step == 2)
+        if record.before is None:
+            continue
+        squares = record.before.double().square()
+        energy = (squares[: record.kept].sum() / squares.sum()).item()
+        assert record.energy == pytest.approx(energy, rel=1e-4)
+        assert (record.after > 0).sum() <= record.kept
+        if record.matrix == "K":
+            assert record.kept == int(0.2 * (len(squares) - 1)) + 1
+        else:
+            assert energy > 0.9 >= (squares[: record.kept - 1].sum() / squares.sum()).item()
+
+
+def test_a_story_can_be_watched_without_a_filter(small_model: Model, story: Story) -> None:
+    log, settings = SpectraLog(), Settings(steps=3)
+    watched = latents_of(tell(small_model, story, settings, spectra=log))
+    torch.testing.assert_close(watched, latents_of(tell(small_model, story, settings)), rtol=0, atol=1e-4)
+    assert all(record.energy == pytest.approx(1) for record in log.records if record.kept)
+    assert log.records
+
+
+def test_the_presets_are_the_reports(small_model: Model, story: Story) -> None:
+    for name in ("svd-quantile", "svd-energy", "svd-log", "svd-log2", "svd-log2-quantile"):
+        settings = preset(name)
+        assert settings.filters
+        assert not settings.masking
+        assert settings.spectrum_k == settings.spectrum_v
+        latents = latents_of(tell(small_model, story, replace(settings, steps=2)))
+        assert latents.isfinite().all()
+    assert preset("svd-quantile").spectrum_k == Spectrum("quantile", 0.05)
+    assert preset("svd-energy").spectrum_v == Spectrum("energy", 0.95)
+    assert not any(PRESETS[name].filters for name in ("plain", "sdsa", "consistory"))
+
+
+def test_a_filter_without_sharing_says_that_it_has_no_effect(small_model: Model, story: Story) -> None:
+    started = next(iter(tell(small_model, story, replace(FILTERED, sdsa=False))))
+    assert isinstance(started, Started)
+    assert started.notes[0].startswith("spectrum_k, spectrum_v: have no effect without sharing")
+
+
+def test_a_spectrum_is_read_from_a_record() -> None:
+    recorded = {"select": "quantile", "value": 0.05}
+    assert Settings(spectrum_k=recorded).spectrum_k == Spectrum("quantile", 0.05)
+    with pytest.raises(ValueError, match=r"^spectrum_v\.value: 2 is not allowed"):
+        Settings(spectrum_v={"select": "quantile", "value": 2})
+    with pytest.raises(ValueError, match=r"^spectrum_v: .* give a Spectrum"):
+        Settings(spectrum_v={"selects": "all"})
