@@ -18,6 +18,7 @@ from consistory_svd.compat import quiet_libraries
 from consistory_svd.flags import run, wrong_values
 from consistory_svd.models import Model, load_model
 from consistory_svd.record import save_frame, write_story_json
+from consistory_svd.scores import commands as score_commands
 from consistory_svd.settings import PRESETS, Settings, Story, check, knob, preset
 from consistory_svd.sharing import AnchorBank
 from consistory_svd.story import Event, Finished, FrameDone, Preview, Started, tell
@@ -268,6 +269,10 @@ def _interrupts_set(stop: threading.Event) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+app.command("fetch")(score_commands.fetch)
+app.command("score")(score_commands.score)
 
 
 def main() -> int:

@@ -1,1 +1,10 @@
-"""Scores of finished pictures. They take pictures, prompts and masks, and know nothing of U-Nets."""
+"""What a told story is worth in numbers, each with its unit, its direction, its model and its protocol.
+
+A score takes `Frames` (pictures, prompts, masks) and knows nothing of how they were made. `Suite` runs them
+all and yields a `Result` for each number, or an `Absent` that says in plain words why there is none.
+"""
+
+from consistory_svd.scores.result import Absent, Frames, Result, Score
+from consistory_svd.scores.suite import ScoreSettings, Suite
+
+__all__ = ["Absent", "Frames", "Result", "Score", "ScoreSettings", "Suite"]

@@ -1,0 +1,100 @@
+"""The scores' part of the command line: `fetch` and `score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from consistory_svd.compat import quiet_libraries
+from consistory_svd.flags import wrong_values
+from consistory_svd.scores.alignment import DINO, OPENAI_CLIP
+from consistory_svd.scores.fetch import BACKBONES, CACHE_VARIABLE, cache_folder, fetch_dreamsim
+from consistory_svd.scores.folder import read_folder
+from consistory_svd.scores.hub import Clip, Dino, fetch_network
+from consistory_svd.scores.report import FORMATS, write
+from consistory_svd.scores.suite import ScoreSettings, Suite
+
+ERRORS = Console(stderr=True)
+Cache = Annotated[
+    Path | None,
+    typer.Option(help=f"Folder of fetched weights; {CACHE_VARIABLE} or the user's cache by default."),
+]
+Backbone = Annotated[str, typer.Option(help=f"DreamSim's network: {', '.join(BACKBONES)}.")]
+
+
+def fetch(
+    what: Annotated[str, typer.Argument(help="dreamsim, clip, or dino.")],
+    backbone: Backbone = "ensemble",
+    model: Annotated[str | None, typer.Option(help="Another hub id for clip or dino.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Where DreamSim's archive is: a mirror, or file:// for one at hand.")
+    ] = None,
+    cache: Cache = None,
+) -> None:
+    """Fetch the weights of a score. Nothing is fetched twice; an interrupted download goes on."""
+    with wrong_values():
+        folder = cache_folder(cache)
+        if what == "dreamsim":
+            place = fetch_dreamsim_with_bar(backbone, folder, url)
+            ERRORS.print(f"dreamsim, {backbone}: {place}", highlight=False)
+            return
+        networks = {"clip": (Clip, OPENAI_CLIP), "dino": (Dino, DINO)}
+        if what not in networks:
+            raise ValueError(f"what: {what!r} is not allowed; give dreamsim, clip or dino")
+        kind, default = networks[what]
+        fetch_network(kind.PARTS, model or default, folder)
+        ERRORS.print(f"{what}: {model or default} is here", highlight=False)
+
+
+def fetch_dreamsim_with_bar(backbone: str, cache: Path, url: str | None = None) -> Path:
+    """`fetch_dreamsim` with a bar on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=ERRORS) as bar:
+        task = bar.add_task(f"DreamSim, {backbone}", total=None)
+        return fetch_dreamsim(
+            backbone, cache, url, lambda done, whole: bar.update(task, completed=done, total=whole)
+        )
+
+
+def score(
+    folder: Annotated[Path, typer.Argument(help="Pictures with story.json, or a CSV: picture,prompt,mask.")],
+    backbone: Backbone = ScoreSettings.backbone,
+    clip: Annotated[str, typer.Option(help="Folder or hub id of a CLIP.")] = ScoreSettings.clip,
+    dino: Annotated[str, typer.Option(help="Folder or hub id of a DINO.")] = ScoreSettings.dino,
+    fill: Annotated[
+        str, typer.Option(help="What replaces all but the subject: noise or grey.")
+    ] = ScoreSettings.fill,
+    seed: Annotated[int, typer.Option(help="Seed of that noise.")] = ScoreSettings.seed,
+    device: Annotated[str | None, typer.Option(help="Torch device; the best there is by default.")] = None,
+    cache: Cache = None,
+    form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "table",
+    fetch_first: Annotated[
+        bool, typer.Option("--fetch", help="Fetch weights that are missing before scoring.")
+    ] = False,
+) -> None:
+    """Score a folder of pictures: how alike they are, and whether they show what their prompts say."""
+    with wrong_values():
+        if form not in FORMATS:
+            raise ValueError(f"format: {form!r} is not allowed; give one of {', '.join(FORMATS)}")
+        chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        settings = ScoreSettings(backbone, clip, dino, fill, seed, chosen, cache=cache)
+        frames = read_folder(folder)
+        if fetch_first:
+            fetch_missing(settings)
+    quiet_libraries()
+    with ERRORS.status("Scoring"):
+        entries = list(Suite(settings).measure(frames))
+    write(entries, form, Console())
+
+
+def fetch_missing(settings: ScoreSettings) -> None:
+    """Fetch everything that the settings need and that is not there. Raises FetchError."""
+    cache = cache_folder(settings.cache)
+    fetch_dreamsim_with_bar(settings.backbone, cache)
+    fetch_network(Clip.PARTS, settings.clip, cache)
+    fetch_network(Dino.PARTS, settings.dino, cache)

@@ -1,0 +1,83 @@
+"""Scores written down: as a table for people, as JSON and as CSV for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Literal
+
+from rich.console import Console, Group
+from rich.table import Table
+
+from consistory_svd.scores.result import Absent, Result
+
+Format = Literal["table", "json", "csv"]
+FORMATS: tuple[Format, ...] = ("table", "json", "csv")
+ARROWS = {"higher": "↑ higher is better", "lower": "↓ lower is better"}
+
+
+def write(entries: Sequence[Result | Absent], form: Format, console: Console) -> None:
+    """Write results, and why others are not there, to the console's file."""
+    if form == "table":
+        console.print(as_table(entries))
+    else:
+        console.file.write(as_json(entries) if form == "json" else as_csv(entries))
+
+
+def as_json(entries: Sequence[Result | Absent]) -> str:
+    """{"scores": [...], "absent": [...]}: everything that is known of each."""
+    results, absent = _apart(entries)
+    content = {"scores": [asdict(r) for r in results], "absent": [asdict(a) for a in absent]}
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def as_csv(entries: Sequence[Result | Absent]) -> str:
+    """A line for each number: the story's, with an empty frame, and each frame's, counted from 1."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("name", "frame", "value", "unit", "better", "model", "protocol"))
+    for r in _apart(entries)[0]:
+        for frame, value in (("", r.value), *enumerate(r.per_frame, start=1)):
+            writer.writerow((r.name, frame, value, r.unit, r.better, r.model, r.protocol))
+    return out.getvalue()
+
+
+def as_table(entries: Sequence[Result | Absent]) -> Group:
+    """The numbers with direction, model and protocol; the reader's table; notes; what is not there and why."""
+    results, absent = _apart(entries)
+    parts: list = []
+    if results:
+        numbers = Table("Score", "Value", "Per frame", "Direction", "Model and protocol", show_lines=True)
+        for r in results:
+            frames = " ".join(f"{value:.3f}" for value in r.per_frame)
+            numbers.add_row(
+                r.name, f"{r.value:.4f} {r.unit}", frames, ARROWS[r.better], f"{r.model}: {r.protocol}"
+            )
+        parts.append(numbers)
+    for r in results:
+        if r.table:
+            count = len(r.table[0]) - 2
+            read = Table(
+                "Attribute", *(f"Picture {k + 1}" for k in range(count)), "Pairs alike", title=r.name
+            )
+            for row in r.table:
+                read.add_row(*row)
+            parts.append(read)
+    parts += [published_words(r) for r in results if r.published]
+    parts += [f"note: {r.name}: {note}" for r in results for note in r.notes]
+    parts += [str(a) for a in absent]
+    return Group(*parts)
+
+
+def published_words(result: Result) -> str:
+    """The literature's values of a score in one line, with whose they are."""
+    values = ", ".join(f"{method} {value:.4f}" for method, value in result.published.items())
+    return f"{result.name} elsewhere: {values} ({result.source})"
+
+
+def _apart(entries: Sequence[Result | Absent]) -> tuple[list[Result], list[Absent]]:
+    results = [entry for entry in entries if isinstance(entry, Result)]
+    return results, [entry for entry in entries if isinstance(entry, Absent)]

@@ -1,0 +1,129 @@
+"""All scores of a story, one after another, and what they share: settings, device, embeddings."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from consistory_svd.scores.alignment import DINO, OPENAI_CLIP, ClipAlignment, DinoSimilarity
+from consistory_svd.scores.consistency import DreamSim
+from consistory_svd.scores.fetch import cache_folder, check_backbone
+from consistory_svd.scores.pictures import Embeddings, Fill, Subject, missing_subject
+from consistory_svd.scores.result import Absent, Frames, Result, Score, Unavailable
+from consistory_svd.scores.storybook import IdentityAgreement, StorybookClip
+
+log = logging.getLogger(__name__)
+HARMONIC = "S_H"
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """What scores are computed with. ValueError, naming the field, for what is not allowed.
+
+    `backbone` is DreamSim's; `clip` and `dino` are folders or hub ids; `fill` and `seed` say what replaces
+    everything but the subject; `cache` is the folder of fetched weights (None: as `cache_folder` says).
+    """
+
+    backbone: str = "ensemble"
+    clip: str = OPENAI_CLIP
+    dino: str = DINO
+    fill: Fill = "noise"
+    seed: int = 0
+    device: str = "cpu"
+    batch: int = 8
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_backbone(self.backbone)
+        Subject(self.fill, self.seed)
+        for name in ("clip", "dino"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"{name}: '' is not allowed; give a folder or a hub id, owner/name")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed: {self.seed!r} is not allowed; give a whole number from 0")
+        if isinstance(self.batch, bool) or not isinstance(self.batch, int) or self.batch < 1:
+            raise ValueError(f"batch: {self.batch!r} is not allowed; give a whole number from 1")
+
+
+class Suite:
+    """Runs all scores over frames. Embeddings stay from call to call; weights until `free`."""
+
+    def __init__(self, settings: ScoreSettings | None = None) -> None:
+        self.settings = chosen = settings or ScoreSettings()
+        subject = Subject(chosen.fill, chosen.seed)
+        kept, cache = Embeddings(), cache_folder(chosen.cache)
+        common = (subject, chosen.device, chosen.batch)
+        self._scores: tuple[Score, ...] = (
+            DreamSim(kept, cache, chosen.backbone, *common),
+            ClipAlignment(kept, cache, chosen.clip, *common),
+            DinoSimilarity(kept, cache, chosen.dino, *common),
+        )
+        self._storybook: tuple[Score, ...] = (
+            StorybookClip(kept, cache, chosen.device, chosen.batch),
+            IdentityAgreement(),
+        )
+        self._lock = threading.Lock()
+
+    def measure(self, frames: Frames) -> Iterator[Result | Absent]:
+        """Every number as soon as it is known, and a line for each that is not. No score stops another."""
+        results: dict[str, Result] = {}
+        with self._lock:
+            for score in self._scores:
+                for entry in _measured(score, frames):
+                    if isinstance(entry, Result):
+                        results[entry.name] = entry
+                    yield entry
+            yield from harmonic_means(results)
+            if results and len(frames.images) > 1 and (absent := missing_subject(frames)):
+                yield absent
+            for score in self._storybook if frames.storybook else ():
+                yield from _measured(score, frames)
+
+    def free(self) -> None:
+        """Let all weights go; embeddings that are known stay."""
+        for score in (*self._scores, *self._storybook):
+            score.free()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _measured(score: Score, frames: Frames) -> list[Result | Absent]:
+    try:
+        return list(score.measure(frames))
+    except Unavailable as error:
+        return [Absent(score.name, error.why, error.remedy)]
+    except Exception as error:  # a story's other scores, and its pictures, must not go down with this one
+        log.exception("%s failed", score.name)
+        return [Absent(score.name, f"computing it failed ({type(error).__name__}: {error})")]
+
+
+def harmonic_means(results: Mapping[str, Result]) -> Iterator[Result | Absent]:
+    """S_H of CLIPScore, CLIP-I, 1 - DreamSim and DINO similarity, on whole pictures and on subjects alone.
+
+    CLIPScore always looks at the whole picture. Source: issue 5.
+    """
+    for suffix in ("", " (subject only)"):
+        names = ("CLIPScore", f"CLIP-I{suffix}", f"DreamSim{suffix}", f"DINO similarity{suffix}")
+        missing = [name for name in names if name not in results]
+        if missing:
+            if not suffix:
+                yield Absent(HARMONIC, f"it is made of {', '.join(names)}, and there is no {missing[0]}")
+            continue
+        score, alike, distance, dino = (results[name] for name in names)
+        parts = [score.value, alike.value, 1 - distance.value, dino.value]
+        if min(parts) <= 0:
+            yield Absent(f"{HARMONIC}{suffix}", "one of its parts is not above zero")
+            continue
+        yield Result(
+            name=f"{HARMONIC}{suffix}",
+            value=len(parts) / sum(1 / part for part in parts),
+            unit="harmonic mean",
+            better="higher",
+            model="; ".join(dict.fromkeys(r.model for r in (score, distance, dino))),
+            protocol=f"harmonic mean of {names[0]}, {names[1]}, 1 - {names[2]}, {names[3]}",
+        )
