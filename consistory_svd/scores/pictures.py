@@ -75,15 +75,15 @@ def subject_only(image: Image.Image, mask: Image.Image, subject: Subject) -> Ima
     """The picture with everything outside its mask replaced by uniform noise or by grey.
 
     The noise of different pictures differs, as in the protocol of arXiv 2501.13554, where it is drawn afresh
-    for each. Here its seed is taken from the subject's own pixels: neither the order of the frames nor what
-    stood in the background changes it.
+    for each. Here its seed is taken from the mask: neither the order of the frames nor what stood in the
+    background changes it, and only where masks are the same to the pixel is the noise the same.
     """
     pixels = np.array(image.convert("RGB"))
     inside = _inside(mask, image.size)
     if subject.fill == "grey":
         pixels[~inside] = GREY
         return Image.fromarray(pixels)
-    digest = hashlib.sha256(np.packbits(inside).tobytes() + pixels[inside].tobytes()).digest()
+    digest = hashlib.sha256(f"{image.size}".encode() + np.packbits(inside).tobytes()).digest()
     generator = np.random.default_rng([subject.seed, *np.frombuffer(digest, np.uint32).tolist()])
     pixels[~inside] = generator.integers(0, 256, (int((~inside).sum()), 3), np.uint8)
     return Image.fromarray(pixels)

@@ -10,7 +10,9 @@ from dataclasses import asdict
 from typing import Literal
 
 from rich.console import Console, Group
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from consistory_svd.scores.result import Absent, Result
 
@@ -46,7 +48,7 @@ def as_csv(entries: Sequence[Result | Absent]) -> str:
 
 
 def as_table(entries: Sequence[Result | Absent]) -> Group:
-    """The numbers with direction, model and protocol; the reader's table; notes; what is not there and why."""
+    """The numbers with direction, model and protocol; the reader's table; notes; what is not there, why."""
     results, absent = _apart(entries)
     parts: list = []
     if results:
@@ -54,7 +56,11 @@ def as_table(entries: Sequence[Result | Absent]) -> Group:
         for r in results:
             frames = " ".join(f"{value:.3f}" for value in r.per_frame)
             numbers.add_row(
-                r.name, f"{r.value:.4f} {r.unit}", frames, ARROWS[r.better], f"{r.model}: {r.protocol}"
+                r.name,
+                f"{r.value:.4f} {r.unit}",
+                frames,
+                ARROWS[r.better],
+                escape(f"{r.model}: {r.protocol}"),
             )
         parts.append(numbers)
     for r in results:
@@ -66,10 +72,10 @@ def as_table(entries: Sequence[Result | Absent]) -> Group:
             for row in r.table:
                 read.add_row(*row)
             parts.append(read)
-    parts += [published_words(r) for r in results if r.published]
-    parts += [f"note: {r.name}: {note}" for r in results for note in r.notes]
-    parts += [str(a) for a in absent]
-    return Group(*parts)
+    lines = [published_words(r) for r in results if r.published]
+    lines += [f"note: {r.name}: {note}" for r in results for note in r.notes]
+    lines += [str(a) for a in absent]
+    return Group(*parts, *map(Text, lines))
 
 
 def published_words(result: Result) -> str:

@@ -44,6 +44,12 @@ class ScoreSettings:
         for name in ("clip", "dino"):
             if not getattr(self, name).strip():
                 raise ValueError(f"{name}: '' is not allowed; give a folder or a hub id, owner/name")
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's words for "not here"
+            raise ValueError(
+                f"device: {self.device!r} cannot be used here; give one such as 'cpu'"
+            ) from error
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed: {self.seed!r} is not allowed; give a whole number from 0")
         if isinstance(self.batch, bool) or not isinstance(self.batch, int) or self.batch < 1:
