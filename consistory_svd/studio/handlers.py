@@ -9,8 +9,9 @@ from typing import Any
 
 import gradio as gr
 
+from consistory_svd.scores import ScoreSettings, Suite
 from consistory_svd.settings import Story, knob
-from consistory_svd.studio import view
+from consistory_svd.studio import scorecard, view
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.forms import concept_of, in_words, read_form
 from consistory_svd.studio.worker import Progress, StoryRun
@@ -27,6 +28,7 @@ class Handlers:
         self.engine = engine
         self._runs: dict[str, StoryRun] = {}
         self._waiting: list[str] = []
+        self._suite: Suite | None = None  # made when a first story is scored
         # Removed when the studio ends; a visitor's own folder goes when the visitor does.
         self._home = tempfile.TemporaryDirectory(prefix="story-studio-")
 
@@ -152,6 +154,27 @@ class Handlers:
             run.stop()  # a cancelled or abandoned generator ends here, and the work with it
         if run.progress.stage == "failed":
             raise gr.Error(run.progress.error, print_exception=False)
+
+    def score(self, request: gr.Request) -> Iterator[str]:
+        """The visitor's finished story in numbers, as they become known. Pictures never wait for it."""
+        session = request.session_hash
+        run = self._runs.get(session)
+        if run is None or run.progress.stage != "done":
+            return
+        yield scorecard.scoring()
+        model = self.engine.model
+        self._suite = self._suite or Suite(ScoreSettings(device=str(model.device)))
+        frames = scorecard.frames_of(run.progress.pictures, model.name)
+        entries = []
+        try:
+            for entry in self._suite.measure(frames):
+                if self._runs.get(session) is not run or session in self._waiting:
+                    yield ""  # a newer story has the page
+                    return
+                entries.append(entry)
+                yield scorecard.card(entries, frames)
+        finally:
+            self._suite.free()  # the next story needs the memory
 
     def cancel(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """Stop the visitor's story and tell what is kept: pictures, status, Generate, Cancel."""

@@ -65,6 +65,7 @@ class Stage:
     pictures: gr.Gallery
     show_masks: gr.Checkbox
     status: gr.HTML
+    scores: gr.HTML
     model: gr.HTML
     words_frame: gr.Accordion
     words: gr.HTML
@@ -182,6 +183,7 @@ def _stage(
         info="What the method takes for the subject stays coloured, the rest turns pale.",
         elem_id="show_masks",
     )
+    scores = gr.HTML("", elem_id="scores", padding=False)
     model = gr.HTML(view.model_loading(), elem_id="model", padding=False)
     with gr.Accordion("Words this model knows", open=False, visible=False, elem_id="words") as words_frame:
         words = gr.HTML("")
@@ -194,6 +196,7 @@ def _stage(
         pictures,
         show_masks,
         status,
+        scores,
         model,
         words_frame,
         words,
@@ -271,10 +274,14 @@ def _connect(demo: gr.Blocks, handlers: Handlers, form: Form, stage: Stage) -> N
     )
     begin.success(fn=None, js=SHOW_STATUS, **at_once)
     telling.then(handlers.rest, outputs=buttons, **at_once)
+    begin.success(lambda: "", outputs=stage.scores, **at_once)
+    scored = telling.success(
+        handlers.score, outputs=stage.scores, concurrency_limit=1, concurrency_id="scores", **quiet
+    )
     stage.cancel.click(
         handlers.cancel,
         outputs=[stage.pictures, stage.status, *buttons],
-        cancels=[begin, telling],
+        cancels=[begin, telling, scored],
         concurrency_limit=None,
         **quiet,
     )

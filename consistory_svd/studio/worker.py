@@ -26,11 +26,13 @@ Stage = Literal["loading", "waiting", "telling", "done", "stopped", "failed"]
 
 @dataclass(frozen=True)
 class Picture:
-    """A finished frame: its file (PNG with metadata), its prompt, and the same with its subject marked."""
+    """A finished frame: its file (PNG with metadata), its prompt, the same with its subject marked, and the
+    subject's mask."""
 
     path: Path
     prompt: str
     marked: Path | None = None
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -169,11 +171,13 @@ class StoryRun:
     def _keep(self, event: FrameDone, model: Model) -> None:
         path = self._folder / f"frame-{event.frame + 1:02d}.png"
         save_frame(path, event.image, event.prompt, event.seed, self._story, self._settings, model.name)
-        marked = None
+        marked = mask = None
         if event.mask is not None:
+            mask = path.with_name(f"mask-{event.frame + 1:02d}.png")
+            event.mask.save(mask)
             marked = path.with_name(f"marked-{event.frame + 1:02d}.png")
             mark_subject(event.image, event.mask).save(marked)
-        self._update(pictures=(*self._progress.pictures, Picture(path, event.prompt, marked)))
+        self._update(pictures=(*self._progress.pictures, Picture(path, event.prompt, marked, mask)))
 
     def _close(self, model: Model) -> None:
         pictures = [picture.path for picture in self._progress.pictures]

@@ -1,0 +1,145 @@
+"""The scores of a story as a piece of the page: headlines, heat map, bars, and what is not there and why."""
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from PIL import Image
+
+from consistory_svd.scores import Absent, Frames, Result
+from consistory_svd.scores.folder import STORYBOOK_NAME
+from consistory_svd.scores.report import ARROWS
+from consistory_svd.studio.worker import Picture
+
+# The headline is the first of each that is known; all keep their own names.
+ALIKE = ("DreamSim (subject only)", "DreamSim", "Identity agreement by the storybook reader")
+ALIGNED = ("CLIPScore", "Scaled CLIP-T", "Storybook CLIP alignment")
+LABEL_PIXELS = 56
+
+
+def frames_of(pictures: Sequence[Picture], model_name: str) -> Frames:
+    """A finished story's pictures, prompts and masks as scores take them."""
+    return Frames(
+        images=tuple(_read(picture.path, "RGB") for picture in pictures),
+        prompts=tuple(picture.prompt for picture in pictures),
+        masks=tuple(picture.mask and _read(picture.mask, "L") for picture in pictures),
+        storybook=model_name == STORYBOOK_NAME,
+    )
+
+
+def scoring() -> str:
+    """Said while the scores are computed."""
+    return '<div class="note" role="status">The scores are being computed.</div>'
+
+
+def card(entries: Sequence[Result | Absent], frames: Frames) -> str:
+    """All that is known of a story's scores."""
+    results = {entry.name: entry for entry in entries if isinstance(entry, Result)}
+    absent = [entry for entry in entries if isinstance(entry, Absent)]
+    alike = next((results[name] for name in ALIKE if name in results), None)
+    aligned = next((results[name] for name in ALIGNED if name in results), None)
+    parts = [f'<div class="headlines">{"".join(_headline(r) for r in (alike, aligned) if r)}</div>']
+    if alike:
+        parts += [_heat_map(alike, frames), _table(alike)]
+    if aligned:
+        parts.append(_bars(aligned))
+    parts.append(_all_numbers(results.values()))
+    parts += [
+        f"<p>Note: {escape(note)}.</p>"
+        for note in dict.fromkeys(n for r in results.values() for n in r.notes)
+    ]
+    if absent:
+        said = "".join(f"<li>{escape(str(entry))}</li>" for entry in absent)
+        parts.append(
+            f"<details open><summary>Scores that are not shown, and why</summary><ul>{said}</ul></details>"
+        )
+    return f'<section class="scores" aria-label="Scores"><h2>Scores</h2>{"".join(parts)}</section>'
+
+
+def _headline(result: Result) -> str:
+    elsewhere = ""
+    if result.published:
+        values = ", ".join(f"{escape(name)} {value:.4f}" for name, value in result.published.items())
+        elsewhere = f"<p>Published: {values}. <cite>{escape(result.source)}</cite></p>"
+    return (
+        f'<div class="headline"><h3>{escape(result.name)}</h3><strong>{result.value:.3f}</strong> '
+        f"<span>{escape(result.unit)}, {ARROWS[result.better]}</span>"
+        f"<p>{escape(result.model)}: {escape(result.protocol)}</p>{elsewhere}</div>"
+    )
+
+
+def _heat_map(result: Result, frames: Frames) -> str:
+    """Pairs of frames as coloured cells: the stronger the colour, the more alike the two are."""
+    labels = [
+        f'<th scope="{{scope}}"><img src="{_small(image)}" alt="Picture {k}" title="Picture {k}"></th>'
+        for k, image in enumerate(frames.images, start=1)
+    ]
+    head = "".join(label.format(scope="col") for label in labels)
+    body = "".join(
+        f"<tr>{label.format(scope='row')}{''.join(_cell(value, result.better) for value in row)}</tr>"
+        for label, row in zip(labels, result.matrix, strict=True)
+    )
+    return (
+        f'<div class="wide"><table class="heat"><caption>{escape(result.name)} of each pair</caption>'
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cell(value: float, better: str) -> str:
+    alike = min(max(value if better == "higher" else 1 - value, 0.0), 1.0)
+    return f'<td style="background:rgb(15 118 110 / {0.6 * alike:.2f})">{value:.2f}</td>'
+
+
+def _table(result: Result) -> str:
+    if not result.table:
+        return ""
+    count = len(result.table[0]) - 2
+    names = ("", *(f"Picture {k + 1}" for k in range(count)), "Pairs alike")
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    rows = "".join(
+        f'<tr><th scope="row">{escape(row[0].replace("_", " "))}</th>'
+        f"{''.join(f'<td>{escape(cell)}</td>' for cell in row[1:])}</tr>"
+        for row in result.table
+    )
+    return (
+        f'<div class="wide"><table><caption>What the storybook reader reads</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _bars(result: Result) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">Picture {k}</th><td class="bar-cell"><div class="bar"><div style="width:'
+        f'{100 * min(max(value, 0.0), 1.0):.0f}%"></div></div></td><td>{value:.3f}</td></tr>'
+        for k, value in enumerate(result.per_frame, start=1)
+    )
+    return (
+        f'<div class="wide"><table><caption>{escape(result.name)} of each picture and its prompt</caption>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _all_numbers(results: Sequence[Result]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{escape(r.name)}</th><td>{r.value:.4f}</td><td>{escape(r.unit)}, '
+        f"{ARROWS[r.better]}</td><td>{escape(r.model)}: {escape(r.protocol)}</td></tr>"
+        for r in results
+    )
+    if not rows:
+        return ""
+    return f'<details><summary>All numbers</summary><div class="wide"><table>{rows}</table></div></details>'
+
+
+def _read(path: Path, mode: str) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert(mode)
+
+
+def _small(image: Image.Image) -> str:
+    """A picture as a label: small, and inside the page."""
+    small, file = image.copy(), io.BytesIO()
+    small.thumbnail((LABEL_PIXELS, LABEL_PIXELS))
+    small.save(file, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
