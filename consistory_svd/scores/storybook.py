@@ -5,6 +5,7 @@ Both know that world alone, so they stand under names of their own beside CLIP a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -26,6 +27,10 @@ from consistory_svd.scores.result import (
 CLIP_FOLDER = READER_FOLDER.parent / "clip"
 # What makes a subject the same one. Scene, action and style are the story's to change.
 IDENTITY = ("subject", "color", "pattern", "accessory", "accessory_color")
+
+
+def _in_words(keys: Sequence[str]) -> str:
+    return ", ".join(keys).replace("_", " ")
 
 
 class StorybookClip:
@@ -100,7 +105,7 @@ class IdentityAgreement:
                 unit="share of attributes",
                 better="higher",
                 model="storybook reader",
-                protocol=f"mean over all pairs of frames of {', '.join(keys)} read alike, whole pictures",
+                protocol=f"mean over all pairs of frames of {_in_words(keys)} read alike, whole pictures",
                 per_frame=means_per_frame(matrix),
                 matrix=rows(matrix),
                 table=tuple(

@@ -116,8 +116,8 @@ def _bars(result: Result) -> str:
         for k, value in enumerate(result.per_frame, start=1)
     )
     return (
-        f'<div class="wide"><table><caption>{escape(result.name)} of each picture and its prompt</caption>'
-        f"<tbody>{rows}</tbody></table></div>"
+        f'<div class="wide"><table class="bars"><caption>{escape(result.name)} of each picture and its '
+        f"prompt</caption><tbody>{rows}</tbody></table></div>"
     )
 
 
