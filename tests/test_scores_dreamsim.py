@@ -1,13 +1,15 @@
 """DreamSim through the package's own loading code, with random weights in the real layout."""
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from consistory_svd.scores import Frames
 from consistory_svd.scores.consistency import DreamSim
@@ -97,14 +99,13 @@ def test_distances_are_the_packages_own(score: DreamSim, capsys: pytest.CaptureF
     assert min(expected[0][1], expected[0][2], expected[1][2]) > 0.01
     assert (result.name, result.unit, result.better) == ("DreamSim", "distance", "lower")
     assert result.published == {}, "one backbone is not the papers' ensemble"
+    assert re.fullmatch(rf"dreamsim 0\.2\.\d+, {BACKBONE}", result.model)
     assert capsys.readouterr().out == ""
 
 
 def test_the_adapter_counts(score: DreamSim, cache: Path, tmp_path: Path):
     write_weights(folder := dreamsim_folder(BACKBONE, tmp_path))
     name = f"{BACKBONE}_single_lora/adapter_model.safetensors"
-    from safetensors.torch import load_file
-
     save_file({key: 0 * value for key, value in load_file(folder / name).items()}, folder / name)
     write_manifest(folder)
     images = picture(0), picture(1)
@@ -174,6 +175,17 @@ def test_a_spoilt_file_of_the_right_size_is_said(cache: Path, tmp_path: Path):
     write_manifest(folder)
     with pytest.raises(Unavailable, match="cannot be read"):
         DreamSim(Embeddings(), tmp_path, BACKBONE).measure(Frames([picture(0), picture(1)], ["", ""]))
+
+
+def test_a_package_that_cannot_be_imported_is_said(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "dreamsim.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")')
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == "dreamsim"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(Unavailable, match="torchvision::nms does not exist"):
+        DreamSim(Embeddings(), cache, BACKBONE).measure(Frames([picture(0), picture(1)], ["", ""]))
 
 
 def test_one_picture_has_no_pairs(score: DreamSim):

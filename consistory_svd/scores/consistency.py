@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import importlib.util
 import io
 import logging
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from consistory_svd.scores.result import (
 log = logging.getLogger(__name__)
 # arXiv 2501.13554, table 1.
 PUBLISHED = {"SDXL": 0.5292, "ConsiStory": 0.3188, "StoryDiffusion": 0.3212, "1Prompt1Story": 0.1993}
-SOURCE = "arXiv 2501.13554, table 1: that paper's stories, backgrounds cut off by CarveKit, noise instead"
+SOURCE = "arXiv 2501.13554, table 1: over that paper's stories, with masks of its own and noise around them"
 
 
 class DreamSim:
@@ -78,7 +80,7 @@ class DreamSim:
             value=mean_of_pairs(distances),
             unit="distance",
             better="lower",
-            model=f"dreamsim, {self.backbone}",
+            model=f"dreamsim {importlib.metadata.version('dreamsim')}, {self.backbone}",
             protocol=f"mean over all pairs of frames, {view.protocol}, squashed to 224 x 224",
             per_frame=means_per_frame(distances),
             matrix=rows(distances),
@@ -118,8 +120,9 @@ def load_dreamsim(
     hub = torch.hub.get_dir()
     said = io.StringIO()
     try:
-        # The package prints, and points torch.hub elsewhere for good.
-        with contextlib.redirect_stdout(said):
+        # The package prints, warns of its own use of peft, and points torch.hub elsewhere for good.
+        with contextlib.redirect_stdout(said), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             from dreamsim import dreamsim
 
             return dreamsim(device=device, cache_dir=str(folder), dreamsim_type=backbone)

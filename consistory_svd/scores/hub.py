@@ -49,7 +49,8 @@ def fetch_network(kinds: Sequence[Any], place: str, cache: Path) -> None:
         except Unavailable:
             try:
                 _load(kind, place, cache_dir=str(cache / "hub"), local_files_only=False)
-            except (OSError, Unavailable) as error:
+            except Exception as error:  # no network, no such model, a spoilt file
+                log.info("%s cannot be fetched", place, exc_info=True)
                 reason = str(error).strip().splitlines()[0]
                 raise FetchError(f"weights: {place} cannot be had: {reason}") from error
 
