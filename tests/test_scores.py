@@ -110,15 +110,18 @@ def model_cosines(folder: Path, pictures, texts) -> np.ndarray:
 
 
 def test_clip_numbers_are_those_of_the_forward_pass(clip_folder: Path, tmp_path: Path):
-    some = frames()
+    prompts = (*PROMPTS, "the fox", "snow", "a red hat")
+    some = Frames([picture(k) for k in range(6)], prompts)
     found = by_name(ClipAlignment(Embeddings(), tmp_path, str(clip_folder)).measure(some))
-    plain = model_cosines(clip_folder, some.images, PROMPTS).diagonal()
+    plain = model_cosines(clip_folder, some.images, prompts).diagonal()
     assert found["CLIP-T"].per_frame == pytest.approx(plain, abs=1e-5)
     assert found["CLIP-T"].value == pytest.approx(plain.mean(), abs=1e-5)
-    prefixed = model_cosines(clip_folder, some.images, [f"A photo depicts {p}" for p in PROMPTS]).diagonal()
-    expected = [2.5 * max(cosine, 0) for cosine in prefixed]
+    prefixed = model_cosines(clip_folder, some.images, [f"A photo depicts {p}" for p in prompts]).diagonal()
+    expected = np.array([2.5 * max(cosine, 0) for cosine in prefixed])
     assert found["Scaled CLIP-T"].per_frame == pytest.approx(expected, abs=1e-5)
-    assert np.abs(plain - prefixed).max() > 1e-3, "the prefix makes no difference"
+    assert found["Scaled CLIP-T"].value == pytest.approx(expected.mean(), abs=1e-5)
+    unprefixed = 2.5 * plain.clip(min=0)
+    assert np.abs(expected - unprefixed).max() > 1e-3, "the prefix makes no difference"
 
 
 def test_clip_score_is_never_negative(clip_folder: Path, tmp_path: Path):
