@@ -35,6 +35,7 @@ ROWS: dict[str, Settings] = {
     "+ dropout 0.5": Settings(),
     "+ query blending": Settings(query_blending=True),
     "+ injection (all)": FULL,
+    "all, dropout 0": dataclasses.replace(FULL, mask_dropout=0.0),
     "all + FreeU": dataclasses.replace(FULL, freeu=True),
     "all, short first pass": dataclasses.replace(FULL, short_first_pass=True),
     "SDSA, 1 anchor": Settings(anchors=1),
