@@ -46,7 +46,6 @@ ROWS: dict[str, Settings] = {
     "same latent": Settings(sdsa=False, same_latent=True),
 }
 
-log = logging.getLogger(__name__)
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -70,10 +69,12 @@ def ablation(
         to_tell = tellings(entries, seeds=-(-stories // len(entries)))[:stories]
         model, reader = load_model(source), load_reader()
         done: dict[str, Any] = json.loads(table.read_text()) if table.is_file() else {}
+        if other := sorted({kept["told"] for kept in done.values()} - {stories}):
+            raise ValueError(f"stories: {table} holds rows of {other[0]} stories; give that, or another file")
     for name in only or ROWS:
         if name not in done:
             told = measure(model, reader, to_tell, {name: ROWS[name]})[name]
-            done[name] = {**summary(told), "settings": dataclasses.asdict(ROWS[name])}
+            done[name] = {**summary(told), "told": stories, "settings": dataclasses.asdict(ROWS[name])}
             table.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
             typer.echo(row(name, done), err=True)
     typer.echo("| settings | identity agreement | main colour | chance | scene | subject | time |")

@@ -155,7 +155,7 @@ class _Telling:
         self._spectra, self._has_bank = spectra, bank is not None
         self._keeps_anchors = keep_anchors
         self._bank = AnchorBank() if bank is None else bank
-        if settings.shares:
+        if bank is not None or keep_anchors:
             origin = Origin.of(
                 self._model.name,
                 self._pipe.unet,

@@ -146,6 +146,7 @@ def test_the_bank_does_not_grow_with_the_story(small_model: Model, story: Story)
         ({"height": 64}, "made at"),
         ({"steps": 13}, "another schedule .12 steps, not 13"),
         ({"injection": False}, "injection True, False is asked for"),
+        ({"injection": False, "sdsa": False}, "sdsa True, False is asked for"),
         ({"guidance": 1.0}, "guidance 5.0, 1.0 is asked for"),
     ],
 )

@@ -1,8 +1,7 @@
 """Pictures rendered ahead of training, in shards.
 
 A shard is `images-0000.npy` (n, 256, 256, 3) uint8, `cover-0000.npy` (n, 16, 16) uint8 (how much of each
-latent cell the
-subject covers, 255: all) and `truth-0000.json` (what is in each picture).
+cell of 16 x 16 pixels the subject covers, 255: all) and `truth-0000.json` (what is in each picture).
 """
 
 from __future__ import annotations

@@ -235,9 +235,9 @@ def train_unet(
     if not step and text_from:
         for name in ("text_encoder", "text_encoder_2"):
             getattr(model, name).load_state_dict(load_file(text_from / name / "model.safetensors"))
-        average = Average(model.parameters(), 0.999)
     elif not step:
         pretrain_text(model, tokenizer, text_steps, device, seconds=90)
+    if not step:
         average = Average(model.parameters(), 0.999)
     data = Latents(pictures, latents, scale, seed=100 * step + rank() + 5)
     generator = torch.Generator().manual_seed(100 * step + rank() + 7)

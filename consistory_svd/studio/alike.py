@@ -16,25 +16,14 @@ NO_EFFECT_MASKING = "Has no effect while masking is off."
 NO_EFFECT_SHARES = "Has no effect while neither attention nor features are shared."
 NO_EFFECT_RANDOM = "Has no effect while anchors are random."
 NO_EFFECT_INJECTION = "Has no effect without feature injection."
-# What a preset fills, in the form's order.
-HOW_ALIKE = (
-    "sdsa",
-    "query_blending",
-    "masking",
-    "mask_dropout",
-    "anchors",
-    "random_anchors",
-    "same_latent",
-    "injection",
-    "short_first_pass",
-    "freeu",
-)
 GROUPS = {
     "Sharing": ("sdsa", "query_blending"),
     "Masks": ("masking", "mask_dropout"),
     "Anchors": ("anchors", "random_anchors", "same_latent"),
     "Features": ("injection", "short_first_pass", "freeu"),
 }
+# What a preset fills, in the form's order.
+HOW_ALIKE = tuple(name for names in GROUPS.values() for name in names)
 CUSTOM = "your own"
 
 
