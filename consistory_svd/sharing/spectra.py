@@ -86,13 +86,21 @@ class LentFilter:
 
         All heads stand side by side in a matrix, tokens x inner_dim; halves are matrices of their own.
         """
-        keys = self._filtered("K", self.keys, layer, step, [key for key, _ in lent])
-        values = self._filtered("V", self.values, layer, step, [value for _, value in lent])
+        both = [[key for key, _ in lent], [value for _, value in lent]]
+        if self.log is None and self.keys == self.values:
+            # One batch: most of the time goes into many small eigenproblems' overhead.
+            done = self._filtered("K", self.keys, layer, step, [*both[0], *both[1]])
+            keys, values = done[: len(lent)], done[len(lent) :]
+        else:
+            keys = self._filtered("K", self.keys, layer, step, both[0])
+            values = self._filtered("V", self.values, layer, step, both[1])
         return list(zip(keys, values, strict=True))
 
     def _filtered(
         self, matrix: Literal["K", "V"], spectrum: Spectrum, layer: str, step: int, lent: Sequence[Tensor]
     ) -> list[Tensor]:
+        if spectrum.identity and self.log is None:
+            return list(lent)
         heads = lent[0].shape[1]
         sides = [one.transpose(1, 2).flatten(2) for one in lent]  # [halves, tokens, heads * d]
         if len({one.shape for one in sides}) == 1 and sides[0].shape[1]:
@@ -107,10 +115,10 @@ class LentFilter:
     def _apply(
         self, matrix: Literal["K", "V"], spectrum: Spectrum, layer: str, step: int, matrices: Tensor
     ) -> Tensor:
-        if self.log is None:
-            return matrices if spectrum.identity else filter_matrix(matrices, spectrum)
-        filtered, report = filter_with_report(matrices, spectrum)
-        if not report.finite.all():
-            raise ValueError(f"matrices: {matrix} of {layer} at step {step} has NaN or infinity")
-        self.log.add(matrix, layer, step, report)
-        return filtered
+        if self.log is not None:
+            report = filter_with_report(matrices, spectrum)[1]
+            if not report.finite.all():
+                raise ValueError(f"matrices: {matrix} of {layer} at step {step} has NaN or infinity")
+            self.log.add(matrix, layer, step, report)
+        # Not what came with the report, so that pictures are the same with and without a log.
+        return filter_matrix(matrices, spectrum)

@@ -6,15 +6,18 @@ Pure tensor functions. With the SVD U S V^T of a matrix A (tokens x inner_dim), 
 
 so the eigenvectors of the smaller Gram matrix, A^T A or A A^T, are all that it needs.
 
-Departing from the spec, which computes in float32, this is done in float64: squaring halves the digits, and
-log reweighting lifts the small singular values that lose them (in float32, 0.8 % off for s from 1000 down
-geometrically by 10 %, and 11 % off for one large value above a floor of small ones). Float64 matrices are
-also out of reach of autocast and TF32.
+Departing from the spec, which computes in float32 always: squaring halves the digits, and log reweighting
+lifts the small singular values that lose them (in float32, 0.8 % off for s from 1000 down geometrically by
+10 %, and 11 % off for one large value above a floor of small ones). So the eigenproblem is solved in float32
+only where an estimate says that the result stays within TOLERANCE, else in float64; on CUDA, where to look at
+an estimate is to wait for the device, always in float64. The last product is in the matrices' own precision.
 
 Source: coursework report (HSE, 2025), sections 4.1-4.3; spec of the spectral filter.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +28,16 @@ from consistory_svd.settings import Spectrum
 # What a float64 Gram matrix cannot tell from zero, or from each other, relative to its largest eigenvalue:
 # singular values below 3e-7 of the largest.
 RESOLUTION = 1e-13
+# The greatest relative error at which the float32 eigenproblem's answer is taken.
+TOLERANCE = 3e-4
+# Rounding of a float32 Gram matrix and its eigenvectors, an element, relative to the largest eigenvalue: in
+# units of float32's epsilon. Calibrated in the tests against float64: estimates lie above the true errors.
+ROUNDING = 1.0
+# Below this many singular values float64 costs so little more that trying float32 first would lose time,
+# and so do products of blocks.
+LARGE = 256
+# Squares within these are in no danger of float32's limits.
+SAFE_32 = (1e-20, 1e30)
 # The Gram matrix is made in this many block columns, from the diagonal down: 5/8 of the work of all of it.
 BLOCKS = 4
 NOT_FINITE = "matrices: NaN or infinity cannot be filtered; give finite numbers"
@@ -59,15 +72,19 @@ def filter_matrix(matrices: Tensor, spectrum: Spectrum) -> Tensor:
         ValueError: a matrix has NaN or infinity. On CUDA this is an assertion on the device instead, which
             costs no waiting: RuntimeError from a later call, after which the process cannot use the device.
     """
-    if spectrum.identity:
-        filtered, finite = matrices, _finite(matrices)
-    else:
-        filtered, report = filter_with_report(matrices, spectrum)
-        finite = report.finite
+    finite = _finite(matrices)
     if matrices.is_cuda:
         torch._assert_async(finite.all(), NOT_FINITE)
     elif not finite.all():
         raise ValueError(NOT_FINITE)
+    if spectrum.identity:
+        return matrices
+    if matrices.is_cuda or matrices.dtype == torch.float64 or min(matrices.shape[-2:]) < LARGE:
+        return filter_with_report(matrices, spectrum)[0]
+    filtered, error = _filter_in_float32(matrices, spectrum)
+    again = ~(error <= TOLERANCE)  # also where there is no error because something overflowed
+    if again.any():
+        filtered[again] = filter_with_report(matrices[again], spectrum)[0]
     return filtered
 
 
@@ -79,13 +96,11 @@ def filter_with_report(matrices: Tensor, spectrum: Spectrum) -> tuple[Tensor, Re
     finite = _finite(matrices)
     matrices = matrices.where(finite[..., None, None], 0)
     # MPS has no float64.
-    work = (matrices.cpu() if matrices.is_mps else matrices).double()
-    tall = work.shape[-2] >= work.shape[-1]
-    squares, basis = torch.linalg.eigh(_gram(work if tall else work.mT), UPLO="L")  # ascending
-    squares = squares.flip(-1)
+    work = matrices.cpu() if matrices.is_mps else matrices
+    squares, basis = _eigen(work.double())
     squares = squares.where(squares > RESOLUTION * squares[..., :1], 0)
     values = squares.sqrt()
-    kept = _select(squares, spectrum)
+    kept = _select(squares, spectrum, RESOLUTION)
     factors, unchanged = _reweight(values, kept, spectrum)
     report = Report(
         kept=kept.sum(-1),
@@ -97,11 +112,101 @@ def filter_with_report(matrices: Tensor, spectrum: Spectrum) -> tuple[Tensor, Re
     )
     if spectrum.identity:
         return matrices, report
-    weights = (basis * factors.flip(-1)[..., None, :]) @ basis.mT
-    filtered = work @ weights if tall else weights @ work
-    limits = torch.finfo(matrices.dtype)
-    filtered = filtered.to(matrices.dtype).clamp_(limits.min, limits.max).to(matrices.device)
+    filtered = _rescaled(work, basis, factors).to(matrices.device)
     return matrices.where(unchanged[..., None, None].to(matrices.device), filtered), report
+
+
+def _filter_in_float32(matrices: Tensor, spectrum: Spectrum) -> tuple[Tensor, Tensor]:
+    """The filtered matrices, and an estimate of the relative error of each, [...]; NaN where
+    none can be told."""
+    squares, basis = _eigen(matrices.float())
+    squares = squares.clamp(min=0)
+    values = squares.sqrt()
+    # Equal values may differ by rounding here: the gap of a selection that parts them makes the error large.
+    kept = _select(squares, spectrum, 0.0)
+    factors, unchanged = _reweight(values, kept, spectrum)
+    error = _error(squares, kept, factors, spectrum)
+    filtered = _rescaled(matrices, basis, factors)
+    return matrices.where(unchanged[..., None, None], filtered), error
+
+
+def _error(squares: Tensor, kept: Tensor, factors: Tensor, spectrum: Spectrum) -> Tensor:
+    """What rounding of the Gram matrix does to the result, relative, to first order: [...].
+
+    With W = f(A^T A), a change E of the Gram matrix changes W by f[i, j] E_ij in the basis of its
+    eigenvectors, f[i, j] being divided differences (Daleckii and Krein). Selection makes f jump: a small gap
+    at the threshold is a large difference. Squares, kept and factors: [..., r].
+    """
+    largest = squares[..., :1]
+    rounding = ROUNDING * torch.finfo(squares.dtype).eps * largest
+    gaps = (squares[..., :, None] - squares[..., None, :]).abs_().add_(rounding[..., None])
+    changes = (factors[..., :, None] - factors[..., None, :]).div_(gaps).mul_(rounding[..., None])
+    values = squares.sqrt()
+    mixing = (squares * changes.square_().sum(-1)).sum(-1)
+    moved = [
+        _reweight((squares + sign * rounding).clamp(min=0).sqrt(), kept, spectrum)[0] for sign in (1, -1)
+    ]
+    scaling = (values * (moved[0] - moved[1]).abs()).square().sum(-1)
+    estimate = (mixing + scaling).sqrt() / _not_zero(torch.linalg.vector_norm(values * factors, dim=-1))
+    safe = (largest >= SAFE_32[0]) & (largest <= SAFE_32[1])
+    return estimate.where(safe.squeeze(-1), math.nan)
+
+
+def _eigen(work: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues of the smaller Gram matrix [..., r], largest first, and its eigenvectors as columns
+    [..., r, r]."""
+    with _exact_products(work):
+        gram = _gram(work if work.shape[-2] >= work.shape[-1] else work.mT)
+    if gram.dtype == torch.float32:
+        # What float32 cannot hold becomes zero, so that eigh answers; `_error` finds it outside of SAFE_32.
+        gram = gram.nan_to_num_(0, 0, 0)
+    squares, basis = torch.linalg.eigh(gram, UPLO="L")  # ascending
+    return squares.flip(-1), basis.flip(-1)
+
+
+def _rescaled(matrices: Tensor, basis: Tensor, factors: Tensor) -> Tensor:
+    """The matrices with the strength of each of their singular directions multiplied by its factor, in the
+    matrices' dtype: [..., tokens, inner_dim]."""
+    # Matrices on "meta", which has no autocast, are there for their shapes.
+    work = matrices.double() if matrices.is_meta else matrices
+    work = work if work.dtype == torch.float64 else work.float()
+    basis, factors = basis.to(work.dtype), factors.to(work.dtype)
+    tall = work.shape[-2] >= work.shape[-1]
+    with _exact_products(work):
+        few = _rank(factors)
+        if 2 * few < factors.shape[-1]:
+            basis, factors = basis[..., :few], factors[..., :few]
+            scaled = basis * factors[..., None, :]
+            filtered = (work @ scaled) @ basis.mT if tall else scaled @ (basis.mT @ work)
+        else:
+            weights = (basis * factors[..., None, :]) @ basis.mT
+            filtered = work @ weights if tall else weights @ work
+    limits = torch.finfo(matrices.dtype)
+    return filtered.clamp_(limits.min, limits.max).to(matrices.dtype)
+
+
+def _rank(factors: Tensor) -> int:
+    """How many singular values some matrix keeps. On the CPU alone; elsewhere the device would have to be
+    waited for, so that it is all of them."""
+    if not factors.is_cpu or not factors.numel():
+        return factors.shape[-1]
+    return int((factors != 0).sum(-1).max())
+
+
+@contextmanager
+def _exact_products(work: Tensor) -> Iterator[None]:
+    """Products in the precision of their factors: no autocast, no TF32. Neither touches float64."""
+    if work.dtype == torch.float64:
+        yield
+        return
+    matmul = torch.backends.cuda.matmul
+    allowed = matmul.allow_tf32
+    matmul.allow_tf32 = False
+    try:
+        with torch.autocast(work.device.type, enabled=False):
+            yield
+    finally:
+        matmul.allow_tf32 = allowed
 
 
 def _finite(matrices: Tensor) -> Tensor:
@@ -111,7 +216,9 @@ def _finite(matrices: Tensor) -> Tensor:
 def _gram(tall: Tensor) -> Tensor:
     """A^T A of [..., rows, r]: [..., r, r], its lower triangle only, which is all that eigh reads."""
     size = tall.shape[-1]
-    width = math.ceil(size / BLOCKS)
+    width = math.ceil(size / BLOCKS) if size >= LARGE else size
+    if width == size:
+        return tall.mT @ tall
     gram = tall.new_zeros(*tall.shape[:-2], size, size)
     for start in range(0, size, width):
         block = slice(start, start + width)
@@ -119,8 +226,9 @@ def _gram(tall: Tensor) -> Tensor:
     return gram
 
 
-def _select(squares: Tensor, spectrum: Spectrum) -> Tensor:
-    """Which singular values are kept: bool [..., r], from their squares, largest first."""
+def _select(squares: Tensor, spectrum: Spectrum, resolution: float) -> Tensor:
+    """Which singular values are kept: bool [..., r], from their squares, largest first; squares that differ
+    by less than `resolution` of the largest are one."""
     position = torch.arange(squares.shape[-1], device=squares.device).expand_as(squares)
     if spectrum.select == "count":
         return position < min(spectrum.value, squares.shape[-1])
@@ -128,11 +236,11 @@ def _select(squares: Tensor, spectrum: Spectrum) -> Tensor:
         # The (1-q)-quantile lies between two values or on one; those at or above it begin with this one.
         # The small term is for ratios such as 0.29 of 100 values, whose product rounds to just below 29.
         last = math.floor(spectrum.value * (squares.shape[-1] - 1) + 1e-9)
-        return squares >= squares[..., last : last + 1] - RESOLUTION * squares[..., :1]
+        return squares >= squares[..., last : last + 1] - resolution * squares[..., :1]
     if spectrum.select == "energy":
         share = squares.cumsum(-1) / _not_zero(squares.sum(-1, keepdim=True))
         # As many as do not exceed the threshold, and the one that crosses it.
-        return position <= (share <= spectrum.value + RESOLUTION).sum(-1, keepdim=True)
+        return position <= (share <= spectrum.value + resolution).sum(-1, keepdim=True)
     return torch.ones_like(squares, dtype=torch.bool)
 
 
