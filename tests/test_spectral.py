@@ -21,7 +21,7 @@ DECAYS = {
     "flat": lambda i: 20 - 0.3 * i,
     "one large": lambda i: torch.where(i == 0, 5000, 4 - 0.1 * i),
 }
-# Bounds of the relative error: the last product, in float32, loses what the largest value has above the others.
+# Bounds of the relative error: the last product, in float32, loses the digits that the largest takes.
 PRODUCT = {"fast": 1e-6, "slow": 1e-6, "flat": 1e-6, "one large": 5e-5}
 SELECTIONS = [
     ("all", None),

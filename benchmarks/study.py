@@ -1,0 +1,169 @@
+"""The study of the spectral filter: every claim of the report that it comes from, in numbers.
+
+    python benchmarks/study.py tell --out study/ [--stories 32] [--steps 30] [--part 1 --parts 2] [--only ROW]
+    python benchmarks/study.py report --out study/ --docs docs/
+
+`tell` tells the same stories with the same seeds under every row's settings and keeps what the storybook
+reader sees in each picture and how far backgrounds leak, a JSON file a row, so that a run which was stopped
+goes on where it was, and several processes can share the rows. `report` makes `svd-study.md` and its plots.
+"""
+
+import dataclasses
+import json
+import logging
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated, Any
+
+import typer
+
+# Run as a script, Python looks for modules beside the script and not in the checkout.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import leakage
+from benchmarks.storybook import Telling, tellings
+from benchmarks.suite import load_suite
+from consistory_svd import Settings, load_model, tell
+from consistory_svd.flags import run, wrong_values
+from consistory_svd.models import Model
+from consistory_svd.scores.reader import Reader, load_reader
+from consistory_svd.scores.words import attributes_in
+from consistory_svd.settings import Spectrum
+from consistory_svd.story import FrameDone
+
+OWN_SUITE = Path(__file__).parent / "suites" / "storybook.yaml"
+RATIOS = (0.02, 0.05, 0.2, 0.5)
+# Queries are blended in every row that shares, as in the report's code.
+MASKS = Settings(query_blending=True, mask_dropout=0.0)
+OPEN = dataclasses.replace(MASKS, masking=False)
+
+
+def _both(base: Settings, spectrum: Spectrum) -> Settings:
+    return dataclasses.replace(base, spectrum_k=spectrum, spectrum_v=spectrum)
+
+
+def _rows() -> dict[str, Settings]:
+    quantile, log2 = Spectrum("quantile", 0.05), Spectrum(reweight="log2")
+    rows = {
+        "no sharing": Settings(sdsa=False),
+        "masks": MASKS,
+        "masks, dropout 0.5": dataclasses.replace(MASKS, mask_dropout=0.5),
+        "ConsiStory, all parts": Settings(query_blending=True, injection=True),
+        "no masks": OPEN,
+    }
+    for keys in RATIOS:
+        for values in RATIOS:
+            rows[f"quantile K {keys:g} V {values:g}"] = dataclasses.replace(
+                OPEN, spectrum_k=Spectrum("quantile", keys), spectrum_v=Spectrum("quantile", values)
+            )
+    for energy in (0.8, 0.9, 0.95, 0.98, 0.99):
+        rows[f"energy {energy:g}"] = _both(OPEN, Spectrum("energy", energy))
+    for count in (1, 4, 16):
+        rows[f"count {count}"] = _both(OPEN, Spectrum("count", count))
+    rows["log"] = _both(OPEN, Spectrum(reweight="log"))
+    rows["log2"] = _both(OPEN, log2)
+    rows["exp 0.02"] = _both(OPEN, Spectrum(reweight="exp", alpha=0.02))
+    rows["log2 quantile 0.05"] = _both(OPEN, Spectrum("quantile", 0.05, "log2"))
+    rows["log2 energy 0.95"] = _both(OPEN, Spectrum("energy", 0.95, "log2"))
+    rows["masks + quantile 0.05"] = _both(MASKS, quantile)
+    rows["masks + quantile 0.5"] = _both(MASKS, Spectrum("quantile", 0.5))
+    rows["masks + energy 0.95"] = _both(MASKS, Spectrum("energy", 0.95))
+    rows["masks + log"] = _both(MASKS, Spectrum(reweight="log"))
+    rows["masks + log2"] = _both(MASKS, log2)
+    for anchors in (1, 3):
+        rows[f"log2, {anchors} anchor{'s' * (anchors > 1)}"] = dataclasses.replace(
+            rows["log2"], anchors=anchors
+        )
+    return rows
+
+
+ROWS = _rows()
+
+log = logging.getLogger("benchmarks.study")
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def tell_and_look(
+    model: Model, reader: Reader, telling: Telling, settings: Settings, known: dict[str, leakage.Background]
+) -> dict[str, Any]:
+    """One story told and looked at, as JSON can hold it."""
+    story = dataclasses.replace(telling.entry.story, seed=telling.seed)
+    started = perf_counter()
+    done = [event for event in tell(model, story, settings, with_masks=True) if isinstance(event, FrameDone)]
+    seconds = perf_counter() - started
+    done.sort(key=lambda event: event.frame)
+    named = [attributes_in(prompt) for prompt in story.prompts]
+    shown = [leakage.background(event.image, event.mask) for event in done]
+    return {
+        "entry": telling.number,
+        "group": telling.entry.group,
+        "subject": story.subject,
+        "named": named,
+        "read": reader.read([event.image for event in done]),
+        "confusion": leakage.confusion(shown, [one["scene"] for one in named], known),
+        "likeness": leakage.likeness(shown),
+        "seconds": seconds,
+    }
+
+
+@app.command("tell")
+def tell_rows(
+    out: Annotated[Path, typer.Option(help="Folder that rows are kept in.")],
+    suite: Annotated[Path, typer.Option(help="YAML file with groups of stories.")] = OWN_SUITE,
+    stories: Annotated[
+        int, typer.Option(min=1, help="How many stories; they begin anew with other seeds.")
+    ] = 32,
+    steps: Annotated[int, typer.Option(min=10, help="Steps of every story.")] = 30,
+    part: Annotated[int, typer.Option(min=1, help="Which share of the rows this process tells.")] = 1,
+    parts: Annotated[int, typer.Option(min=1, help="Among how many processes rows are shared.")] = 1,
+    only: Annotated[list[str] | None, typer.Option(help="Only this row; repeatable.")] = None,
+    source: Annotated[str | None, typer.Option("--model", help="Folder or hub id.")] = None,
+) -> None:
+    """Tell every row's stories that `out` does not hold yet."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    with wrong_values():
+        if missing := sorted(set(only or ()) - set(ROWS)):
+            raise ValueError(f"only: {', '.join(missing)} is not a row; give one of {', '.join(ROWS)}")
+        if part > parts:
+            raise ValueError(f"part: {part} is not allowed; give a whole number from 1 to {parts}")
+        entries = load_suite(suite)
+        to_tell = tellings(entries, seeds=-(-stories // len(entries)))[:stories]
+        model, reader = load_model(source), load_reader()
+        out.mkdir(parents=True, exist_ok=True)
+    scenes = sorted({attributes_in(p)["scene"] for one in entries for p in one.story.prompts})
+    known = leakage.scene_backgrounds(scenes, "photo")
+    for name in list(only or ROWS)[part - 1 :: parts]:
+        kept = out / f"{name}.json"
+        if kept.is_file():
+            continue
+        settings = dataclasses.replace(ROWS[name], steps=steps)
+        told = [tell_and_look(model, reader, telling, settings, known) for telling in to_tell]
+        row = {"row": name, "steps": steps, "settings": dataclasses.asdict(settings), "told": told}
+        kept.write_text(json.dumps(row) + "\n", encoding="utf-8")
+        log.info("%s: %.1f s a story", name, sum(one["seconds"] for one in told) / len(told))
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option(help="Folder that `tell` wrote.")],
+    docs: Annotated[Path, typer.Option(help="Folder for svd-study.md and its plots.")],
+) -> None:
+    """Write svd-study.md and its plots from the rows that are there."""
+    from benchmarks.study_report import write_report
+
+    with wrong_values():
+        found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*.json"))]
+        if not found:
+            raise ValueError(f"out: {out} holds no rows; run `python benchmarks/study.py tell` first")
+        told = {(len(row["told"]), row["steps"]) for row in found}
+        if len(told) > 1:
+            raise ValueError(
+                f"out: {out} mixes rows of different numbers of stories or steps; tell them anew"
+            )
+    by_name = {row["row"]: row for row in found}
+    write_report({name: by_name[name] for name in ROWS if name in by_name}, docs)
+
+
+if __name__ == "__main__":
+    sys.exit(run(app))

@@ -1,0 +1,336 @@
+"""The study's tables, plots and verdicts, made of what `study.py tell` kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from benchmarks import figures
+from benchmarks.study import RATIOS
+
+SEED = 0
+DRAWS = 4000
+# A story's number: (hits, counted) rows, or a single value.
+Number = Callable[[figures.ToldStory, dict[str, Any]], np.ndarray]
+PLAIN, MASKS, OPEN = "no sharing", "masks", "no masks"
+FULL = "ConsiStory, all parts"
+
+
+def _identity(told: figures.ToldStory, kept: dict[str, Any]) -> np.ndarray:
+    return figures.agreement(told)
+
+
+def _color(told: figures.ToldStory, kept: dict[str, Any]) -> np.ndarray:
+    return figures.agreement(told)[:1]
+
+
+def _scene(told: figures.ToldStory, kept: dict[str, Any]) -> np.ndarray:
+    return figures.named_right(told, ("scene",))
+
+
+def _subject(told: figures.ToldStory, kept: dict[str, Any]) -> np.ndarray:
+    return figures.named_right(told, ("subject",))
+
+
+def _action(told: figures.ToldStory, kept: dict[str, Any]) -> np.ndarray:
+    return figures.named_right(told, ("action",))
+
+
+def _confusion(told: figures.ToldStory, kept: dict[str, Any]) -> np.ndarray:
+    return np.array([[kept["confusion"], 1.0]])
+
+
+def _likeness(told: figures.ToldStory, kept: dict[str, Any]) -> np.ndarray:
+    return np.array([[kept["likeness"], 1.0]])
+
+
+NUMBERS: dict[str, Number] = {
+    "identity": _identity,
+    "main colour": _color,
+    "subject": _subject,
+    "scene": _scene,
+    "action": _action,
+    "confusion": _confusion,
+    "likeness": _likeness,
+}
+
+
+def tables(row: Mapping[str, Any], number: str) -> np.ndarray:
+    """A row's stories: [stories, attributes, 2] of (hits, counted)."""
+    return np.stack([NUMBERS[number](_story(kept), kept) for kept in row["told"]])
+
+
+def _story(kept: Mapping[str, Any]) -> figures.ToldStory:
+    return figures.ToldStory(
+        kept["entry"], kept["subject"], tuple(kept["named"]), tuple(kept["read"]), kept["seconds"]
+    )
+
+
+def _mean(found: np.ndarray) -> np.ndarray:
+    """Shares of [..., stories, attributes, 2], stories pooled, averaged over attributes: [...]."""
+    sums = found.sum(-3)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nanmean(sums[..., 0] / sums[..., 1], axis=-1)
+
+
+def interval(one: np.ndarray, other: np.ndarray | None = None) -> tuple[float, float, float]:
+    """A number, or the difference of two rows' numbers on the same stories, with its 95 % interval.
+
+    The bootstrap draws stories; of two rows it draws the same ones, so that what a story's own difficulty
+    adds to both cancels.
+    """
+    rng = np.random.default_rng(SEED)
+    picks = rng.integers(0, len(one), (DRAWS, len(one)))
+    value, drawn = _mean(one), _mean(one[picks])
+    if other is not None:
+        value, drawn = value - _mean(other), drawn - _mean(other[picks])
+    low, high = np.nanquantile(drawn, (0.025, 0.975))
+    return float(value), float(low), float(high)
+
+
+def _cell(rows: Mapping[str, Any], name: str, number: str) -> str:
+    value, low, high = interval(tables(rows[name], number))
+    if number in ("confusion", "likeness"):
+        return f"{value:.3f} ({low:.3f} to {high:.3f})"
+    return f"{value:.1%} ({low:.0%} to {high:.0%})"
+
+
+def main_table(rows: Mapping[str, Any]) -> list[str]:
+    """All rows in Markdown."""
+    plain = rows.get(PLAIN, {}).get("told", [])
+    base = sum(one["seconds"] for one in plain)
+    lines = [
+        "| settings | identity agreement | main colour | scene | subject | action "
+        "| background confusion | background likeness | time |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        cells = " | ".join(_cell(rows, name, number) for number in NUMBERS)
+        # Columns stand in the order of NUMBERS.
+        time = f"{sum(one['seconds'] for one in row['told']) / base:.2f}" if base else ""
+        lines.append(f"| {name} | {cells} | {time} |")
+    return lines
+
+
+def difference(rows: Mapping[str, Any], one: str, other: str, number: str) -> str:
+    """How much more of a number one row has than another, in words."""
+    value, low, high = interval(tables(rows[one], number), tables(rows[other], number))
+    verdict = "more" if low > 0 else "less" if high < 0 else "no certain difference"
+    if number in ("confusion", "likeness"):
+        return f"{value:+.3f} ({low:+.3f} to {high:+.3f}; {verdict})"
+    return f"{100 * value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}; {verdict})"
+
+
+# (what the report claims, [(row, against row, number)]); the verdict is read off the intervals.
+CLAIMS: list[tuple[str, list[tuple[str, str, str]]]] = [
+    (
+        "Without mask and without filter the background leaks and the subject drifts",
+        [(OPEN, MASKS, "confusion"), (OPEN, MASKS, "likeness"), (OPEN, MASKS, "identity")],
+    ),
+    (
+        "Quantile, K: 1 to 5 %; from 10 % on the background leaks (V at 5 %)",
+        [
+            ("quantile K 0.2 V 0.05", "quantile K 0.05 V 0.05", "confusion"),
+            ("quantile K 0.2 V 0.05", "quantile K 0.05 V 0.05", "likeness"),
+            ("quantile K 0.5 V 0.05", "quantile K 0.02 V 0.05", "confusion"),
+        ],
+    ),
+    (
+        "Quantile, V: more than 5 to 10 % adds no likeness and costs poses (K at 5 %)",
+        [
+            ("quantile K 0.05 V 0.2", "quantile K 0.05 V 0.05", "identity"),
+            ("quantile K 0.05 V 0.5", "quantile K 0.05 V 0.05", "identity"),
+            ("quantile K 0.05 V 0.5", "quantile K 0.05 V 0.05", "action"),
+        ],
+    ),
+    (
+        "Energy: 0.95 is best, and at least 0.9 is needed",
+        [("energy 0.95", f"energy {other}", "identity") for other in ("0.8", "0.9", "0.98", "0.99")],
+    ),
+    (
+        "K decides the background, V the likeness",
+        [
+            ("quantile K 0.5 V 0.05", "quantile K 0.02 V 0.05", "likeness"),
+            ("quantile K 0.05 V 0.5", "quantile K 0.05 V 0.02", "likeness"),
+            ("quantile K 0.5 V 0.05", "quantile K 0.02 V 0.05", "identity"),
+            ("quantile K 0.05 V 0.5", "quantile K 0.05 V 0.02", "identity"),
+        ],
+    ),
+    ("exp reduces consistency", [("exp 0.02", OPEN, "identity")]),
+    (
+        "log and log2 raise consistency with little leakage",
+        [
+            ("log", OPEN, "identity"),
+            ("log2", OPEN, "identity"),
+            ("log", OPEN, "likeness"),
+            ("log2", OPEN, "likeness"),
+        ],
+    ),
+    (
+        "2 anchors beat 1 and 3 (log2)",
+        [("log2", "log2, 1 anchor", "identity"), ("log2", "log2, 3 anchors", "identity")],
+    ),
+    (
+        "A lower mask dropout gives more likeness and fewer poses",
+        [(MASKS, "masks, dropout 0.5", "identity"), (MASKS, "masks, dropout 0.5", "action")],
+    ),
+    (
+        "Proposed, not measured: selection and reweighting together",
+        [
+            ("log2 quantile 0.05", "quantile K 0.05 V 0.05", "identity"),
+            ("log2 energy 0.95", "energy 0.95", "identity"),
+        ],
+    ),
+    (
+        "Not in the report: the filter on top of masks",
+        [
+            (f"masks + {how}", MASKS, "identity")
+            for how in ("quantile 0.05", "quantile 0.5", "energy 0.95", "log", "log2")
+        ],
+    ),
+]
+
+
+def claims(rows: Mapping[str, Any]) -> list[str]:
+    """Each claim with the differences that it stands or falls by."""
+    lines = ["| claim | compared | difference (95 % interval) |", "|---|---|---|"]
+    for claim, comparisons in CLAIMS:
+        for one, other, number in comparisons:
+            if one in rows and other in rows:
+                lines.append(
+                    f"| {claim} | {number}: {one} against {other} | {difference(rows, one, other, number)} |"
+                )
+                claim = ""
+    return lines
+
+
+def by_group(rows: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Identity agreement of animals, people and things."""
+    groups = list(dict.fromkeys(one["group"] for one in next(iter(rows.values()))["told"]))
+    lines = [f"| settings | {' | '.join(groups)} |", "|---" * (len(groups) + 1) + "|"]
+    for name in names:
+        if name not in rows:
+            continue
+        found, cells = tables(rows[name], "identity"), []
+        for group in groups:
+            value, low, high = interval(found[[one["group"] == group for one in rows[name]["told"]]])
+            cells.append(f"{value:.1%} ({low:.0%} to {high:.0%})")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def best(rows: Mapping[str, Any]) -> list[str]:
+    """Which rows beat ConsiStory with masks on identity without losing scenes."""
+    said = []
+    for rival in (MASKS, FULL):
+        if rival not in rows:
+            continue
+        winners = []
+        for name, row in rows.items():
+            if name in (rival, PLAIN):
+                continue
+            _, low, _ = interval(tables(row, "identity"), tables(rows[rival], "identity"))
+            scene, *_ = interval(tables(row, "scene"), tables(rows[rival], "scene"))
+            if low > 0 and scene >= -0.03:
+                winners.append(f"{name} ({difference(rows, name, rival, 'identity')})")
+        said.append(
+            f'Better than "{rival}" on identity agreement with certainty, and no more than 3 points worse on '
+            f"scenes: {'; '.join(winners) if winners else 'none of the rows'}."
+        )
+    return said
+
+
+def heat_maps(rows: Mapping[str, Any], path: Path) -> bool:
+    """K and V keep ratios against identity and background likeness. False where the grid is not whole."""
+    names = [[f"quantile K {keys:g} V {values:g}" for values in RATIOS] for keys in RATIOS]
+    if not all(name in rows for line in names for name in line):
+        return False
+    figure, axes = plt.subplots(1, 2, figsize=(9.5, 4), layout="constrained")
+    for axis, number, title in zip(
+        axes, ("identity", "likeness"), ("identity agreement", "background likeness"), strict=True
+    ):
+        grid = np.array([[interval(tables(rows[name], number))[0] for name in line] for line in names])
+        shown = axis.imshow(grid, cmap="viridis", origin="lower")
+        for i, line in enumerate(grid):
+            for j, value in enumerate(line):
+                dark = value < (grid.min() + grid.max()) / 2
+                axis.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if dark else "black")
+        axis.set(title=title, xlabel="keep ratio of V", ylabel="keep ratio of K")
+        axis.set_xticks(range(len(RATIOS)), [f"{ratio:g}" for ratio in RATIOS])
+        axis.set_yticks(range(len(RATIOS)), [f"{ratio:g}" for ratio in RATIOS])
+        figure.colorbar(shown, ax=axis)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+    return True
+
+
+def scatter(rows: Mapping[str, Any], path: Path) -> None:
+    """Identity agreement against background likeness, a point a row."""
+    figure, axis = plt.subplots(figsize=(9, 6), layout="constrained")
+    for name, row in rows.items():
+        x, *_ = interval(tables(row, "likeness"))
+        y, low, high = interval(tables(row, "identity"))
+        grid = name.startswith("quantile")
+        axis.errorbar(x, y, [[y - low], [high - y]], fmt="o", ms=4, alpha=0.35 if grid else 0.8, lw=0.8)
+        if not grid:
+            axis.annotate(name, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=8)
+    axis.set(xlabel="background likeness (lower is better)", ylabel="identity agreement (higher is better)")
+    axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+def write_report(rows: Mapping[str, Any], docs: Path) -> None:
+    """svd-study.md, svd-study-scatter.png and, where the grid is whole, svd-study-grid.png in `docs`."""
+    docs.mkdir(parents=True, exist_ok=True)
+    some = next(iter(rows.values()))
+    scatter(rows, docs / "svd-study-scatter.png")
+    whole = heat_maps(rows, docs / "svd-study-grid.png")
+    text = [
+        "# The spectral filter in numbers",
+        "",
+        "Made by `python benchmarks/study.py tell --out study/` and `python benchmarks/study.py report --out "
+        f"study/ --docs docs/`: {len(some['told'])} stories of 4 frames a row, {some['steps']} steps, the "
+        "embedded storybook model, the same seeds in every row. Intervals are 95 % bootstrap intervals over "
+        "stories; differences are paired.",
+        "",
+        "- **Identity agreement**: share of frame pairs that agree on what the prompts leave free, as the "
+        "storybook reader sees it; the mean of main colour, pattern and accessory.",
+        "- **Scene, subject, action**: share of frames that show what the prompt names.",
+        "- **Background confusion**: how near a frame's background is to the renderer's average picture of the "
+        "story's other scenes, d / (d + d'): 0 none, 0.5 no nearer to its own. **Background likeness**: 1 minus "
+        "the mean colour distance of a story's backgrounds, subjects left out. Both: lower is better.",
+        '- Rows "masks" and "no masks" have two anchors, query blending and no mask dropout; a spectrum '
+        'stands for K and V alike and, without "masks", on top of "no masks".',
+        "",
+        "## All rows",
+        "",
+        *main_table(rows),
+        "",
+        "![identity against background likeness](svd-study-scatter.png)",
+        "",
+        "## Keep ratios of K and V",
+        "",
+        "![heat maps](svd-study-grid.png)" if whole else "The grid is not whole yet.",
+        "",
+        "## The report's claims",
+        "",
+        *claims(rows),
+        "",
+        "Animals work well, objects badly (identity agreement):",
+        "",
+        *by_group(rows, (PLAIN, MASKS, FULL, "quantile K 0.05 V 0.05", "log2")),
+        "",
+        "## A preset of our own",
+        "",
+        *best(rows),
+        "",
+    ]
+    (docs / "svd-study.md").write_text("\n".join(text), encoding="utf-8")

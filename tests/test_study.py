@@ -1,0 +1,135 @@
+"""The study of the spectral filter: leakage on pictures whose truth is known, and the report's arithmetic."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import leakage, study
+from benchmarks.study_report import interval, tables, write_report
+from training.world import render
+
+SCENES = ("beach", "forest", "snow")
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, leakage.Background]:
+    return leakage.scene_backgrounds(SCENES, "photo")
+
+
+def drawn(scene: str, subject: str, seed: int) -> leakage.Background:
+    picture = render(subject, scene, "standing", "photo", np.random.default_rng(seed))
+    return leakage.background(Image.fromarray(picture.image), Image.fromarray(picture.mask))
+
+
+def test_renders_of_different_scenes_are_told_apart_and_leaking_ones_are_not(known: dict) -> None:
+    own = [drawn(scene, "cat", seed) for seed, scene in enumerate(SCENES)]
+    all_beach = [drawn("beach", "cat", seed) for seed in range(3)]
+    clean, leaking = leakage.confusion(own, SCENES, known), leakage.confusion(all_beach, SCENES, known)
+    assert clean < 0.4 < leaking
+    assert leakage.likeness(own) < leakage.likeness(all_beach) - 0.1
+
+
+def test_the_subject_does_not_count() -> None:
+    for seed in range(3):
+        paint = np.zeros((64, 64, 3), np.uint8)
+        mask = np.zeros((64, 64), np.uint8)
+        mask[16:40, 20:44] = 255
+        one, other = paint.copy(), paint.copy()
+        other[mask > 0] = np.random.default_rng(seed).integers(0, 256, 3)
+        shown = [leakage.background(Image.fromarray(p), Image.fromarray(mask)) for p in (one, other)]
+        assert leakage.distance(*shown) == 0
+        assert leakage.distance(*(leakage.background(Image.fromarray(p), None) for p in (one, other))) > 0
+
+
+def test_a_story_without_other_scenes_has_no_confusion(known: dict) -> None:
+    assert np.isnan(leakage.confusion([drawn("beach", "cat", 0)], ["beach"], known))
+    assert np.isnan(leakage.likeness([drawn("beach", "cat", 0)]))
+
+
+def make_row(name: str, colors: list[list[str]], likeness: float = 0.5) -> dict[str, Any]:
+    """A row whose stories' frames were read in the given colours."""
+    named = {"subject": "cat", "scene": "beach", "action": "standing"}
+    told = [
+        {
+            "entry": entry,
+            "group": "animals" if entry % 2 else "things",
+            "subject": "a cat",
+            "named": [named] * len(frames),
+            "read": [{**named, "color": color, "pattern": "plain", "accessory": "none"} for color in frames],
+            "confusion": 0.2,
+            "likeness": likeness,
+            "seconds": 1.0,
+        }
+        for entry, frames in enumerate(colors)
+    ]
+    return {"row": name, "steps": 10, "settings": {}, "told": told}
+
+
+def test_intervals_and_paired_differences() -> None:
+    mixed = make_row("a", [["red", "red"], ["red", "blue"], ["red", "red"], ["blue", "red"]])
+    value, low, high = interval(tables(mixed, "main colour"))
+    assert value == 0.5
+    assert 0 <= low < 0.5 < high <= 1
+    # Identity is the mean of three attributes, two of which agree everywhere.
+    assert interval(tables(mixed, "identity"))[0] == pytest.approx((0.5 + 1 + 1) / 3)
+    # Paired with itself nothing differs, whichever stories are drawn.
+    assert interval(tables(mixed, "identity"), tables(mixed, "identity")) == (0, 0, 0)
+    alike = make_row("b", [["red", "red"]] * 4)
+    assert interval(tables(alike, "main colour"), tables(mixed, "main colour"))[0] == 0.5
+
+
+def test_the_report_says_what_the_rows_say(tmp_path: Path) -> None:
+    rows = {name: make_row(name, [["red", "blue"]] * 4) for name in study.ROWS}
+    rows["log2"] = make_row("log2", [["red", "red"]] * 4, likeness=0.9)
+    write_report(rows, tmp_path)
+    text = (tmp_path / "svd-study.md").read_text()
+    assert "| log2 | 100.0% (100% to 100%) | 100.0% (100% to 100%)" in text
+    assert "identity: log2 against no masks | +33.3 points (+33.3 to +33.3; more)" in text
+    assert "identity: log against no masks | +0.0 points (+0.0 to +0.0; no certain difference)" in text
+    assert "likeness: log2 against no masks | +0.400 (+0.400 to +0.400; more)" in text
+    assert 'Better than "masks" on identity' in text
+    assert "log2 (+33.3 points" in text
+    assert {path.name for path in tmp_path.glob("*.png")} == {"svd-study-scatter.png", "svd-study-grid.png"}
+
+
+def test_every_row_that_a_claim_needs_is_told() -> None:
+    from benchmarks.study_report import CLAIMS
+
+    asked = {name for _, comparisons in CLAIMS for one, other, _ in comparisons for name in (one, other)}
+    assert asked <= set(study.ROWS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (["tell", "--out", "x", "--only", "nothing"], "only"),
+        (["tell", "--out", "x", "--part", "3", "--parts", "2"], "part"),
+        (["report", "--out", "empty", "--docs", "docs"], "out"),
+    ],
+)
+def test_wrong_values_name_the_field(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    arguments: list[str],
+    field: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["study.py", *arguments])
+    assert study.run(study.app) == 2
+    assert capsys.readouterr().err.startswith(f"{field}: ")
+
+
+def test_rows_of_different_lengths_are_not_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for name, stories in (("log", 2), ("log2", 3)):
+        row = make_row(name, [["red", "red"]] * stories)
+        (tmp_path / f"{name}.json").write_text(json.dumps(row))
+    monkeypatch.setattr("sys.argv", ["study.py", "report", "--out", str(tmp_path), "--docs", str(tmp_path)])
+    assert study.run(study.app) == 2
+    assert "mixes rows" in capsys.readouterr().err
