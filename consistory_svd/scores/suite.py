@@ -13,6 +13,7 @@ import torch
 from consistory_svd.scores.alignment import DINO, OPENAI_CLIP, ClipAlignment, DinoSimilarity
 from consistory_svd.scores.consistency import DreamSim
 from consistory_svd.scores.fetch import cache_folder, check_backbone
+from consistory_svd.scores.hub import check_place
 from consistory_svd.scores.pictures import Embeddings, Fill, Subject, missing_subject
 from consistory_svd.scores.result import Absent, Frames, Result, Score, Unavailable
 from consistory_svd.scores.storybook import IdentityAgreement, StorybookClip
@@ -42,8 +43,7 @@ class ScoreSettings:
         check_backbone(self.backbone)
         Subject(self.fill, self.seed)
         for name in ("clip", "dino"):
-            if not getattr(self, name).strip():
-                raise ValueError(f"{name}: '' is not allowed; give a folder or a hub id, owner/name")
+            check_place(name, getattr(self, name))
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's words for "not here"
@@ -102,7 +102,7 @@ def _measured(score: Score, frames: Frames) -> list[Result | Absent]:
     try:
         return list(score.measure(frames))
     except Unavailable as error:
-        return [Absent(score.name, error.why, error.remedy)]
+        return [Absent(score.name, error.why, error.remedy, error.fetch)]
     except Exception as error:  # a story's other scores, and its pictures, must not go down with this one
         log.exception("%s failed", score.name)
         return [Absent(score.name, f"computing it failed ({type(error).__name__}: {error})")]
