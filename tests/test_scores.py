@@ -365,10 +365,51 @@ def test_free_lets_weights_go_and_scores_stay_the_same(clip_folder: Path, tmp_pa
     assert by_name(suite.measure(frames())) == before
 
 
+class Hungry:
+    """A score that needs more memory than there is beside the others, or than there is at all."""
+
+    name = "Hungry"
+
+    def __init__(self, others: list, error: Exception, always: bool) -> None:
+        self.others, self.error, self.always = others, error, always
+
+    def measure(self, frames: Frames) -> list[Result]:
+        if self.always or any(other._clip._parts for other in self.others):
+            raise self.error
+        return [number("Hungry", 1.0)]
+
+    def free(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("too much"), MemoryError()])
+def test_where_memory_is_short_other_weights_go_and_it_is_tried_again(
+    clip_folder: Path, tmp_path: Path, error: Exception
+):
+    suite = Suite(ScoreSettings(clip=str(clip_folder), cache=tmp_path))
+    clip = suite._scores[1]
+    suite._scores = (clip, Hungry([clip], error, always=False), Hungry([], error, always=True), clip)
+    entries = list(suite.measure(frames()))
+    assert by_name(entries)["Hungry"].value == 1.0
+    assert "there is not enough memory on cpu" in next(e for e in entries if isinstance(e, Absent)).why
+    assert [entry.name for entry in entries].count("CLIP-T") == 2, "the others are not lost"
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_weights_stay_while_there_is_room(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: bool
+):
+    monkeypatch.setattr("consistory_svd.scores.suite.memory_is_short", lambda device: short)
+    suite = Suite(ScoreSettings(clip=str(clip_folder), cache=tmp_path))
+    list(suite.measure(frames()))
+    assert (suite._scores[1]._clip._parts is None) == short
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         ("backbone", "resnet"),
+        ("dino", "no/such/folder"),
         ("fill", "black"),
         ("clip", " "),
         ("seed", -1),

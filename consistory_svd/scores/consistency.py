@@ -134,7 +134,7 @@ def load_dreamsim(
 ) -> tuple[torch.nn.Module, Callable[[Image.Image], Tensor]]:
     """The model and its preprocessing, by the `dreamsim` package itself, out of a whole folder of weights.
 
-    Raises Unavailable where the package or the weights cannot be read.
+    Raises Unavailable where the package or the weights cannot be read, MemoryError where they do not fit.
     """
     hub = torch.hub.get_dir()
     said = io.StringIO()
@@ -145,6 +145,8 @@ def load_dreamsim(
             from dreamsim import dreamsim
 
             return dreamsim(device=device, cache_dir=str(folder), dreamsim_type=backbone)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except Exception as error:  # torch.load alone has half a dozen ways to refuse a file
         log.info("dreamsim could not be loaded", exc_info=True)
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -48,6 +48,8 @@ def from_cache(kind: Any, place: str, cache: Path) -> Any:
             return _load(kind, place, cache_dir=kept, local_files_only=True)
         except Unavailable as error:
             spoilt = error
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
         except OSError as error:
             log.info("%s is not in %s", place, kept, exc_info=True)
             missing = _first_line(error)
