@@ -60,12 +60,14 @@ class ScoreSettings:
 
 
 class Suite:
-    """Runs all scores over frames. Embeddings stay from call to call; weights until `free`."""
+    """Runs all scores over frames. Embeddings stay from call to call, weights until `free` or while there is
+    room for them. `embeddings` are those of a suite of other settings, for what both have in common."""
 
-    def __init__(self, settings: ScoreSettings | None = None) -> None:
+    def __init__(self, settings: ScoreSettings | None = None, embeddings: Embeddings | None = None) -> None:
         self.settings = chosen = settings or ScoreSettings()
         subject = Subject(chosen.fill, chosen.seed)
-        kept, cache = Embeddings(), cache_folder(chosen.cache)
+        self.embeddings = kept = embeddings or Embeddings()
+        cache = cache_folder(chosen.cache)
         common = (subject, chosen.device, chosen.batch)
         self._scores: tuple[Score, ...] = (
             DreamSim(kept, cache, chosen.backbone, *common),

@@ -63,6 +63,8 @@ def _headline(result: Result) -> str:
     if result.published:
         values = ", ".join(f"{escape(name)} {value:.4f}" for name, value in result.published.items())
         elsewhere = f"<p>Published: {values}. <cite>{escape(result.source)}</cite></p>"
+    elif result.unlike:
+        elsewhere = f"<p>No published values beside it: {escape(result.unlike)}.</p>"
     return (
         f'<div class="headline"><h3>{escape(result.name)}</h3><strong>{result.value:.3f}</strong> '
         f"<span>{escape(result.unit)}, {ARROWS[result.better]}</span>"
