@@ -91,8 +91,8 @@ def progress(now: Fetched) -> str:
     if now.error:
         return (
             f'<div class="note note-alert" role="alert">{escape(name)} could not be fetched. '
-            f"{escape(now.error)}. Is there a network? Your pictures and all other scores need none. "
-            "Press the button to try again.</div>"
+            f"{escape(now.error.removeprefix('weights: '))}. Is there a network? "
+            "Your pictures and all other scores need none. Press the button to try again.</div>"
         )
     if now.over:
         return _note("The weights are here.")

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -51,7 +52,7 @@ def card(entries: Sequence[Result | Absent], frames: Frames) -> str:
         for note in dict.fromkeys(n for r in results.values() for n in r.notes)
     ]
     if absent:
-        said = "".join(f"<li>{escape(str(entry))}</li>" for entry in absent)
+        said = "".join(f"<li>{_with_commands(str(entry))}</li>" for entry in absent)
         parts.append(
             f"<details open><summary>Scores that are not shown, and why</summary><ul>{said}</ul></details>"
         )
@@ -84,7 +85,8 @@ def _heat_map(result: Result, frames: Frames) -> str:
         for label, row in zip(labels, result.matrix, strict=True)
     )
     return (
-        f'<div class="wide"><table class="heat"><caption>{escape(result.name)} of each pair</caption>'
+        f'<div class="wide"><table class="heat"><caption>{escape(result.name)} of each pair: '
+        f"the stronger the colour, the more alike</caption>"
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -132,6 +134,11 @@ def _all_numbers(results: Sequence[Result]) -> str:
     if not rows:
         return ""
     return f'<details><summary>All numbers</summary><div class="wide"><table>{rows}</table></div></details>'
+
+
+def _with_commands(text: str) -> str:
+    """Text with its commands, which stand between backticks, set as such."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _read(path: Path, mode: str) -> Image.Image:
