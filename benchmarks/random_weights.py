@@ -75,12 +75,16 @@ def write_networks(clip: Path, dino: Path) -> None:
         CLIPConfig,
         CLIPImageProcessorPil,
         CLIPModel,
+        CLIPTokenizer,
         ViTConfig,
         ViTImageProcessorPil,
         ViTModel,
     )
 
-    CLIPModel(CLIPConfig()).save_pretrained(clip)
+    tokenizer = CLIPTokenizer.from_pretrained(CLIP_FOLDER)
+    # CLIP embeds a text by its end token: with another's number all texts would have one embedding.
+    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    CLIPModel(CLIPConfig(text_config=special)).save_pretrained(clip)
     CLIPImageProcessorPil().save_pretrained(clip)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(CLIP_FOLDER / name, clip / name)

@@ -21,9 +21,10 @@ from consistory_svd.scores.folder import STORYBOOK_NAME, read_folder
 from consistory_svd.scores.pictures import Embeddings, Subject, in_batches, subject_only
 from consistory_svd.scores.report import as_csv
 from consistory_svd.scores.result import Unavailable
-from consistory_svd.scores.storybook import IdentityAgreement, StorybookClip
+from consistory_svd.scores.storybook import CLIP_FOLDER, IdentityAgreement, StorybookClip
 from consistory_svd.scores.suite import harmonic_means
 from tests.tiny import make_tokenizer
+from training.world import render
 
 # isort: split
 from transformers import (
@@ -36,6 +37,7 @@ from transformers import (
 )
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+WHO, PLACES = ("cat", "robot", "owl"), ("kitchen", "beach", "snow")
 PROMPTS = ("a cat in the forest", "a fox on the beach", "a cat in the snow")
 
 
@@ -225,6 +227,28 @@ def test_subject_only_keeps_the_subject_and_replaces_the_rest():
     elsewhere = ~inside & ~(np.asarray(shifted) > 0)
     other = np.asarray(subject_only(image, shifted, Subject()))
     assert (other[elsewhere] != noise[elsewhere]).mean() > 0.9, "different pictures share their noise"
+
+
+@pytest.mark.parametrize("fill", ["noise", "grey"])
+def test_other_backgrounds_move_whole_pictures_only(tmp_path: Path, fill: str):
+    """By the trained storybook CLIP, over figures whose place alone is exchanged."""
+    figures = [
+        render(who, "forest", "standing", "photo", np.random.default_rng(k)) for k, who in enumerate(WHO)
+    ]
+    places = [render("cat", scene, "standing", "photo", np.random.default_rng(9)).image for scene in PLACES]
+    masks = [Image.fromarray(figure.mask.astype(np.uint8) * 255) for figure in figures]
+    score = ClipAlignment(Embeddings(), tmp_path, str(CLIP_FOLDER), Subject(fill))
+
+    def distances(place: np.ndarray) -> dict[str, np.ndarray]:
+        images = [Image.fromarray(np.where(f.mask[..., None], f.image, place)) for f in figures]
+        found = by_name(score.measure(Frames(images, [""] * len(images), masks)))
+        return {name: 1 - np.array(result.matrix) for name, result in found.items() if result.matrix}
+
+    seen = [distances(place) for place in places]
+    for name, least, most in (("CLIP-I", 0.02, 1), ("CLIP-I (subject only)", 0, 1e-9)):
+        moved = max(np.abs(other[name] - seen[0][name]).max() for other in seen[1:])
+        assert least <= moved <= most, name
+        assert seen[0][name].max() > 0.01, "different figures are told apart"
 
 
 def test_masks_that_are_missing_or_empty_are_said(clip_folder: Path, dino_folder: Path, tmp_path: Path):
@@ -463,6 +487,19 @@ def test_a_csv_is_read_with_the_masks_that_it_names(tmp_path: Path):
     (tmp_path / "list.csv").write_text("picture,prompt,mask\na.png,a cat,m.png\na.png,a fox,\n")
     some = read_folder(tmp_path)
     assert (some.prompts, some.masks[1], some.storybook) == (("a cat", "a fox"), None, False)
+
+
+@pytest.mark.parametrize("content", [b'{"version": 1', b"\xff\xfe{}"])
+def test_a_story_json_that_cannot_be_read_is_named(tmp_path: Path, content: bytes):
+    (tmp_path / "story.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"^story\.json: .*cannot be read"):
+        read_folder(tmp_path)
+
+
+def test_a_csv_of_another_encoding_is_named(tmp_path: Path):
+    (tmp_path / "list.csv").write_bytes("picture,prompt\na.png,Bär\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"^csv: .*UTF-8"):
+        read_folder(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,10 @@ def card(entries: Sequence[Result | Absent], frames: Frames) -> str:
     aligned = next((results[name] for name in ALIGNED if name in results), None)
     parts = [f'<div class="headlines">{"".join(_headline(r) for r in (alike, aligned) if r)}</div>']
     if alike:
-        parts += [_heat_map(alike, frames), _table(alike)]
+        parts.append(_heat_map(alike, frames))
     if aligned:
         parts.append(_bars(aligned))
+    parts += [_table(r) for r in results.values() if r.table]
     parts.append(_all_numbers(results.values()))
     parts += [
         f"<p>Note: {escape(note)}.</p>"
@@ -97,8 +98,6 @@ def _cell(value: float, better: str) -> str:
 
 
 def _table(result: Result) -> str:
-    if not result.table:
-        return ""
     count = len(result.table[0]) - 2
     names = ("", *(f"Picture {k + 1}" for k in range(count)), "Pairs alike")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
