@@ -5,8 +5,9 @@ python benchmarks/score_speed.py [--pictures 8] [--side 1024] [--threads 2]
 DreamSim's clip_vitb32 backbone, and then with it a CLIP ViT-B/32 and a DINO ViT-S/16, each score on whole
 pictures and on subjects alone. All weights are random, in the real files and shapes: the numbers that the
 scores give mean nothing here, their cost does. Seconds hold everything from the call to the last number,
-loading included; beside them stand the seconds that processors worked for it, in all threads. Memory is the largest resident size of the process while it scores over that before, with
-the embedded storybook model loaded, seen every few milliseconds.
+loading included; beside them stand the seconds that processors worked for it, in all threads. Memory is the
+largest resident size of the process while it scores over that before, with the embedded storybook model
+loaded, seen every few milliseconds.
 """
 
 import subprocess
