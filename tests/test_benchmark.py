@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import figures, quality, storybook
+from benchmarks import figures, quality, score_speed, storybook
 from benchmarks.suite import load_suite
 from consistory_svd.flags import run
 from consistory_svd.scores.words import attributes_in, vocabulary
@@ -205,3 +206,18 @@ def test_our_suite_names_subject_and_scene_and_leaves_identity_free():
             named = attributes_in(prompt)
             assert {"subject", "scene"} <= set(named), prompt
             assert not set(figures.IDENTITY) & set(named), prompt
+
+
+def test_pictures_to_score_have_the_size_and_a_mask():
+    some = score_speed.pictures(2, 96)
+    assert [image.size for image in (*some.images, *some.masks)] == [(96, 96)] * 4
+    assert all(0.02 < np.asarray(mask).mean() / 255 < 0.6 for mask in some.masks)
+    assert some.prompts[0] != some.prompts[1]
+
+
+def test_the_peak_of_memory_is_seen_after_it_was_given_back():
+    with score_speed.peak_above_before() as peak:
+        held = np.ones(30_000_000)
+        time.sleep(0.1)
+        del held
+    assert 0.2 < peak[0] < 0.4

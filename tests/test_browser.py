@@ -11,7 +11,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
 
-from consistory_svd.studio import create_demo, launch
+from consistory_svd.scores.fetch import CACHE_VARIABLE, FetchError
+from consistory_svd.studio import create_demo, fetching, launch
 
 # Generous: a shared, busy machine with two cores. Every wait ends as soon as its condition holds.
 MODEL_MS = 120_000
@@ -21,12 +22,14 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """A studio on the embedded model; CONSISTORY_TEST_MODEL names another."""
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A studio on the embedded model, without weights of scores; CONSISTORY_TEST_MODEL names another."""
+    os.environ[CACHE_VARIABLE] = str(tmp_path_factory.mktemp("no weights"))
     demo = create_demo(os.environ.get("CONSISTORY_TEST_MODEL"), device="cpu")
     launch(demo, port=None, prevent_thread_lock=True, quiet=True)
     yield demo.local_url
     demo.close()
+    del os.environ[CACHE_VARIABLE]
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +208,28 @@ def test_the_subjects_masks_can_be_shown_over_the_pictures(page: Page) -> None:
     assert all("marked" in source for source in _sources(page))
     page.get_by_label("Show the subject masks").uncheck()
     expect(_pictures(page).first).to_have_attribute("src", before[0])
+
+
+def test_scores_come_after_the_pictures_and_say_what_they_lack(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*arguments: object) -> None:
+        raise FetchError("weights: the server cannot be had")
+
+    monkeypatch.setattr(fetching, "fetch_weights", no_network)
+    before = _tell_short_story(page)
+    fetch = page.locator("#fetch")
+    expect(fetch).to_contain_text("Fetch DreamSim", timeout=STORY_MS)
+    expect(page.locator("#scores .heat")).to_contain_text("Identity agreement by the storybook reader")
+    expect(page.locator("#scores .heat img")).to_have_count(4)
+    expect(page.locator("#scores .bars .bar")).to_have_count(2)
+    expect(page.locator("#scores")).to_contain_text("DreamSim is not shown")
+    fetch.click()
+    expect(page.locator("#fetched").get_by_role("alert")).to_contain_text("the server cannot be had")
+    expect(fetch).to_be_enabled()
+    assert _sources(page) == before
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_the_dice_rolls_another_seed(page: Page) -> None:

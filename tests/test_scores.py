@@ -21,9 +21,10 @@ from consistory_svd.scores.folder import STORYBOOK_NAME, read_folder
 from consistory_svd.scores.pictures import Embeddings, Subject, in_batches, subject_only
 from consistory_svd.scores.report import as_csv
 from consistory_svd.scores.result import Unavailable
-from consistory_svd.scores.storybook import IdentityAgreement, StorybookClip
+from consistory_svd.scores.storybook import CLIP_FOLDER, IdentityAgreement, StorybookClip
 from consistory_svd.scores.suite import harmonic_means
 from tests.tiny import make_tokenizer
+from training.world import render
 
 # isort: split
 from transformers import (
@@ -36,6 +37,7 @@ from transformers import (
 )
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+WHO, PLACES = ("cat", "robot", "owl"), ("kitchen", "beach", "snow")
 PROMPTS = ("a cat in the forest", "a fox on the beach", "a cat in the snow")
 
 
@@ -227,6 +229,28 @@ def test_subject_only_keeps_the_subject_and_replaces_the_rest():
     assert (other[elsewhere] != noise[elsewhere]).mean() > 0.9, "different pictures share their noise"
 
 
+@pytest.mark.parametrize("fill", ["noise", "grey"])
+def test_other_backgrounds_move_whole_pictures_only(tmp_path: Path, fill: str):
+    """By the trained storybook CLIP, over figures whose place alone is exchanged."""
+    figures = [
+        render(who, "forest", "standing", "photo", np.random.default_rng(k)) for k, who in enumerate(WHO)
+    ]
+    places = [render("cat", scene, "standing", "photo", np.random.default_rng(9)).image for scene in PLACES]
+    masks = [Image.fromarray(figure.mask.astype(np.uint8) * 255) for figure in figures]
+    score = ClipAlignment(Embeddings(), tmp_path, str(CLIP_FOLDER), Subject(fill))
+
+    def distances(place: np.ndarray) -> dict[str, np.ndarray]:
+        images = [Image.fromarray(np.where(f.mask[..., None], f.image, place)) for f in figures]
+        found = by_name(score.measure(Frames(images, [""] * len(images), masks)))
+        return {name: 1 - np.array(result.matrix) for name, result in found.items() if result.matrix}
+
+    seen = [distances(place) for place in places]
+    for name, least, most in (("CLIP-I", 0.02, 1), ("CLIP-I (subject only)", 0, 1e-9)):
+        moved = max(np.abs(other[name] - seen[0][name]).max() for other in seen[1:])
+        assert least <= moved <= most, name
+        assert seen[0][name].max() > 0.01, "different figures are told apart"
+
+
 def test_masks_that_are_missing_or_empty_are_said(clip_folder: Path, dino_folder: Path, tmp_path: Path):
     suite = Suite(ScoreSettings(clip=str(clip_folder), dino=str(dino_folder), cache=tmp_path))
     empty = Image.new("L", (48, 40))
@@ -365,10 +389,51 @@ def test_free_lets_weights_go_and_scores_stay_the_same(clip_folder: Path, tmp_pa
     assert by_name(suite.measure(frames())) == before
 
 
+class Hungry:
+    """A score that needs more memory than there is beside the others, or than there is at all."""
+
+    name = "Hungry"
+
+    def __init__(self, others: list, error: Exception, always: bool) -> None:
+        self.others, self.error, self.always = others, error, always
+
+    def measure(self, frames: Frames) -> list[Result]:
+        if self.always or any(other._clip._parts for other in self.others):
+            raise self.error
+        return [number("Hungry", 1.0)]
+
+    def free(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("too much"), MemoryError()])
+def test_where_memory_is_short_other_weights_go_and_it_is_tried_again(
+    clip_folder: Path, tmp_path: Path, error: Exception
+):
+    suite = Suite(ScoreSettings(clip=str(clip_folder), cache=tmp_path))
+    clip = suite._scores[1]
+    suite._scores = (clip, Hungry([clip], error, always=False), Hungry([], error, always=True), clip)
+    entries = list(suite.measure(frames()))
+    assert by_name(entries)["Hungry"].value == 1.0
+    assert "there is not enough memory on cpu" in next(e for e in entries if isinstance(e, Absent)).why
+    assert [entry.name for entry in entries].count("CLIP-T") == 2, "the others are not lost"
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_weights_stay_while_there_is_room(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: bool
+):
+    monkeypatch.setattr("consistory_svd.scores.suite.memory_is_short", lambda device: short)
+    suite = Suite(ScoreSettings(clip=str(clip_folder), cache=tmp_path))
+    list(suite.measure(frames()))
+    assert (suite._scores[1]._clip._parts is None) == short
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         ("backbone", "resnet"),
+        ("dino", "no/such/folder"),
         ("fill", "black"),
         ("clip", " "),
         ("seed", -1),
@@ -422,6 +487,19 @@ def test_a_csv_is_read_with_the_masks_that_it_names(tmp_path: Path):
     (tmp_path / "list.csv").write_text("picture,prompt,mask\na.png,a cat,m.png\na.png,a fox,\n")
     some = read_folder(tmp_path)
     assert (some.prompts, some.masks[1], some.storybook) == (("a cat", "a fox"), None, False)
+
+
+@pytest.mark.parametrize("content", [b'{"version": 1', b"\xff\xfe{}"])
+def test_a_story_json_that_cannot_be_read_is_named(tmp_path: Path, content: bytes):
+    (tmp_path / "story.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"^story\.json: .*cannot be read"):
+        read_folder(tmp_path)
+
+
+def test_a_csv_of_another_encoding_is_named(tmp_path: Path):
+    (tmp_path / "list.csv").write_bytes("picture,prompt\na.png,Bär\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"^csv: .*UTF-8"):
+        read_folder(tmp_path)
 
 
 @pytest.mark.parametrize(

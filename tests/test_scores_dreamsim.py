@@ -1,6 +1,5 @@
 """DreamSim through the package's own loading code, with random weights in the real layout."""
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -11,57 +10,17 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from benchmarks.random_weights import BACKBONE, shared_weights, write_dreamsim, write_manifest
 from consistory_svd.scores import Frames
 from consistory_svd.scores.consistency import DreamSim
-from consistory_svd.scores.fetch import MANIFEST, dreamsim_folder
+from consistory_svd.scores.fetch import dreamsim_folder
 from consistory_svd.scores.pictures import Embeddings, Subject
 from consistory_svd.scores.result import Unavailable
 from training.world import render
 
-BACKBONE = "clip_vitb32"
-WIDTH, DEPTH, RANK = 768, 12, 2
-
-
-def random_views(generator: torch.Generator):
-    """Weights of any shape as views of one small tensor: the file has 5 MB instead of 350."""
-    stock = (torch.randn(4 * WIDTH * WIDTH, generator=generator) * 0.05).half()
-    return lambda *shape: stock[: int(np.prod(shape))].view(*shape)
-
 
 def write_weights(folder: Path) -> None:
-    """A DreamSim checkpoint of one backbone, laid out as the published archive."""
-    random = random_views(torch.Generator().manual_seed(0))
-    weights = {
-        "proj": random(WIDTH, 512).float(),
-        "cls_token": random(1, 1, WIDTH),
-        "pos_embed": random(1, 50, WIDTH),
-        "patch_embed.proj.weight": random(WIDTH, 3, 32, 32),
-        "patch_embed.proj.bias": random(WIDTH),
-    }
-    for norm in ("norm", "pos_drop", *(f"blocks.{k}.norm{n}" for k in range(DEPTH) for n in (1, 2))):
-        weights |= {f"{norm}.weight": 1 + random(WIDTH), f"{norm}.bias": random(WIDTH)}
-    adapter = {}
-    for k in range(DEPTH):
-        sizes = {"attn.qkv": (3, 1), "attn.proj": (1, 1), "mlp.fc1": (4, 1), "mlp.fc2": (1, 4)}
-        for name, (out, inner) in sizes.items():
-            weights[f"blocks.{k}.{name}.weight"] = random(out * WIDTH, inner * WIDTH)
-            weights[f"blocks.{k}.{name}.bias"] = random(out * WIDTH)
-        layer = f"base_model.model.extractor_list.0.model.blocks.{k}.attn.qkv"
-        adapter[f"{layer}.lora_A.weight"] = random(RANK, WIDTH).float().clone()
-        adapter[f"{layer}.lora_B.weight"] = random(3 * WIDTH, RANK).float().clone()
-    folder.mkdir(parents=True)
-    torch.save({"state_dict": weights}, folder / f"{BACKBONE}_pretrain.pth.tar")
-    lora = folder / f"{BACKBONE}_single_lora"
-    lora.mkdir()
-    config = {"r": RANK, "lora_alpha": 4, "lora_dropout": 0.0, "bias": "none", "target_modules": ["qkv"]}
-    (lora / "adapter_config.json").write_text(json.dumps(config | {"peft_type": "LORA"}))
-    save_file(adapter, lora / "adapter_model.safetensors")
-
-
-def write_manifest(folder: Path) -> None:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-    (folder / MANIFEST).write_text(json.dumps(sizes))
+    write_dreamsim(folder, shared_weights(torch.Generator().manual_seed(0)), rank=2)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
-from consistory_svd.scores import Absent, Frames, Result, fetch
-from consistory_svd.studio import scorecard
+from consistory_svd.scores import Absent, Frames, Result, ScoreSettings, fetch
+from consistory_svd.studio import fetching, scorecard
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.handlers import Handlers
 from tests.test_studio import form
@@ -77,18 +78,99 @@ def handlers(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_told_story_is_scored_with_its_masks_and_gives_way_to_the_next(handlers: Handlers):
-    assert list(handlers.score(ANN)) == [], "there is no story yet"
+    assert list(handlers.score("ensemble", "noise", ANN)) == [], "there is no story yet"
     *_, _last = handlers.tell(*form(), False, ANN)
     pictures = handlers._runs["ann"].progress.pictures
     frames = scorecard.frames_of(pictures, "some model")
     assert [mask.size for mask in frames.masks] == [image.size for image in frames.images]
-    first, *cards = handlers.score(ANN)
+    first, *cards = handlers.score("ensemble", "noise", ANN)
     assert first == scorecard.scoring()
     assert "DreamSim is not shown" in cards[-1]
     assert "python -m consistory_svd fetch dreamsim" in cards[-1]
 
-    again = handlers.score(ANN)
+    again = handlers.score("ensemble", "noise", ANN)
     assert next(again) == scorecard.scoring()
     for _ in handlers.begin(ANN, "", *form()):
         pass
     assert list(again) == [""], "an older story's scores stand below a newer one"
+
+
+def test_headlines_say_what_differs_from_published_protocols():
+    other = [
+        result(
+            "DreamSim", 0.3, better="lower", matrix=((0.0, 0.3), (0.3, 0.0)), unlike="that <paper> uses noise"
+        )
+    ]
+    assert "No published values beside it: that &lt;paper&gt; uses noise." in scorecard.card(other, FRAMES)
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What `fetch_weights` was asked for; "error" makes it fail, "wait" holds it up."""
+    told: dict[str, object] = {"asked": [], "error": None, "wait": threading.Event()}
+    told["wait"].set()
+
+    def fetch_weights(what: str, settings: ScoreSettings, report) -> None:
+        told["asked"].append((what, settings.backbone))
+        report(120_400_000, 605_000_000)
+        assert told["wait"].wait(20)
+        if told["error"]:
+            raise told["error"]
+
+    monkeypatch.setattr(fetching, "fetch_weights", fetch_weights)
+    return told
+
+
+def test_weights_are_fetched_from_the_page_and_then_scored_with(handlers: Handlers, fetched: dict):
+    *_, _last = handlers.tell(*form(), False, ANN)
+    assert handlers.offer_fetch()[0]["visible"] is False, "nothing was scored yet"
+    list(handlers.score("clip_vitb32", "noise", ANN))
+    button, line = handlers.offer_fetch()
+    assert (button["visible"], button["value"]) == (True, "Fetch DreamSim, CLIP and DINO")
+    assert "CLIP 605 MB" in line
+    fetched["wait"].clear()
+    going = handlers.fetch("clip_vitb32", "noise")
+    seen = [next(going)]
+    while "120 of 605 MB" not in seen[-1][1]:
+        seen.append(next(going))
+    assert 'aria-valuenow="20"' in seen[-1][1]
+    assert seen[-1][0]["interactive"] is False
+    list(handlers.tell(*form(), False, ANN))
+    assert len(handlers._runs["ann"].progress.pictures) == 3, "a story is told while weights are fetched"
+    fetched["wait"].set()
+    *_, (button, line) = going
+    assert button["interactive"] is True
+    assert "The weights are here." in line
+    assert fetched["asked"] == [(what, "clip_vitb32") for what in ("dreamsim", "clip", "dino")]
+
+
+@pytest.mark.parametrize(
+    "error", [fetch.FetchError("weights: <x> cannot be had: no route"), KeyError("lost")]
+)
+def test_a_fetch_that_fails_is_said_and_can_be_tried_again(
+    handlers: Handlers, fetched: dict, error: Exception
+):
+    handlers._wanted, fetched["error"] = ("clip",), error
+    seen: list[tuple] = []
+    with pytest.raises(gr.Error, match="could not be fetched"):
+        seen.extend(handlers.fetch("ensemble", "noise"))  # what came before the error stays
+    button, line = seen[-1]
+    assert button["interactive"] is True
+    assert 'role="alert"' in line
+    assert "CLIP could not be fetched." in line
+    assert "<x>" not in line
+    assert "Your pictures and all other scores need none" in line
+    fetched["error"] = None
+    *_, (_, line) = handlers.fetch("ensemble", "noise")
+    assert "The weights are here." in line
+
+
+def test_two_visitors_share_one_download(fetched: dict):
+    fetched["wait"].clear()
+    download = fetching.Fetching()
+    assert list(download.watch()) == []
+    for _ in range(2):
+        download.start(("clip",), ScoreSettings())
+    fetched["wait"].set()
+    assert [[*download.watch()][-1].over for _ in range(2)] == [True, True]
+    assert fetched["asked"] == [("clip", "ensemble")]

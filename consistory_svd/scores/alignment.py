@@ -24,9 +24,10 @@ OPENAI_CLIP = "openai/clip-vit-base-patch32"
 DINO = "facebook/dino-vits16"
 PREFIX = "A photo depicts "
 SCALE = 2.5
-# arXiv 2501.13554, table 1.
+PAPER = "arXiv 2501.13554, table 1"
 PUBLISHED = {"SDXL": 0.9074, "ConsiStory": 0.8769, "StoryDiffusion": 0.8877, "1Prompt1Story": 0.8942}
-SOURCE = "arXiv 2501.13554, table 1 (there CLIP-T): over that paper's stories"
+SOURCE = f"{PAPER} (there CLIP-T): over that paper's stories"
+UNLIKE = f"{PAPER} measures otherwise: the CLIP is another one and there {OPENAI_CLIP}"
 
 
 def text_cosines(clip: Clip, embeddings: Embeddings, frames: Frames, prefix: str, batch: int) -> torch.Tensor:
@@ -121,6 +122,7 @@ class ClipAlignment:
             notes=self._clip.truncated([PREFIX + prompt for prompt in frames.prompts]),
             published=PUBLISHED if published else {},
             source=SOURCE if published else "",
+            unlike="" if published else UNLIKE,
         )
 
 

@@ -12,12 +12,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from consistory_svd.compat import quiet_libraries
 from consistory_svd.flags import wrong_values
-from consistory_svd.scores.alignment import DINO, OPENAI_CLIP
-from consistory_svd.scores.fetch import BACKBONES, CACHE_VARIABLE, cache_folder, fetch_dreamsim
+from consistory_svd.scores.fetch import BACKBONES, CACHE_VARIABLE
 from consistory_svd.scores.folder import read_folder
-from consistory_svd.scores.hub import Clip, Dino, fetch_network
+from consistory_svd.scores.hub import check_place
 from consistory_svd.scores.report import FORMATS, write
 from consistory_svd.scores.suite import ScoreSettings, Suite
+from consistory_svd.scores.weights import NAMES, fetch_weights
 
 ERRORS = Console(stderr=True)
 Cache = Annotated[
@@ -38,27 +38,26 @@ def fetch(
 ) -> None:
     """Fetch the weights of a score. Nothing is fetched twice; an interrupted download goes on."""
     with wrong_values():
-        folder = cache_folder(cache)
-        if what == "dreamsim":
-            place = fetch_dreamsim_with_bar(backbone, folder, url)
-            ERRORS.print(f"dreamsim, {backbone}: {place}", highlight=False)
-            return
-        networks = {"clip": (Clip, OPENAI_CLIP), "dino": (Dino, DINO)}
-        if what not in networks:
-            raise ValueError(f"what: {what!r} is not allowed; give dreamsim, clip or dino")
-        kind, default = networks[what]
-        fetch_network(kind.PARTS, model or default, folder)
-        ERRORS.print(f"{what}: {model or default} is here", highlight=False)
+        if what not in NAMES:
+            raise ValueError(f"what: {what!r} is not allowed; give {', '.join(NAMES)}")
+        if url and what != "dreamsim":
+            raise ValueError(f"url: {url!r} is not allowed; it is for dreamsim, {what} comes from the hub")
+        if model:
+            check_place("model", model)
+        networks = {what: model} if model and what != "dreamsim" else {}
+        settings = ScoreSettings(backbone, cache=cache, **networks)
+        fetch_with_bar(what, settings, url)
+        which = backbone if what == "dreamsim" else getattr(settings, what)
+        ERRORS.print(f"{NAMES[what]}, {which}: is here", highlight=False)
 
 
-def fetch_dreamsim_with_bar(backbone: str, cache: Path, url: str | None = None) -> Path:
-    """`fetch_dreamsim` with a bar on stderr."""
+def fetch_with_bar(what: str, settings: ScoreSettings, url: str | None = None) -> None:
+    """`fetch_weights` with a bar on stderr."""
+    quiet_libraries()
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=ERRORS) as bar:
-        task = bar.add_task(f"DreamSim, {backbone}", total=None)
-        return fetch_dreamsim(
-            backbone, cache, url, lambda done, whole: bar.update(task, completed=done, total=whole)
-        )
+        task = bar.add_task(NAMES[what], total=None)
+        fetch_weights(what, settings, lambda done, whole: bar.update(task, completed=done, total=whole), url)
 
 
 def score(
@@ -85,16 +84,9 @@ def score(
         settings = ScoreSettings(backbone, clip, dino, fill, seed, chosen, cache=cache)
         frames = read_folder(folder)
         if fetch_first:
-            fetch_missing(settings)
+            for what in NAMES:
+                fetch_with_bar(what, settings)
     quiet_libraries()
     with ERRORS.status("Scoring"):
         entries = list(Suite(settings).measure(frames))
     write(entries, form, Console())
-
-
-def fetch_missing(settings: ScoreSettings) -> None:
-    """Fetch everything that the settings need and that is not there. Raises FetchError."""
-    cache = cache_folder(settings.cache)
-    fetch_dreamsim_with_bar(settings.backbone, cache)
-    fetch_network(Clip.PARTS, settings.clip, cache)
-    fetch_network(Dino.PARTS, settings.dino, cache)

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from consistory_svd.compat import torchvision_fault
 from consistory_svd.scores.fetch import check_backbone, dreamsim_folder, fetch_command, is_whole
 from consistory_svd.scores.pictures import Embeddings, Subject, View, views
 from consistory_svd.scores.result import (
@@ -29,9 +30,9 @@ from consistory_svd.scores.result import (
 )
 
 log = logging.getLogger(__name__)
-# arXiv 2501.13554, table 1.
+PAPER = "arXiv 2501.13554, table 1"
 PUBLISHED = {"SDXL": 0.5292, "ConsiStory": 0.3188, "StoryDiffusion": 0.3212, "1Prompt1Story": 0.1993}
-SOURCE = "arXiv 2501.13554, table 1: over that paper's stories, with masks of its own and noise around them"
+SOURCE = f"{PAPER}: over that paper's stories, with masks of its own and noise around them"
 
 
 class DreamSim:
@@ -74,7 +75,7 @@ class DreamSim:
     def _result(self, view: View) -> Result:
         found = self._embeddings.of(f"dreamsim {self.backbone}", view.images, self._embed, self._batch)
         distances = 1 - cosine_matrix(found)
-        as_published = self.backbone == "ensemble" and view.suffix and self._subject.fill == "noise"
+        unlike = self._unlike(view)
         return Result(
             name=f"{self.name}{view.suffix}",
             value=mean_of_pairs(distances),
@@ -84,17 +85,35 @@ class DreamSim:
             protocol=f"mean over all pairs of frames, {view.protocol}, squashed to 224 x 224",
             per_frame=means_per_frame(distances),
             matrix=rows(distances),
-            published=PUBLISHED if as_published else {},
-            source=SOURCE if as_published else "",
+            published={} if unlike else PUBLISHED,
+            source="" if unlike else SOURCE,
+            unlike=unlike,
         )
+
+    def _unlike(self, view: View) -> str:
+        """What differs from the protocol of the published values; empty where nothing does."""
+        differs = []
+        if self.backbone != "ensemble":
+            differs.append(f"the backbone is {self.backbone} and there the ensemble")
+        if not view.suffix:
+            differs.append("these are whole pictures and there the subject alone")
+        elif self._subject.fill != "noise":
+            differs.append(f"around the subject is {self._subject.fill} and there noise")
+        return f"{PAPER} measures otherwise: {'; '.join(differs)}" if differs else ""
 
     def _check_weights(self) -> None:
         if importlib.util.find_spec("dreamsim") is None:
             raise Unavailable("the package dreamsim is not installed", "Get it by `pip install dreamsim`.")
+        if fault := torchvision_fault():
+            raise Unavailable(
+                f"it needs torchvision, which does not work here ({fault})",
+                "Install the torchvision that was built for this torch: `pip install -r requirements.txt`.",
+            )
         if not is_whole(self._folder):
             raise Unavailable(
                 f"the weights of its {self.backbone} backbone are not here, or not whole",
                 fetch_command("dreamsim", self._cache, "--backbone", self.backbone),
+                fetch="dreamsim",
             )
 
     @torch.inference_mode()
@@ -115,7 +134,7 @@ def load_dreamsim(
 ) -> tuple[torch.nn.Module, Callable[[Image.Image], Tensor]]:
     """The model and its preprocessing, by the `dreamsim` package itself, out of a whole folder of weights.
 
-    Raises Unavailable where the package or the weights cannot be read.
+    Raises Unavailable where the package or the weights cannot be read, MemoryError where they do not fit.
     """
     hub = torch.hub.get_dir()
     said = io.StringIO()
@@ -126,6 +145,8 @@ def load_dreamsim(
             from dreamsim import dreamsim
 
             return dreamsim(device=device, cache_dir=str(folder), dreamsim_type=backbone)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except Exception as error:  # torch.load alone has half a dozen ways to refuse a file
         log.info("dreamsim could not be loaded", exc_info=True)
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]

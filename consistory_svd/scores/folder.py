@@ -34,9 +34,14 @@ def read_folder(folder: Path) -> Frames:
 
 
 def _from_story(folder: Path) -> Frames:
+    path = folder / FILE_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no UTF-8, no JSON
+        raise ValueError(f"{FILE_NAME}: {path} cannot be read: {error}") from error
     record = read_story_json(folder)
     # A story that was told later has prompts of some scenes only; its own list says which.
-    said = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))["frames"]
+    said = content["frames"]
     masks = record.masks if len(record.masks) == len(record.pictures) else ()
     return Frames(
         images=tuple(_open(folder / name, "pictures") for name in record.pictures),
@@ -51,8 +56,11 @@ def _unnamed(folder: Path) -> str:
 
 
 def _from_csv(path: Path) -> Frames:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = list(csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"csv: {path} cannot be read: {error}; UTF-8 with commas is wanted") from error
     for column in ("picture", "prompt"):
         missing = [k for k, line in enumerate(lines, start=2) if not line.get(column)]
         if missing or not lines:

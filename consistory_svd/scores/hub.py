@@ -2,57 +2,147 @@
 
 from __future__ import annotations
 
+import fnmatch
+import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi, hf_hub_download
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer, ViTImageProcessorPil, ViTModel
 from transformers.modeling_utils import PreTrainedModel
 
-from consistory_svd.scores.fetch import FetchError
+from consistory_svd.scores.fetch import TIMEOUT_SECONDS, FetchError, Report
 from consistory_svd.scores.result import Unavailable
 
 log = logging.getLogger(__name__)
+SMALL_FILES = ("*config.json", "tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json")
+SAFE_WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
+OLD_WEIGHTS = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
+
+
+class NotHere(Unavailable):
+    """Nothing is kept of a network of the hub, or not all of it."""
+
+
+def check_place(name: str, place: str) -> None:
+    """ValueError, with `name` as the field, unless `place` is a folder or looks like a hub id."""
+    if not Path(place).is_dir() and (place.count("/") != 1 or place.startswith((".", "/", "~"))):
+        raise ValueError(f"{name}: {place!r} is not allowed; it is no folder and no hub id, owner/name")
 
 
 def from_cache(kind: Any, place: str, cache: Path) -> Any:
     """`kind.from_pretrained(place)` without network: a folder, the hub's own cache, or ours.
 
-    Raises Unavailable, also where a model's file lacks weights: transformers would fill them in at random.
+    Raises NotHere; and Unavailable where a file is spoilt or lacks weights, which transformers would fill in
+    at random.
     """
-    if not Path(place).is_dir() and (place.count("/") != 1 or place.startswith((".", "/", "~"))):
-        raise Unavailable(f"{place!r} is no folder and no hub id, owner/name")
-    for kept in [None] if Path(place).is_dir() else [None, str(cache / "hub")]:
+    spoilt: Unavailable | None = None
+    for kept in [None] if Path(place).is_dir() else [str(cache / "hub"), None]:
         try:
             return _load(kind, place, cache_dir=kept, local_files_only=True)
-        except Unavailable:
+        except Unavailable as error:
+            spoilt = error
+        except (MemoryError, torch.OutOfMemoryError):
             raise
         except OSError as error:
-            reason = str(error).strip().splitlines()[0]
+            log.info("%s is not in %s", place, kept, exc_info=True)
+            missing = _first_line(error)
         except Exception as error:  # a spoilt file: each format has its own way to refuse it
             log.info("%s cannot be read", place, exc_info=True)
-            raise Unavailable(f"{place} cannot be read ({str(error).strip().splitlines()[0]})") from error
+            spoilt = Unavailable(f"{place} cannot be read ({_first_line(error)})")
+    if spoilt is not None:
+        raise spoilt
     if Path(place).is_dir():
-        raise Unavailable(f"the folder {place} cannot be read ({reason})")
-    raise Unavailable(f"the weights of {place} are not here")
+        raise Unavailable(f"the folder {place} cannot be read ({missing})")
+    raise NotHere(f"the weights of {place} are not here")
 
 
-def fetch_network(kinds: Sequence[Any], place: str, cache: Path) -> None:
-    """Fetch what `from_cache` will find, unless it is there. Raises FetchError in one line."""
+def fetch_network(
+    kinds: Sequence[Any],
+    place: str,
+    cache: Path,
+    report: Report = lambda done, whole: None,
+    endpoint: str | None = None,
+) -> None:
+    """Fetch what `from_cache` will find, unless it is there. Raises FetchError in one line.
+
+    A file appears under its name only when all of it is there, with the size that the hub tells; what is
+    there and cannot be read is fetched anew. `endpoint` is a mirror of the hub.
+    """
+    try:
+        _check_kept(kinds, place, cache)
+        return
+    except NotHere:
+        anew = False
+    except Unavailable as error:
+        if Path(place).is_dir():
+            raise FetchError(f"weights: {error.why}; a folder is not fetched") from error
+        anew = True
+    try:
+        _download(place, cache / "hub", anew, report, endpoint)
+    except Exception as error:  # no network, no such model, no room: the hub's client has a kind for each
+        log.info("%s cannot be fetched", place, exc_info=True)
+        raise FetchError(f"weights: {place} cannot be had: {_first_line(error)}") from error
+    try:
+        _check_kept(kinds, place, cache)
+    except Unavailable as error:
+        raise FetchError(f"weights: what arrived is no use: {error.why}") from error
+
+
+def _check_kept(kinds: Sequence[Any], place: str, cache: Path) -> None:
     for kind in kinds:
-        try:
-            from_cache(kind, place, cache)
-        except Unavailable:
-            try:
-                _load(kind, place, cache_dir=str(cache / "hub"), local_files_only=False)
-            except Exception as error:  # no network, no such model, a spoilt file
-                log.info("%s cannot be fetched", place, exc_info=True)
-                reason = str(error).strip().splitlines()[0]
-                raise FetchError(f"weights: {place} cannot be had: {reason}") from error
+        from_cache(kind, place, cache)
+
+
+def _download(place: str, folder: Path, anew: bool, report: Report, endpoint: str | None) -> None:
+    """All files of a network that are read, one after another, into a cache in the hub's own layout."""
+    said = HfApi(endpoint=endpoint).model_info(place, files_metadata=True, timeout=TIMEOUT_SECONDS)
+    sizes = {file.rfilename: file.size or 0 for file in said.siblings or () if "/" not in file.rfilename}
+    # One set of weights: transformers takes safetensors where a network has both.
+    weights = _matching(sizes, SAFE_WEIGHTS) or _matching(sizes, OLD_WEIGHTS)
+    wanted = [*_matching(sizes, SMALL_FILES), *weights]
+    whole, done = sum(sizes[name] for name in wanted), 0
+    for name in wanted:
+        hf_hub_download(
+            place,
+            name,
+            cache_dir=folder,
+            force_download=anew,
+            endpoint=endpoint,
+            tqdm_class=_bar_that_tells(done, whole, report),
+        )
+        done += sizes[name]
+        report(done, whole)
+
+
+def _matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    return [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+
+
+def _bar_that_tells(before: int, whole: int, report: Report) -> type[tqdm]:
+    """A silent bar for the hub's client, which tells its progress to bars alone."""
+
+    class Bar(tqdm):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            options.pop("name", None)  # the client's own bars take it, tqdm's do not
+            super().__init__(*arguments, **(options | {"file": io.StringIO(), "disable": False}))
+
+        def update(self, n: float | None = 1) -> bool | None:
+            drawn = super().update(n)
+            report(before + int(self.n), whole)
+            return drawn
+
+    return Bar
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _load(kind: Any, place: str, cache_dir: str | None, local_files_only: bool) -> Any:
@@ -74,6 +164,7 @@ class Clip:
     `remedy` is said when it is not here.
     """
 
+    WHAT = "clip"
     PARTS = (CLIPModel, CLIPTokenizer, CLIPImageProcessorPil)
 
     def __init__(self, place: str, cache: Path, device: str, remedy: str = "") -> None:
@@ -89,7 +180,7 @@ class Clip:
             try:
                 model, *others = (from_cache(kind, self.place, self._cache) for kind in self.PARTS)
             except Unavailable as error:
-                raise Unavailable(error.why, error.remedy or self._remedy) from error
+                raise Unavailable(error.why, self._remedy, self.WHAT if self._remedy else "") from error
             self._parts = (model.to(self._device), *others)
         return self._parts
 
@@ -131,6 +222,7 @@ class Clip:
 class Dino:
     """A self-supervised vision transformer (Caron et al. 2021): its class token. Loads when first used."""
 
+    WHAT = "dino"
     PARTS = (ViTModel, ViTImageProcessorPil)
 
     def __init__(self, place: str, cache: Path, device: str, remedy: str = "") -> None:
@@ -146,7 +238,7 @@ class Dino:
             try:
                 model, processor = (from_cache(kind, self.place, self._cache) for kind in self.PARTS)
             except Unavailable as error:
-                raise Unavailable(error.why, error.remedy or self._remedy) from error
+                raise Unavailable(error.why, self._remedy, self.WHAT if self._remedy else "") from error
             self._parts = model.to(self._device), processor
         return self._parts
 

@@ -72,14 +72,16 @@ def as_table(entries: Sequence[Result | Absent]) -> Group:
             for row in r.table:
                 read.add_row(*row)
             parts.append(read)
-    lines = [published_words(r) for r in results if r.published]
+    lines = [published_words(r) for r in results if r.published or r.unlike]
     lines += [f"note: {r.name}: {note}" for r in results for note in r.notes]
     lines += [str(a) for a in absent]
     return Group(*parts, *map(Text, lines))
 
 
 def published_words(result: Result) -> str:
-    """The literature's values of a score in one line, with whose they are."""
+    """The literature's values of a score in one line, with whose they are, or why they are not beside it."""
+    if result.unlike:
+        return f"{result.name} elsewhere: no published values beside it. {result.unlike}."
     values = ", ".join(f"{method} {value:.4f}" for method, value in result.published.items())
     return f"{result.name} elsewhere: {values} ({result.source})"
 

@@ -48,7 +48,7 @@ class Result:
     `per_frame` has a number a frame, `matrix` one for each pair of frames [n][n]; both may be empty. `table`
     holds words: a row for each attribute, its name, what each frame shows, and the share of pairs that agree.
     `published` holds values of the literature by method, and only where model and protocol are theirs;
-    `source` says whose.
+    `source` says whose. Where there are values of another protocol, `unlike` says what differs from it.
     """
 
     name: str
@@ -63,15 +63,20 @@ class Result:
     notes: tuple[str, ...] = ()
     published: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
+    unlike: str = ""
 
 
 @dataclass(frozen=True)
 class Absent:
-    """A score that is not shown: its name, why, and how to get it."""
+    """A score that is not shown: its name, why, and how to get it.
+
+    `fetch` is what brings it where only weights are missing: "dreamsim", "clip" or "dino".
+    """
 
     name: str
     why: str
     remedy: str = ""
+    fetch: str = ""
 
     def __str__(self) -> str:
         return " ".join(f"{self.name} is not shown: {self.why}. {self.remedy}".split())
@@ -80,10 +85,11 @@ class Absent:
 class Unavailable(Exception):
     """A score cannot be computed here: why, and how to get it, as `Absent` says them."""
 
-    def __init__(self, why: str, remedy: str = "") -> None:
+    def __init__(self, why: str, remedy: str = "", fetch: str = "") -> None:
         super().__init__(why)
         self.why = why
         self.remedy = remedy
+        self.fetch = fetch
 
 
 class Score(Protocol):

@@ -8,17 +8,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 
 from consistory_svd.scores.alignment import DINO, OPENAI_CLIP, ClipAlignment, DinoSimilarity
 from consistory_svd.scores.consistency import DreamSim
 from consistory_svd.scores.fetch import cache_folder, check_backbone
+from consistory_svd.scores.hub import check_place
 from consistory_svd.scores.pictures import Embeddings, Fill, Subject, missing_subject
 from consistory_svd.scores.result import Absent, Frames, Result, Score, Unavailable
 from consistory_svd.scores.storybook import IdentityAgreement, StorybookClip
 
 log = logging.getLogger(__name__)
 HARMONIC = "S_H"
+# Below this the weights of one score do not stay while the next is computed: the largest have some 1.5 GB.
+ROOM = 4 * 10**9
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,7 @@ class ScoreSettings:
         check_backbone(self.backbone)
         Subject(self.fill, self.seed)
         for name in ("clip", "dino"):
-            if not getattr(self, name).strip():
-                raise ValueError(f"{name}: '' is not allowed; give a folder or a hub id, owner/name")
+            check_place(name, getattr(self, name))
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's words for "not here"
@@ -57,12 +60,14 @@ class ScoreSettings:
 
 
 class Suite:
-    """Runs all scores over frames. Embeddings stay from call to call; weights until `free`."""
+    """Runs all scores over frames. Embeddings stay from call to call, weights until `free` or while there is
+    room for them. `embeddings` are those of a suite of other settings, for what both have in common."""
 
-    def __init__(self, settings: ScoreSettings | None = None) -> None:
+    def __init__(self, settings: ScoreSettings | None = None, embeddings: Embeddings | None = None) -> None:
         self.settings = chosen = settings or ScoreSettings()
         subject = Subject(chosen.fill, chosen.seed)
-        kept, cache = Embeddings(), cache_folder(chosen.cache)
+        self.embeddings = kept = embeddings or Embeddings()
+        cache = cache_folder(chosen.cache)
         common = (subject, chosen.device, chosen.batch)
         self._scores: tuple[Score, ...] = (
             DreamSim(kept, cache, chosen.backbone, *common),
@@ -80,7 +85,7 @@ class Suite:
         results: dict[str, Result] = {}
         with self._lock:
             for score in self._scores:
-                for entry in _measured(score, frames):
+                for entry in self._measured(score, frames):
                     if isinstance(entry, Result):
                         results[entry.name] = entry
                     yield entry
@@ -88,21 +93,49 @@ class Suite:
             if results and len(frames.images) > 1 and (absent := missing_subject(frames)):
                 yield absent
             for score in self._storybook if frames.storybook else ():
-                yield from _measured(score, frames)
+                yield from self._measured(score, frames)
 
-    def free(self) -> None:
-        """Let all weights go; embeddings that are known stay."""
-        for score in (*self._scores, *self._storybook):
+    def _measured(self, score: Score, frames: Frames) -> list[Result | Absent]:
+        """A score's entries. Weights go when memory is short: this score's own when it is done, and all
+        where it could not be computed beside them; then it is tried once more."""
+        try:
+            try:
+                entries = _measured(score, frames)
+            except (MemoryError, torch.OutOfMemoryError):
+                log.info("memory is short; %s is tried again without the others", score.name)
+                self.free()
+                entries = _measured(score, frames)
+        except (MemoryError, torch.OutOfMemoryError):
+            entries = [Absent(score.name, f"there is not enough memory on {self.settings.device}")]
+            self.free()
+        if memory_is_short(self.settings.device):
+            self.free(score)
+        return entries
+
+    def free(self, *scores: Score) -> None:
+        """Let the weights of these scores go, of all where none is named; embeddings that are known stay."""
+        for score in scores or (*self._scores, *self._storybook):
             score.free()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
+def memory_is_short(device: str) -> bool:
+    """Whether less than ROOM bytes are left where a score computes; what other devices have is not known."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.mem_get_info(device)[0] < ROOM
+    return kind == "cpu" and psutil.virtual_memory().available < ROOM
+
+
 def _measured(score: Score, frames: Frames) -> list[Result | Absent]:
+    """A score's entries; MemoryError and torch.OutOfMemoryError are the caller's to deal with."""
     try:
         return list(score.measure(frames))
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except Unavailable as error:
-        return [Absent(score.name, error.why, error.remedy)]
+        return [Absent(score.name, error.why, error.remedy, error.fetch)]
     except Exception as error:  # a story's other scores, and its pictures, must not go down with this one
         log.exception("%s failed", score.name)
         return [Absent(score.name, f"computing it failed ({type(error).__name__}: {error})")]

@@ -10,8 +10,9 @@ from typing import Any
 import gradio as gr
 
 from consistory_svd.scores import ScoreSettings, Suite
+from consistory_svd.scores.weights import fetchable
 from consistory_svd.settings import Story, knob
-from consistory_svd.studio import scorecard, view
+from consistory_svd.studio import fetching, scorecard, view
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.forms import concept_of, in_words, read_form
 from consistory_svd.studio.worker import Progress, StoryRun
@@ -28,7 +29,9 @@ class Handlers:
         self.engine = engine
         self._runs: dict[str, StoryRun] = {}
         self._waiting: list[str] = []
-        self._suite: Suite | None = None  # made when a first story is scored
+        self._suite: Suite | None = None  # made when a first story is scored, or scored otherwise
+        self._wanted: tuple[str, ...] = ()  # weights that the last story's scores lacked
+        self._fetching = fetching.Fetching()
         # Removed when the studio ends; a visitor's own folder goes when the visitor does.
         self._home = tempfile.TemporaryDirectory(prefix="story-studio-")
 
@@ -155,7 +158,7 @@ class Handlers:
         if run.progress.stage == "failed":
             raise gr.Error(run.progress.error, print_exception=False)
 
-    def score(self, request: gr.Request) -> Iterator[str]:
+    def score(self, backbone: str, fill: str, request: gr.Request) -> Iterator[str]:
         """The visitor's finished story in numbers, as they become known. Pictures never wait for it."""
         session = request.session_hash
         run = self._runs.get(session)
@@ -163,18 +166,43 @@ class Handlers:
             return
         yield scorecard.scoring()
         model = self.engine.model
-        self._suite = self._suite or Suite(ScoreSettings(device=str(model.device)))
+        settings = ScoreSettings(backbone, fill=fill, device=str(model.device))
+        if self._suite is None or self._suite.settings != settings:
+            self._suite = Suite(settings, self._suite and self._suite.embeddings)
+        suite, entries = self._suite, []
         frames = scorecard.frames_of(run.progress.pictures, model.name)
-        entries = []
         try:
-            for entry in self._suite.measure(frames):
+            for entry in suite.measure(frames):
                 if self._runs.get(session) is not run or session in self._waiting:
                     yield ""  # a newer story has the page
                     return
                 entries.append(entry)
                 yield scorecard.card(entries, frames)
         finally:
-            self._suite.free()  # the next story needs the memory
+            suite.free()  # the next story needs the memory
+        self._wanted = fetchable(entries)
+
+    def offer_fetch(self) -> tuple[Any, str]:
+        """The button that fetches what the scores lack, and the line below it; neither where nothing does."""
+        if not self._wanted:
+            return gr.update(visible=False), ""
+        return gr.update(visible=True, value=fetching.button_label(self._wanted)), fetching.offer(
+            self._wanted
+        )
+
+    def fetch(self, backbone: str, fill: str) -> Iterator[tuple[Any, str]]:
+        """Fetch what the scores lack and tell how far it is: the button, the line below it.
+
+        Raises:
+            gr.Error: it failed; the line has said so before.
+        """
+        self._fetching.start(self._wanted, ScoreSettings(backbone, fill=fill))
+        error = ""
+        for now in self._fetching.watch():
+            error = now.error
+            yield gr.update(interactive=now.over), fetching.progress(now)
+        if error:
+            raise gr.Error("The weights could not be fetched.", print_exception=False)
 
     def cancel(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """Stop the visitor's story and tell what is kept: pictures, status, Generate, Cancel."""

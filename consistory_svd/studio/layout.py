@@ -10,6 +10,7 @@ from consistory_svd.studio import view
 from consistory_svd.studio.alike import DEFAULTS, HOW_ALIKE, how_alike, preset_values, switches
 from consistory_svd.studio.examples import EXAMPLES, STYLES, Example
 from consistory_svd.studio.handlers import Handlers
+from consistory_svd.studio.scoring import ScoreWidgets, connect_scores, score_widgets
 from consistory_svd.studio.widgets import card_title, dial, text
 
 START = EXAMPLES[0]
@@ -65,7 +66,7 @@ class Stage:
     pictures: gr.Gallery
     show_masks: gr.Checkbox
     status: gr.HTML
-    scores: gr.HTML
+    scores: ScoreWidgets
     model: gr.HTML
     words_frame: gr.Accordion
     words: gr.HTML
@@ -183,7 +184,7 @@ def _stage(
         info="What the method takes for the subject stays coloured, the rest turns pale.",
         elem_id="show_masks",
     )
-    scores = gr.HTML("", elem_id="scores", padding=False)
+    scores = score_widgets()
     model = gr.HTML(view.model_loading(), elem_id="model", padding=False)
     with gr.Accordion("Words this model knows", open=False, visible=False, elem_id="words") as words_frame:
         words = gr.HTML("")
@@ -274,14 +275,12 @@ def _connect(demo: gr.Blocks, handlers: Handlers, form: Form, stage: Stage) -> N
     )
     begin.success(fn=None, js=SHOW_STATUS, **at_once)
     telling.then(handlers.rest, outputs=buttons, **at_once)
-    begin.success(lambda: "", outputs=stage.scores, **at_once)
-    scored = telling.success(
-        handlers.score, outputs=stage.scores, concurrency_limit=1, concurrency_id="scores", **quiet
-    )
+    begin.success(lambda: "", outputs=stage.scores.card, **at_once)
+    scored = connect_scores(handlers, stage.scores, telling)
     stage.cancel.click(
         handlers.cancel,
         outputs=[stage.pictures, stage.status, *buttons],
-        cancels=[begin, telling, scored],
+        cancels=[begin, telling, *scored],
         concurrency_limit=None,
         **quiet,
     )

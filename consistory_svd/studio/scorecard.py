@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -42,16 +43,17 @@ def card(entries: Sequence[Result | Absent], frames: Frames) -> str:
     aligned = next((results[name] for name in ALIGNED if name in results), None)
     parts = [f'<div class="headlines">{"".join(_headline(r) for r in (alike, aligned) if r)}</div>']
     if alike:
-        parts += [_heat_map(alike, frames), _table(alike)]
+        parts.append(_heat_map(alike, frames))
     if aligned:
         parts.append(_bars(aligned))
+    parts += [_table(r) for r in results.values() if r.table]
     parts.append(_all_numbers(results.values()))
     parts += [
         f"<p>Note: {escape(note)}.</p>"
         for note in dict.fromkeys(n for r in results.values() for n in r.notes)
     ]
     if absent:
-        said = "".join(f"<li>{escape(str(entry))}</li>" for entry in absent)
+        said = "".join(f"<li>{_with_commands(str(entry))}</li>" for entry in absent)
         parts.append(
             f"<details open><summary>Scores that are not shown, and why</summary><ul>{said}</ul></details>"
         )
@@ -63,6 +65,8 @@ def _headline(result: Result) -> str:
     if result.published:
         values = ", ".join(f"{escape(name)} {value:.4f}" for name, value in result.published.items())
         elsewhere = f"<p>Published: {values}. <cite>{escape(result.source)}</cite></p>"
+    elif result.unlike:
+        elsewhere = f"<p>No published values beside it: {escape(result.unlike)}.</p>"
     return (
         f'<div class="headline"><h3>{escape(result.name)}</h3><strong>{result.value:.3f}</strong> '
         f"<span>{escape(result.unit)}, {ARROWS[result.better]}</span>"
@@ -82,7 +86,8 @@ def _heat_map(result: Result, frames: Frames) -> str:
         for label, row in zip(labels, result.matrix, strict=True)
     )
     return (
-        f'<div class="wide"><table class="heat"><caption>{escape(result.name)} of each pair</caption>'
+        f'<div class="wide"><table class="heat"><caption>{escape(result.name)} of each pair: '
+        f"the stronger the colour, the more alike</caption>"
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -93,8 +98,6 @@ def _cell(value: float, better: str) -> str:
 
 
 def _table(result: Result) -> str:
-    if not result.table:
-        return ""
     count = len(result.table[0]) - 2
     names = ("", *(f"Picture {k + 1}" for k in range(count)), "Pairs alike")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
@@ -130,6 +133,11 @@ def _all_numbers(results: Sequence[Result]) -> str:
     if not rows:
         return ""
     return f'<details><summary>All numbers</summary><div class="wide"><table>{rows}</table></div></details>'
+
+
+def _with_commands(text: str) -> str:
+    """Text with its commands, which stand between backticks, set as such."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _read(path: Path, mode: str) -> Image.Image:
