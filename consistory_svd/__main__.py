@@ -26,6 +26,7 @@ from consistory_svd.story import Event, Finished, FrameDone, Preview, Started, t
 INTERRUPTED = 130
 # What a story leaves in its folder; nothing else is ever removed from it.
 OWN_FILES = re.compile(r"(frame|mask)-\d+\.png|story\.json")
+RESCALED = "How the kept singular values of the anchors' {} are rescaled."
 
 # Pictures and files are the result; what the program says while it works goes to stderr.
 CONSOLE = Console(stderr=True)
@@ -56,9 +57,9 @@ def _switch(name: str) -> Any:
     return typer.Option(f"--{flag}/--no-{flag}", help=knob(Settings, name).help, show_default=False)
 
 
-def _spectrum_flag(name: str, more: str, allowed: str) -> Any:
-    """A flag of the spectral filter on the matrix of the field `name`."""
-    return typer.Option(help=f"{knob(Settings, name).help} {more} {allowed}.", metavar="TEXT")
+def _spectrum_flag(help: str, allowed: str) -> Any:
+    """A flag of the spectral filter, and what it takes."""
+    return typer.Option(help=f"{help} Give {allowed}.", metavar="TEXT")
 
 
 @app.command("tell")
@@ -84,14 +85,10 @@ def tell_story(
     injection: Annotated[bool | None, _switch("injection")] = None,
     short_first_pass: Annotated[bool | None, _switch("short_first_pass")] = None,
     freeu: Annotated[bool | None, _switch("freeu")] = None,
-    keys: Annotated[str | None, _spectrum_flag("spectrum_k", "Kept are", SELECTS)] = None,
-    keys_reweight: Annotated[
-        str | None, _spectrum_flag("spectrum_k", "What is kept is reweighted:", REWEIGHTS)
-    ] = None,
-    values: Annotated[str | None, _spectrum_flag("spectrum_v", "Kept are", SELECTS)] = None,
-    values_reweight: Annotated[
-        str | None, _spectrum_flag("spectrum_v", "What is kept is reweighted:", REWEIGHTS)
-    ] = None,
+    keys: Annotated[str | None, _spectrum_flag(knob(Settings, "spectrum_k").help, SELECTS)] = None,
+    values: Annotated[str | None, _spectrum_flag(knob(Settings, "spectrum_v").help, SELECTS)] = None,
+    keys_reweight: Annotated[str | None, _spectrum_flag(RESCALED.format("keys"), REWEIGHTS)] = None,
+    values_reweight: Annotated[str | None, _spectrum_flag(RESCALED.format("values"), REWEIGHTS)] = None,
     height: Annotated[str | None, _flag(Settings, "height")] = None,
     width: Annotated[str | None, _flag(Settings, "width")] = None,
     batch: Annotated[str | None, _flag(Settings, "batch")] = None,

@@ -78,7 +78,7 @@ def handlers(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_told_story_is_scored_with_its_masks_and_gives_way_to_the_next(handlers: Handlers):
     assert list(handlers.score(ANN)) == [], "there is no story yet"
-    *_, _last = handlers.tell(*form(), False, ANN)
+    *_, _last = handlers.tell(ANN, **form())
     pictures = handlers._runs["ann"].progress.pictures
     frames = scorecard.frames_of(pictures, "some model")
     assert [mask.size for mask in frames.masks] == [image.size for image in frames.images]
@@ -89,6 +89,6 @@ def test_a_told_story_is_scored_with_its_masks_and_gives_way_to_the_next(handler
 
     again = handlers.score(ANN)
     assert next(again) == scorecard.scoring()
-    for _ in handlers.begin(ANN, "", *form()):
+    for _ in handlers.begin(ANN, "", **form()):
         pass
     assert list(again) == [""], "an older story's scores stand below a newer one"
