@@ -14,24 +14,14 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 from consistory_svd.record import read_frame, read_story_json
-from consistory_svd.settings import PRESETS, Settings, Spectrum, Story
+from consistory_svd.settings import Settings, Story
 from consistory_svd.studio import create_demo, view
-from consistory_svd.studio.alike import (
-    CUSTOM,
-    DEPENDENT,
-    HOW_ALIKE,
-    alike_values,
-    preset_values,
-    switches,
-)
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.examples import EXAMPLES
 from consistory_svd.studio.forms import concept_of, in_words, read_form
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import FORM as LAID_OUT
 from consistory_svd.studio.layout import example_values
-from consistory_svd.studio.spectrum import SCALES, SPECTRUM, start_value
-from consistory_svd.studio.widgets import NO_EFFECT_SDSA
 from consistory_svd.studio.worker import Picture, Progress, StoryRun
 
 SCENES = ("in the forest", "on the beach", "in the snow")
@@ -177,125 +167,6 @@ def test_the_concept_is_offered_until_the_visitor_writes_one():
 def test_every_example_can_be_told(example):
     story, _ = read_form(dict(zip(LAID_OUT, example_values(example), strict=True)))
     assert story.concept_words == (example.concept,) == (concept_of(example.subject),)
-
-
-@pytest.mark.parametrize(
-    ("changes", "keys", "values"),
-    [
-        ({"k_value": None, "k_alpha": None, "v_select": "junk"}, Spectrum(), Spectrum()),
-        (
-            {"k_select": "count", "k_value": 4.0, "v_as_k": False, "v_select": "energy", "v_value": 0.9},
-            Spectrum("count", 4),
-            Spectrum("energy", 0.9),
-        ),
-        (
-            {"k_select": "quantile", "k_reweight": "exp", "k_alpha": 0.5, "v_select": "count"},
-            Spectrum("quantile", 0.05, "exp", 0.5),
-            Spectrum("quantile", 0.05, "exp", 0.5),
-        ),
-        ({"v_as_k": False, "v_reweight": "log2"}, Spectrum(), Spectrum(reweight="log2")),
-    ],
-)
-def test_the_spectra_are_read_where_they_matter(changes: dict, keys: Spectrum, values: Spectrum):
-    """What is disabled on the page is not looked at: V's boxes while linked, a value where all is kept."""
-    _, settings = read_form(form(**changes))
-    assert (settings.spectrum_k, settings.spectrum_v) == (keys, values)
-
-
-ALIKE = alike_values(PRESETS["consistory"])
-SPECTRAL = alike_values(PRESETS["svd-quantile"])
-OWN_V = {"v_as_k": False, "v_select": "energy", "v_value": 0.9}
-IDLE_IN_ALL = {"k_value", "k_alpha", "v_select", "v_value", "v_reweight", "v_alpha"}
-
-
-def looks_of(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    *updates, _, _ = switches(*values.values())
-    return dict(zip(DEPENDENT, updates, strict=True))
-
-
-def idle_in(values: dict[str, Any]) -> set[str]:
-    return {name for name, look in looks_of(values).items() if not look["interactive"]}
-
-
-@pytest.mark.parametrize(
-    ("changes", "idle", "why"),
-    [
-        ({}, set(), ""),
-        ({"masking": False}, {"mask_dropout"}, "masking is off"),
-        ({"injection": False}, {"short_first_pass"}, "without feature injection"),
-        ({"random_anchors": True}, {"anchors"}, "anchors are random"),
-    ],
-)
-def test_switches_without_effect_are_disabled_and_say_why(changes: dict, idle: set, why: str):
-    looks = looks_of({**ALIKE, **changes})
-    assert {name for name, look in looks.items() if not look["interactive"]} == idle | IDLE_IN_ALL
-    assert all(why in looks[name]["info"] for name in idle)
-
-
-def test_without_sharing_nothing_of_it_can_be_set():
-    shared = {"query_blending", "masking", "mask_dropout", *SPECTRUM, "record_spectra"}
-    looks = looks_of({**ALIKE, "sdsa": False})
-    assert {name for name, look in looks.items() if not look["interactive"]} == shared
-    assert {looks[name]["info"] for name in shared} == {NO_EFFECT_SDSA}
-    assert idle_in({**ALIKE, "sdsa": False, "injection": False}) == set(DEPENDENT)
-
-
-@pytest.mark.parametrize(
-    ("changes", "idle"),
-    [
-        ({}, {"k_alpha", "v_select", "v_value", "v_reweight", "v_alpha"}),
-        ({"v_as_k": False}, {"k_alpha", "v_alpha"}),
-        ({"v_as_k": False, "k_select": "all"}, {"k_value", "k_alpha", "v_alpha"}),
-        ({**OWN_V, "v_reweight": "exp"}, {"k_alpha"}),
-    ],
-)
-def test_a_filters_boxes_without_effect_are_disabled(changes: dict, idle: set):
-    assert idle_in({**SPECTRAL, **changes}) == idle | {"mask_dropout", "short_first_pass"}
-
-
-def test_v_follows_k_while_they_are_linked():
-    looks = looks_of({**SPECTRAL, "k_select": "count", "k_value": 7, "k_reweight": "log"})
-    held = [looks[f"v_{part}"]["value"] for part in ("select", "value", "reweight", "alpha")]
-    assert held == ["count", 7, "log", 1.0]
-    assert (looks["v_value"]["label"], looks["v_value"]["step"]) == ("V count", 1)
-    assert not any("value" in look for look in looks_of({**SPECTRAL, **OWN_V}).values())
-
-
-@pytest.mark.parametrize("select", SCALES)
-def test_a_strategys_scale_holds_only_what_it_allows(select: str):
-    update = start_value("k", select)
-    for value in (update["minimum"], update["value"], update["maximum"]):
-        assert Spectrum(select, value).value == value
-    assert start_value("k", "all") == gr.skip()
-
-
-@pytest.mark.parametrize(
-    ("changes", "title"),
-    [
-        ({}, "Spectrum: K and V quantile 0.05"),
-        (OWN_V, "Spectrum: K quantile 0.05; V energy 0.9"),
-        ({"k_reweight": "exp"}, "Spectrum: K and V quantile 0.05, exp 1"),
-        ({"k_select": "all"}, "Spectrum: off"),
-        ({"sdsa": False}, "Spectrum: off"),
-        ({"k_value": None}, "Spectrum"),
-    ],
-)
-def test_the_folded_spectrum_says_what_it_does(changes: dict, title: str):
-    *_, group, _ = switches(*{**SPECTRAL, **changes}.values())
-    assert group["label"] == title
-
-
-def test_the_preset_follows_the_switches_and_fills_them():
-    assert switches(*ALIKE.values())[-1] == "consistory"
-    for changes in ({"mask_dropout": 0.2}, {"k_reweight": "log"}, {"k_select": "count", "k_value": None}):
-        assert switches(*{**ALIKE, **changes}.values())[-1] == CUSTOM
-    for name, preset in PRESETS.items():
-        *updates, group = preset_values(name)
-        values = {field: update["value"] for field, update in zip(HOW_ALIKE, updates, strict=True)}
-        assert switches(*values.values())[-1] == name
-        assert read_form(form(**values, scenes="one\ntwo"))[1] == replace(preset, steps=2)
-        assert group == (gr.update(open=True) if preset.filters else gr.skip())
-    assert all(update == gr.skip() for update in preset_values(CUSTOM))
 
 
 # -- the worker ------------------------------------------------------------------------------------------

@@ -193,15 +193,10 @@ def _spectra() -> tuple[gr.Accordion, gr.Dropdown, gr.Dropdown, gr.HTML]:
     with gr.Accordion("Spectra", open=False, visible=False, elem_id="spectra") as part:
         with gr.Row():
             layer = gr.Dropdown(
-                [],
-                label="Layer",
-                info="Where in the model.",
-                filterable=False,
-                min_width=200,
-                elem_id="layer",
+                [], label="Layer", info="Where in the model.", filterable=False, scale=2, elem_id="layer"
             )
             step = gr.Dropdown(
-                [], label="Step", info="When.", filterable=False, min_width=120, elem_id="step"
+                [], label="Step", info="Of those recorded.", filterable=False, min_width=100, elem_id="step"
             )
         drawn = gr.HTML("", padding=False)
     return part, layer, step, drawn
