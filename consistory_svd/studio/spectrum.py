@@ -52,8 +52,8 @@ def spectrum_group(settings: Settings) -> tuple[gr.Accordion, dict[str, Any]]:
     made: dict[str, Any] = {}
     with gr.Accordion(spectrum_title(on), open=False, elem_id="spectrum") as group:
         gr.HTML(
-            "<p>Keep the strongest of what the anchors lend, which carries the subject, and drop the rest, "
-            "which carries their background.</p>",
+            "<p>Lend only the strongest part of the anchors' keys and values: a way to leave their "
+            "background out that needs no mask.</p>",
             elem_classes="card-title",
             padding=False,
         )
