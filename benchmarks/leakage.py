@@ -72,8 +72,8 @@ def scene_backgrounds(scenes: Sequence[str], style: str) -> dict[str, Background
 def confusion(shown: Sequence[Background], scenes: Sequence[str], known: dict[str, Background]) -> float:
     """How near a story's backgrounds are to those of its *other* scenes: d / (d + d'), mean over frames.
 
-    d is a frame's distance to its own scene's average, d' that to the story's other scenes', averaged. 0: each
-    frame shows its own scene alone; 0.5: it is no nearer to its own than to the others.
+    d is a frame's distance to its own scene's average, d' that to the story's other scenes', averaged. 0:
+    each frame shows its own scene alone; 0.5: it is no nearer to its own than to the others.
     """
     shares = []
     for frame, scene in zip(shown, scenes, strict=True):
@@ -85,6 +85,6 @@ def confusion(shown: Sequence[Background], scenes: Sequence[str], known: dict[st
 
 
 def likeness(shown: Sequence[Background]) -> float:
-    """How alike a story's backgrounds are: 1 minus the mean distance over pairs of frames; higher is worse."""
+    """How alike a story's backgrounds are: 1 minus the mean distance over frame pairs; higher is worse."""
     pairs = list(combinations(shown, 2))
     return 1 - float(np.mean([distance(one, other) for one, other in pairs])) if pairs else float("nan")

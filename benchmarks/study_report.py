@@ -304,9 +304,9 @@ def write_report(rows: Mapping[str, Any], docs: Path) -> None:
         "- **Identity agreement**: share of frame pairs that agree on what the prompts leave free, as the "
         "storybook reader sees it; the mean of main colour, pattern and accessory.",
         "- **Scene, subject, action**: share of frames that show what the prompt names.",
-        "- **Background confusion**: how near a frame's background is to the renderer's average picture of the "
-        "story's other scenes, d / (d + d'): 0 none, 0.5 no nearer to its own. **Background likeness**: 1 minus "
-        "the mean colour distance of a story's backgrounds, subjects left out. Both: lower is better.",
+        "- **Background confusion**: how near a frame's background is to the renderer's average picture of "
+        "the story's other scenes, d / (d + d'): 0 none, 0.5 no nearer to its own. **Background likeness**: "
+        "1 minus the mean colour distance of its backgrounds, subjects left out. Both: lower is better.",
         '- Rows "masks" and "no masks" have two anchors, query blending and no mask dropout; a spectrum '
         'stands for K and V alike and, without "masks", on top of "no masks".',
         "",

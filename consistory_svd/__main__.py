@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from consistory_svd.compat import quiet_libraries
-from consistory_svd.flags import run, wrong_values
+from consistory_svd.flags import REWEIGHTS, SELECTS, changed_spectrum, number, run, wrong_values
 from consistory_svd.models import Model, load_model
 from consistory_svd.record import save_frame, write_story_json
 from consistory_svd.scores import commands as score_commands
@@ -26,6 +26,7 @@ from consistory_svd.story import Event, Finished, FrameDone, Preview, Started, t
 INTERRUPTED = 130
 # What a story leaves in its folder; nothing else is ever removed from it.
 OWN_FILES = re.compile(r"(frame|mask)-\d+\.png|story\.json")
+RESCALED = "How the kept singular values of the anchors' {} are rescaled."
 
 # Pictures and files are the result; what the program says while it works goes to stderr.
 CONSOLE = Console(stderr=True)
@@ -56,12 +57,9 @@ def _switch(name: str) -> Any:
     return typer.Option(f"--{flag}/--no-{flag}", help=knob(Settings, name).help, show_default=False)
 
 
-def _number(text: str) -> int | float | str:
-    """The number that `text` says. What is none stays text: the field itself then says what it allows."""
-    for kind in (int, float):
-        with suppress(ValueError):
-            return kind(text)
-    return text
+def _spectrum_flag(help: str, allowed: str) -> Any:
+    """A flag of the spectral filter, and what it takes."""
+    return typer.Option(help=f"{help} Give {allowed}.", metavar="TEXT")
 
 
 @app.command("tell")
@@ -87,6 +85,10 @@ def tell_story(
     injection: Annotated[bool | None, _switch("injection")] = None,
     short_first_pass: Annotated[bool | None, _switch("short_first_pass")] = None,
     freeu: Annotated[bool | None, _switch("freeu")] = None,
+    keys: Annotated[str | None, _spectrum_flag(knob(Settings, "spectrum_k").help, SELECTS)] = None,
+    values: Annotated[str | None, _spectrum_flag(knob(Settings, "spectrum_v").help, SELECTS)] = None,
+    keys_reweight: Annotated[str | None, _spectrum_flag(RESCALED.format("keys"), REWEIGHTS)] = None,
+    values_reweight: Annotated[str | None, _spectrum_flag(RESCALED.format("values"), REWEIGHTS)] = None,
     height: Annotated[str | None, _flag(Settings, "height")] = None,
     width: Annotated[str | None, _flag(Settings, "width")] = None,
     batch: Annotated[str | None, _flag(Settings, "batch")] = None,
@@ -136,11 +138,13 @@ def tell_story(
             concepts=tuple(concept or ()),
             style=style,
             negative=negative,
-            seed=_number(seed),
+            seed=number(seed),
         )
-        changes = {name: _number(text) for name, text in numbers.items() if text is not None}
+        changes = {name: number(text) for name, text in numbers.items() if text is not None}
         changes |= {name: on for name, on in switches.items() if on is not None}
         settings = preset(preset_name)
+        changes["spectrum_k"] = changed_spectrum(settings.spectrum_k, "keys", keys, keys_reweight)
+        changes["spectrum_v"] = changed_spectrum(settings.spectrum_v, "values", values, values_reweight)
         # A preset's anchors are "at most so many"; only a number that was asked for can be too large.
         changes.setdefault("anchors", min(settings.anchors, len(story.scenes)))
         settings = dataclasses.replace(settings, **changes)

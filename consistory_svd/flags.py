@@ -2,11 +2,17 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import typer
 
+from consistory_svd.settings import Spectrum
+
 WRONG_VALUE = 2
+# What the flags of the spectral filter take, for their help and for the line that refuses something else.
+SELECTS = "all, count:N (1 or more), quantile:Q (above 0, at most 1) or energy:Q (above 0, below 1)"
+REWEIGHTS = "none, log, log2, exp or exp:ALPHA (0 or more)"
 
 
 def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
@@ -41,3 +47,37 @@ def wrong_values() -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         raise typer.TyperException(str(error)) from error
+
+
+def number(text: str) -> int | float | str:
+    """The number that `text` says. What is none stays text: the field itself then says what it allows."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def changed_spectrum(before: Spectrum, flag: str, select: str | None, reweight: str | None) -> Spectrum:
+    """A spectrum with what the flags `--<flag>` and `--<flag>-reweight` say; None leaves its part as it was.
+
+    `select` is as in SELECTS, `reweight` as in REWEIGHTS.
+
+    Raises:
+        ValueError: naming the flag, its value and what is allowed.
+    """
+    if select is not None:
+        kind, colon, value = select.partition(":")
+        before = _replaced(before, flag, select, SELECTS, select=kind, value=number(value) if colon else None)
+    if reweight is not None:
+        kind, colon, alpha = reweight.partition(":")
+        changes = {"alpha": number(alpha)} if colon and kind == "exp" else {}
+        kind = kind if changes else reweight  # no other takes a value
+        before = _replaced(before, f"{flag}-reweight", reweight, REWEIGHTS, reweight=kind, **changes)
+    return before
+
+
+def _replaced(before: Spectrum, flag: str, text: str, allowed: str, **changes: int | float | str) -> Spectrum:
+    try:
+        return replace(before, **changes)
+    except ValueError as error:
+        raise ValueError(f"{flag}: {text!r} is not allowed; give {allowed}") from error

@@ -200,6 +200,35 @@ def test_a_preset_sets_the_switches_and_follows_them(page: Page) -> None:
     expect(page.locator("#anchors")).to_contain_text("no effect while anchors are random")
 
 
+def test_a_filtered_story_shows_what_the_filter_did(page: Page) -> None:
+    page.locator("#preset input").click()
+    page.get_by_role("option", name="svd-quantile", exact=True).click()
+    expect(page.locator("#spectrum")).to_contain_text("Spectrum: K and V quantile 0.05")
+    for value in ("k_value", "v_value"):
+        expect(page.locator(f"#{value} input[type=number]")).to_have_value("0.05")
+    expect(page.locator("#v_value input[type=range]")).to_be_disabled()
+    page.get_by_label("V as K").uncheck()
+    expect(page.locator("#v_value input[type=range]")).to_be_enabled()
+    page.locator("#v_select input").click()
+    page.get_by_role("option", name="count", exact=True).click()
+    expect(page.locator("#v_value")).to_contain_text("V count")
+    expect(page.locator("#v_value input[type=number]")).to_have_value("8")
+    expect(page.locator("#preset input")).to_have_value("your own")
+    page.get_by_label("Record the spectra").check()
+    _tell_short_story(page)
+    spectra = page.locator("#spectra")
+    spectra.get_by_role("button", name="Spectra").click()
+    expect(spectra.locator("figure")).to_have_count(6)
+    expect(spectra).to_contain_text("Anchor 2: 8 of")
+    before = spectra.locator("section").inner_html()
+    spectra.locator("#layer input").click()
+    page.get_by_role("option").first.click()
+    expect(spectra.locator("section")).not_to_have_text(re.compile("^$"))
+    page.wait_for_function(
+        "before => document.querySelector('#spectra section').innerHTML !== before", arg=before
+    )
+
+
 def test_the_subjects_masks_can_be_shown_over_the_pictures(page: Page) -> None:
     before = _tell_short_story(page)
     page.get_by_label("Show the subject masks").check()

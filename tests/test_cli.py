@@ -11,7 +11,7 @@ import pytest
 from consistory_svd.__main__ import app
 from consistory_svd.flags import run
 from consistory_svd.record import read_frame, read_story_json
-from consistory_svd.settings import PRESETS, Settings
+from consistory_svd.settings import PRESETS, Settings, Spectrum
 
 SCENES = ("--scene", "in the forest", "--scene", "on the beach")
 CAT = ("tell", "--subject", "a cat", *SCENES)
@@ -77,6 +77,17 @@ def test_the_plain_preset_shares_nothing_and_flags_override_it(tiny_folder: Path
         ((*CAT, "--anchors", "3"), "anchors"),
         ((*CAT, "--mask-dropout", "1.5"), "mask_dropout"),
         ((*CAT, "--preset", "nonsense"), "preset"),
+        ((*CAT, "--keys", "quantile:0"), "keys"),
+        ((*CAT, "--keys", "quantile"), "keys"),
+        ((*CAT, "--keys", "all:3"), "keys"),
+        ((*CAT, "--keys", "all:"), "keys"),
+        ((*CAT, "--keys", "most:3"), "keys"),
+        ((*CAT, "--values", "energy:1"), "values"),
+        ((*CAT, "--values", "count:2.5"), "values"),
+        ((*CAT, "--values", "energy:nan"), "values"),
+        ((*CAT, "--keys-reweight", "log:2"), "keys-reweight"),
+        ((*CAT, "--values-reweight", "exp:-1"), "values-reweight"),
+        ((*CAT, "--values-reweight", "exp:"), "values-reweight"),
         ((*CAT, "--model", "no/such folder"), "model"),
         ((*CAT, "--device", "abacus"), "device"),
     ],
@@ -101,6 +112,37 @@ def test_a_flag_that_is_not_there_is_one_line(
 def test_the_message_says_value_and_range(capsys: pytest.CaptureFixture, out: Path):
     message = error_of(capsys, (*CAT, "--steps", "abc", "--out", str(out)))
     assert message == "error: steps: 'abc' is not allowed; give a whole number from 1 to 200\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "keys", "values"),
+    [
+        ((), Spectrum("quantile", 0.05), Spectrum("quantile", 0.05)),
+        (("--keys", "count:3"), Spectrum("count", 3), Spectrum("quantile", 0.05)),
+        (
+            ("--keys-reweight", "log", "--values", "energy:0.9", "--values-reweight", "exp:0.5"),
+            Spectrum("quantile", 0.05, "log"),
+            Spectrum("energy", 0.9, "exp", 0.5),
+        ),
+        (("--keys", "all", "--values", "all"), Spectrum(), Spectrum()),
+    ],
+)
+def test_the_filters_flags_override_the_preset_and_are_kept(
+    tiny_folder: Path, out: Path, flags: tuple[str, ...], keys: Spectrum, values: Spectrum
+):
+    quick = ("--preset", "svd-quantile", "--steps", "2", "--model", str(tiny_folder), "--out", str(out))
+    assert run(app, [*CAT, *quick, *flags]) == 0
+    for settings in (read_story_json(out).settings, read_frame(out / "frame-02.png").settings):
+        assert (settings.spectrum_k, settings.spectrum_v) == (keys, values)
+        assert not settings.masking
+
+
+def test_a_wrong_filter_says_what_is_allowed(capsys: pytest.CaptureFixture, out: Path):
+    message = error_of(capsys, (*CAT, "--keys", "quantile:2", "--out", str(out)))
+    assert message == (
+        "error: keys: 'quantile:2' is not allowed; give all, count:N (1 or more), "
+        "quantile:Q (above 0, at most 1) or energy:Q (above 0, below 1)\n"
+    )
 
 
 def test_a_story_is_not_replaced_unasked(capsys: pytest.CaptureFixture, tiny_folder: Path, out: Path):

@@ -79,7 +79,7 @@ def handlers(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_told_story_is_scored_with_its_masks_and_gives_way_to_the_next(handlers: Handlers):
     assert list(handlers.score("ensemble", "noise", ANN)) == [], "there is no story yet"
-    *_, _last = handlers.tell(*form(), False, ANN)
+    *_, _last = handlers.tell(ANN, **form())
     pictures = handlers._runs["ann"].progress.pictures
     frames = scorecard.frames_of(pictures, "some model")
     assert [mask.size for mask in frames.masks] == [image.size for image in frames.images]
@@ -90,7 +90,7 @@ def test_a_told_story_is_scored_with_its_masks_and_gives_way_to_the_next(handler
 
     again = handlers.score("ensemble", "noise", ANN)
     assert next(again) == scorecard.scoring()
-    for _ in handlers.begin(ANN, "", *form()):
+    for _ in handlers.begin(ANN, "", **form()):
         pass
     assert list(again) == [""], "an older story's scores stand below a newer one"
 
@@ -122,7 +122,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 
 
 def test_weights_are_fetched_from_the_page_and_then_scored_with(handlers: Handlers, fetched: dict):
-    *_, _last = handlers.tell(*form(), False, ANN)
+    *_, _last = handlers.tell(ANN, **form())
     assert handlers.offer_fetch()[0]["visible"] is False, "nothing was scored yet"
     list(handlers.score("clip_vitb32", "noise", ANN))
     button, line = handlers.offer_fetch()
@@ -135,7 +135,7 @@ def test_weights_are_fetched_from_the_page_and_then_scored_with(handlers: Handle
         seen.append(next(going))
     assert 'aria-valuenow="20"' in seen[-1][1]
     assert seen[-1][0]["interactive"] is False
-    list(handlers.tell(*form(), False, ANN))
+    list(handlers.tell(ANN, **form()))
     assert len(handlers._runs["ann"].progress.pictures) == 3, "a story is told while weights are fetched"
     fetched["wait"].set()
     *_, (button, line) = going

@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from consistory_svd import Model, Settings, Story, preset, tell
 from consistory_svd.events import Started
 from consistory_svd.settings import PRESETS, Spectrum
-from consistory_svd.sharing import SpectraLog
+from consistory_svd.sharing import SpectraLog, SpectraSketch
 from consistory_svd.sharing.spectra import LentFilter
+from consistory_svd.sharing.spectral import filter_with_report
 from tests.test_sharing import GivenMasks, layer_of_reference, run_layer  # noqa: F401 (a fixture)
 from tests.test_story import latents_of
 from tests.tiny import denoise_together
@@ -107,6 +108,49 @@ def test_the_log_says_what_was_kept_and_changes_nothing(small_model: Model, stor
             assert record.kept == int(0.2 * (len(squares) - 1)) + 1
         else:
             assert energy > 0.9 >= (squares[: record.kept - 1].sum() / squares.sum()).item()
+
+
+@pytest.mark.parametrize("masking", [False, True])
+def test_the_log_tells_anchors_apart(small_model: Model, story: Story, masking: bool) -> None:
+    """Also where their masks leave them different numbers of tokens, and where a bank lends."""
+    log, told = SpectraLog(), replace(FILTERED, masking=masking, batch=1)
+    list(tell(small_model, story, told, spectra=log))
+    assert {record.anchor for record in log.records} == {0, 1}
+
+
+@pytest.mark.parametrize("select", [Spectrum("count", 3), Spectrum("quantile", 0.2, "log")])
+def test_a_sketch_is_the_log_in_small(small_model: Model, story: Story, select: Spectrum) -> None:
+    settings = replace(FILTERED, spectrum_k=select, spectrum_v=select)
+    log, sketch = SpectraLog(), SpectraSketch(settings.steps)
+    for one in (log, sketch):
+        list(tell(small_model, story, settings, spectra=one))
+    assert sketch.whole_steps == [1, 2, 3], "step 0 shares nothing"
+    last = {(r.matrix, r.layer, r.step, r.anchor): r for r in log.records if r.half == "conditional"}
+    assert {(*at, anchor) for at, found in sketch.sketches.items() for anchor in found} == set(last)
+    for (*at, anchor), record in last.items():
+        one = sketch.sketches[tuple(at)][anchor]
+        assert (one.kept, one.energy, one.rank) == (record.kept, record.energy, len(record.before))
+        assert one.curve.ranks[0] == 1
+        assert one.curve.ranks[-1] == one.rank
+        assert {one.kept, one.kept + 1} <= set(one.curve.ranks), "the edge of what is kept is seen"
+        places = torch.tensor(one.curve.ranks) - 1
+        torch.testing.assert_close(torch.tensor(one.curve.before), record.before[places])
+        torch.testing.assert_close(torch.tensor(one.curve.after), record.after[places])
+
+
+def test_a_sketch_stays_small() -> None:
+    many = torch.rand(20, 2, 64, 1280, dtype=torch.float64)
+    sketch = SpectraSketch(steps=50)
+    _, report = filter_with_report(many, Spectrum("quantile", 0.5))
+    for step in range(1, 50):
+        sketch.add("K", "layer", step, range(20), report)
+    assert len(sketch.sketches) == 49
+    assert len(sketch.whole_steps) == 10
+    assert (sketch.whole_steps[0], sketch.whole_steps[-1]) == (1, 49)
+    for found in sketch.sketches.values():
+        assert len(found) == 8
+    (at,) = (at for at in sketch.sketches if at[2] == 49)
+    assert all(len(one.curve.ranks) <= 75 for one in sketch.sketches[at].values())
 
 
 def test_a_story_can_be_watched_without_a_filter(small_model: Model, story: Story) -> None:

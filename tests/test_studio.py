@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 from consistory_svd.record import read_frame, read_story_json
-from consistory_svd.settings import PRESETS, Settings, Story
+from consistory_svd.settings import Settings, Story
 from consistory_svd.studio import create_demo, view
-from consistory_svd.studio.alike import CUSTOM, HOW_ALIKE, OFFERED, preset_values, switches
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.examples import EXAMPLES
 from consistory_svd.studio.forms import concept_of, in_words, read_form
 from consistory_svd.studio.handlers import Handlers
+from consistory_svd.studio.layout import FORM as LAID_OUT
 from consistory_svd.studio.layout import example_values
 from consistory_svd.studio.worker import Picture, Progress, StoryRun
 
@@ -48,14 +48,25 @@ FORM = {
     "injection": False,
     "short_first_pass": False,
     "freeu": False,
+    "k_select": "all",
+    "k_value": 0.05,
+    "k_reweight": "none",
+    "k_alpha": 1,
+    "v_as_k": True,
+    "v_select": "all",
+    "v_value": 0.05,
+    "v_reweight": "none",
+    "v_alpha": 1,
+    "record_spectra": False,
     "steps": 2,
     "guidance": 5,
     "seed": 0,
+    "show_masks": False,
 }
 
 
-def form(**changes: Any) -> list[Any]:
-    return list({**FORM, **changes}.values())
+def form(**changes: Any) -> dict[str, Any]:
+    return {**FORM, **changes}
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +110,7 @@ def wait_for(run: StoryRun, condition: Callable[[Progress], bool]) -> Progress:
 
 def test_the_form_becomes_a_story_and_settings():
     story, settings = read_form(
-        *form(subject=" a cat ", scenes=" in the forest \n\n on the beach\n", concept="cat, beach", seed=7.0)
+        form(subject=" a cat ", scenes=" in the forest \n\n on the beach\n", concept="cat, beach", seed=7.0)
     )
     assert story == Story("a cat", ("in the forest", "on the beach"), concepts=("cat", "beach"), seed=7)
     assert settings == Settings(steps=2, anchors=1, guidance=5.0)
@@ -124,12 +135,23 @@ def test_the_form_becomes_a_story_and_settings():
         ({"sdsa": "yes"}, "Share the subject"),
         ({"style": 3}, "Style"),
         ({"negative": "x" * 5000}, "Negative prompt"),
+        ({"k_select": "most"}, "K keeps"),
+        ({"k_select": ["count"]}, "K keeps"),
+        ({"k_select": "quantile", "k_value": 0}, "K keep ratio"),
+        ({"k_select": "quantile", "k_value": None}, "K keep ratio"),
+        ({"k_select": "energy", "k_value": 1}, "K energy"),
+        ({"k_select": "count", "k_value": 2.5}, "K count"),
+        ({"k_reweight": "sqrt"}, "K reweighting"),
+        ({"k_reweight": "exp", "k_alpha": -1}, "K alpha"),
+        ({"v_as_k": None}, "V as K"),
+        ({"v_as_k": False, "v_select": "count", "v_value": 0}, "V count"),
+        ({"v_as_k": False, "v_reweight": "exp", "v_alpha": "a"}, "V alpha"),
     ],
     ids=str,
 )
 def test_a_refusal_names_the_field_as_it_is_called_on_the_page(changes: dict[str, Any], label: str):
     with pytest.raises(ValueError) as refusal:  # noqa: PT011 - the label is looked at below
-        read_form(*form(**changes))
+        read_form(form(**changes))
     assert in_words(refusal.value).startswith(f"{label}: ")
 
 
@@ -143,40 +165,8 @@ def test_the_concept_is_offered_until_the_visitor_writes_one():
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.title)
 def test_every_example_can_be_told(example):
-    story, _ = read_form(*example_values(example))
+    story, _ = read_form(dict(zip(LAID_OUT, example_values(example), strict=True)))
     assert story.concept_words == (example.concept,) == (concept_of(example.subject),)
-
-
-ALIKE = {name: getattr(PRESETS["consistory"], name) for name in HOW_ALIKE}
-DEPENDENT = ("query_blending", "masking", "mask_dropout", "anchors", "random_anchors", "short_first_pass")
-
-
-@pytest.mark.parametrize(
-    ("changes", "idle", "why"),
-    [
-        ({}, set(), ""),
-        ({"masking": False}, {"mask_dropout"}, "masking is off"),
-        ({"sdsa": False}, {"query_blending", "masking", "mask_dropout"}, "sharing is off"),
-        ({"injection": False}, {"short_first_pass"}, "without feature injection"),
-        ({"random_anchors": True}, {"anchors"}, "anchors are random"),
-        ({"sdsa": False, "injection": False}, set(DEPENDENT), ""),
-    ],
-)
-def test_switches_without_effect_are_disabled_and_say_why(changes: dict, idle: set, why: str):
-    *updates, _ = switches(*{**ALIKE, **changes}.values())
-    assert {n for n, update in zip(DEPENDENT, updates, strict=True) if not update["interactive"]} == idle
-    if why:
-        assert {why in update["info"] for update in updates if not update["interactive"]} == {True}
-
-
-def test_the_preset_follows_the_switches_and_fills_them():
-    assert switches(*ALIKE.values())[-1] == "consistory"
-    assert switches(*{**ALIKE, "mask_dropout": 0.2}.values())[-1] == CUSTOM
-    for name, preset in OFFERED.items():
-        values = preset_values(name)
-        assert switches(*values)[-1] == name
-        assert dict(zip(HOW_ALIKE, values, strict=True)).items() <= asdict(preset).items()
-    assert all(update == gr.skip() for update in preset_values(CUSTOM))
 
 
 # -- the worker ------------------------------------------------------------------------------------------
@@ -256,7 +246,7 @@ def test_the_page_says_why_a_model_could_not_be_loaded(tmp_path: Path):
 def test_a_story_on_a_model_that_could_not_be_loaded_says_why(tmp_path: Path):
     handlers = Handlers(Engine(str(tmp_path), "cpu"))
     with pytest.raises(gr.Error, match=r"model_index\.json"):
-        list(handlers.tell(*form(), False, ANN))
+        list(handlers.tell(ANN, **form()))
 
 
 def test_the_page_says_which_model_is_in_use(handlers: Handlers, engine: Engine):
@@ -281,7 +271,7 @@ def is_shown(update: Any) -> bool:
 
 
 def test_begin_takes_the_form_and_fills_in_the_concept(handlers: Handlers):
-    (update,) = handlers.begin(ANN, "cat", *form(subject="a red fox"))
+    (update,) = handlers.begin(ANN, "cat", **form(subject="a red fox"))
     status, concept, generate, cancel = update
     assert "Getting ready" in status
     assert concept == "fox"
@@ -289,7 +279,7 @@ def test_begin_takes_the_form_and_fills_in_the_concept(handlers: Handlers):
 
 
 def test_begin_refuses_in_the_status_area_and_as_an_error(handlers: Handlers):
-    updates = handlers.begin(ANN, "cat", *form(subject="", concept=""))
+    updates = handlers.begin(ANN, "cat", **form(subject="", concept=""))
     status, _, generate, cancel = next(updates)
     assert 'role="alert"' in status
     assert "Subject: " in status
@@ -299,13 +289,13 @@ def test_begin_refuses_in_the_status_area_and_as_an_error(handlers: Handlers):
 
 
 def test_a_second_visitor_is_told_to_wait(handlers: Handlers):
-    list(handlers.begin(ANN, "cat", *form()))
-    (update,) = handlers.begin(BEN, "cat", *form())
+    list(handlers.begin(ANN, "cat", **form()))
+    (update,) = handlers.begin(BEN, "cat", **form())
     assert "Another story is before yours" in update[0]
 
 
 def test_tell_sends_each_picture_once_and_ends_with_the_time(handlers: Handlers):
-    updates = list(handlers.tell(*form(), False, ANN))
+    updates = list(handlers.tell(ANN, **form()))
     galleries = [pictures for pictures, _ in updates if is_shown(pictures)]
     assert galleries[0] == []
     counts = [len(pictures) for pictures in galleries[:-1]]
@@ -320,11 +310,11 @@ def test_tell_sends_each_picture_once_and_ends_with_the_time(handlers: Handlers)
 
 def test_tell_refuses_a_wrong_field_also_without_the_page(handlers: Handlers):
     with pytest.raises(gr.Error, match="Anchors: "):
-        next(handlers.tell(*form(anchors=9), False, ANN))
+        next(handlers.tell(ANN, **form(anchors=9)))
 
 
 def test_cancel_keeps_the_pictures_and_says_how_many(handlers: Handlers):
-    telling = handlers.tell(*form(anchors=1, steps=40), False, ANN)
+    telling = handlers.tell(ANN, **form(anchors=1, steps=40))
     next(pictures for pictures, _ in telling if is_shown(pictures) and len(pictures) == 1)
     pictures, status, generate, cancel = list(handlers.cancel(ANN))[-1]
     assert "Stopped. 1 of 3 pictures made and kept." in status
@@ -333,15 +323,15 @@ def test_cancel_keeps_the_pictures_and_says_how_many(handlers: Handlers):
 
 
 def test_cancel_before_the_turn_came_leaves_the_line(handlers: Handlers):
-    list(handlers.begin(ANN, "cat", *form()))
+    list(handlers.begin(ANN, "cat", **form()))
     (update,) = handlers.cancel(ANN)
     assert "Cancelled before your story began" in update[1]
-    (update,) = handlers.begin(BEN, "cat", *form())
+    (update,) = handlers.begin(BEN, "cat", **form())
     assert "Getting ready" in update[0]
 
 
 def test_an_abandoned_story_frees_the_model(handlers: Handlers, engine: Engine):
-    telling = handlers.tell(*form(steps=200), False, ANN)
+    telling = handlers.tell(ANN, **form(steps=200))
     next(status for _, status in telling if is_shown(status) and "step " in status)
     telling.close()
     assert engine.model.lock.acquire(timeout=SECONDS)
@@ -351,7 +341,7 @@ def test_an_abandoned_story_frees_the_model(handlers: Handlers, engine: Engine):
 def test_leaving_removes_the_visitors_files_alone(handlers: Handlers):
     made = {
         visitor.session_hash: [
-            pictures for pictures, _ in handlers.tell(*form(), False, visitor) if is_shown(pictures)
+            pictures for pictures, _ in handlers.tell(visitor, **form()) if is_shown(pictures)
         ][-1]
         for visitor in (ANN, BEN)
     }

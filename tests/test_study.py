@@ -121,7 +121,7 @@ def test_wrong_values_name_the_field(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["study.py", *arguments])
     assert study.run(study.app) == 2
-    assert capsys.readouterr().err.startswith(f"{field}: ")
+    assert capsys.readouterr().err.removeprefix("error: ").startswith(f"{field}: ")
 
 
 def test_rows_of_different_lengths_are_not_mixed(

@@ -8,6 +8,7 @@ from diffusers import UNet2DConditionModel
 from consistory_svd.sharing.bank import AnchorBank, Origin
 from consistory_svd.sharing.masks import Occurrences, find_occurrences, subject_masks
 from consistory_svd.sharing.schedule import Schedule
+from consistory_svd.sharing.sketch import SpectraSketch
 from consistory_svd.sharing.spectra import SpectraLog, SpectrumRecord
 from consistory_svd.sharing.state import SharingState
 
@@ -18,6 +19,7 @@ __all__ = [
     "Schedule",
     "SharingState",
     "SpectraLog",
+    "SpectraSketch",
     "SpectrumRecord",
     "find_occurrences",
     "sharing",

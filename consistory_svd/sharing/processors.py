@@ -77,8 +77,7 @@ class SharedSelfAttention:
             lent = {state.BANK - i: _keys_and_values(attn, inputs) for i, inputs in enumerate(banked)}
             groups = [(frames, list(lent)) for frames, _ in groups]
         if lent and state.lent_filter.acts:
-            filtered = state.lent_filter(self._layer.name, state.step, list(lent.values()))
-            lent = dict(zip(lent, filtered, strict=True))
+            lent = state.lent_filter(self._layer.name, state.step, lent)
         output = torch.empty_like(query)
         for frames, lenders in groups:
             output[:, frames] = _attend(

@@ -1,6 +1,6 @@
 """The spectral filter on what anchors lend: which matrices it sees, and a log of what it did to them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,6 +9,8 @@ from torch import Tensor
 
 from consistory_svd.settings import Spectrum
 from consistory_svd.sharing.spectral import Report, filter_matrix, filter_with_report
+
+Place = tuple[str, int, Sequence[int]]  # layer, step, the numbers of the anchors
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,15 @@ class SpectraLog:
         self.records: list[SpectrumRecord] = []
         self._layer, self._step = layer, step
 
-    def add(self, matrix: Literal["K", "V"], layer: str, step: int, report: Report) -> None:
-        """Take a report of leading shape [anchors, halves]."""
+    def add(
+        self, matrix: Literal["K", "V"], layer: str, step: int, anchors: Sequence[int], report: Report
+    ) -> None:
+        """Take a report of leading shape [anchors, halves]; `anchors` says which ones, from 0."""
         whole = self._layer in (None, layer) and self._step in (None, step)
-        anchors, halves = report.kept.shape
-        for anchor in range(anchors):
+        halves = report.kept.shape[1]
+        for position, anchor in enumerate(anchors):
             for half in range(halves):
-                at = anchor, half
+                at = position, half
                 self.records.append(
                     SpectrumRecord(
                         matrix,
@@ -80,45 +84,49 @@ class LentFilter:
         return not (self.keys.identity and self.values.identity) or self.log is not None
 
     def __call__(
-        self, layer: str, step: int, lent: Sequence[tuple[Tensor, Tensor]]
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of each anchor, filtered: [halves, heads, tokens, d] each, tokens may differ.
+        self, layer: str, step: int, lent: Mapping[int, tuple[Tensor, Tensor]]
+    ) -> dict[int, tuple[Tensor, Tensor]]:
+        """Keys and values by lender, filtered: [halves, heads, tokens, d] each, tokens may differ.
 
         All heads stand side by side in a matrix, tokens x inner_dim; halves are matrices of their own.
+        Lenders are numbered as attention numbers them: those of the batch from 0 up, a bank's from -1 down.
         """
-        both = [[key for key, _ in lent], [value for _, value in lent]]
+        anchors = [lender if lender >= 0 else -1 - lender for lender in lent]
+        keys = [key for key, _ in lent.values()]
+        values = [value for _, value in lent.values()]
+        place = layer, step, anchors
         if self.log is None and self.keys == self.values:
             # One batch: most of the time goes into many small eigenproblems' overhead.
-            done = self._filtered("K", self.keys, layer, step, [*both[0], *both[1]])
+            done = self._filtered("K", self.keys, (layer, step, [*anchors, *anchors]), [*keys, *values])
             keys, values = done[: len(lent)], done[len(lent) :]
         else:
-            keys = self._filtered("K", self.keys, layer, step, both[0])
-            values = self._filtered("V", self.values, layer, step, both[1])
-        return list(zip(keys, values, strict=True))
+            keys = self._filtered("K", self.keys, place, keys)
+            values = self._filtered("V", self.values, place, values)
+        return dict(zip(lent, zip(keys, values, strict=True), strict=True))
 
     def _filtered(
-        self, matrix: Literal["K", "V"], spectrum: Spectrum, layer: str, step: int, lent: Sequence[Tensor]
+        self, matrix: Literal["K", "V"], spectrum: Spectrum, place: Place, lent: Sequence[Tensor]
     ) -> list[Tensor]:
         if spectrum.identity and self.log is None:
             return list(lent)
         heads = lent[0].shape[1]
         sides = [one.transpose(1, 2).flatten(2) for one in lent]  # [halves, tokens, heads * d]
         if len({one.shape for one in sides}) == 1 and sides[0].shape[1]:
-            done = list(self._apply(matrix, spectrum, layer, step, torch.stack(sides)))
+            done = list(self._apply(matrix, spectrum, place, torch.stack(sides)))
         else:  # masks leave the anchors different numbers of tokens, perhaps none
+            layer, step, anchors = place
             done = [
-                self._apply(matrix, spectrum, layer, step, one[None])[0] if one.shape[1] else one
-                for one in sides
+                self._apply(matrix, spectrum, (layer, step, [anchor]), one[None])[0] if one.shape[1] else one
+                for anchor, one in zip(anchors, sides, strict=True)
             ]
         return [one.unflatten(2, (heads, -1)).transpose(1, 2) for one in done]
 
-    def _apply(
-        self, matrix: Literal["K", "V"], spectrum: Spectrum, layer: str, step: int, matrices: Tensor
-    ) -> Tensor:
+    def _apply(self, matrix: Literal["K", "V"], spectrum: Spectrum, place: Place, matrices: Tensor) -> Tensor:
         if self.log is not None:
             report = filter_with_report(matrices, spectrum)[1]
             if not report.finite.all():
+                layer, step, _ = place
                 raise ValueError(f"matrices: {matrix} of {layer} at step {step} has NaN or infinity")
-            self.log.add(matrix, layer, step, report)
+            self.log.add(matrix, *place, report)
         # Not what came with the report, so that pictures are the same with and without a log.
         return filter_matrix(matrices, spectrum)

@@ -1,17 +1,25 @@
 """The form's middle part: the method's switches, grouped as the method is, and the presets that fill them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 
 from consistory_svd.settings import PRESETS, Settings, knob
-from consistory_svd.studio.widgets import card_title, dial, switch
+from consistory_svd.studio.forms import read_spectra
+from consistory_svd.studio.spectrum import (
+    SPECTRUM,
+    following_values,
+    spectrum_group,
+    spectrum_looks,
+    spectrum_title,
+    spectrum_values,
+    value_scale,
+)
+from consistory_svd.studio.widgets import NO_EFFECT_SDSA, card_title, dial, switch, usable
 
 START_PRESET = "consistory"
 DEFAULTS = PRESETS[START_PRESET]
-# The page has no controls for the spectral filter yet, so it does not offer what needs them.
-OFFERED = {name: preset for name, preset in PRESETS.items() if not preset.filters}
-NO_EFFECT_SDSA = "Has no effect while sharing is off."
 NO_EFFECT_MASKING = "Has no effect while masking is off."
 NO_EFFECT_SHARES = "Has no effect while neither attention nor features are shared."
 NO_EFFECT_RANDOM = "Has no effect while anchors are random."
@@ -22,18 +30,30 @@ GROUPS = {
     "Anchors": ("anchors", "random_anchors", "same_latent"),
     "Features": ("injection", "short_first_pass", "freeu"),
 }
+METHOD = tuple(name for names in GROUPS.values() for name in names)
 # What a preset fills, in the form's order.
-HOW_ALIKE = tuple(name for names in GROUPS.values() for name in names)
+HOW_ALIKE = (*METHOD, *SPECTRUM)
+# Those whose looks depend on the others.
+DEPENDENT = (
+    "query_blending",
+    "masking",
+    "mask_dropout",
+    "anchors",
+    "random_anchors",
+    "short_first_pass",
+    *SPECTRUM,
+    "record_spectra",
+)
 CUSTOM = "your own"
 
 
-def how_alike() -> tuple[gr.Dropdown, list[Any]]:
-    """The preset's choice and the switches of the method, grouped as the method is."""
+def how_alike() -> tuple[gr.Dropdown, gr.Accordion, dict[str, Any]]:
+    """The preset's choice, the folded group of the spectrum, and the form's widgets by name."""
     made: dict[str, Any] = {}
     with gr.Group(elem_classes="card"):
         card_title("How alike", "What ties the pictures to each other.")
         choice = gr.Dropdown(
-            [*OFFERED, CUSTOM],
+            [*PRESETS, CUSTOM],
             value=START_PRESET,
             label="Preset",
             info="Sets everything below; change what you like afterwards.",
@@ -45,42 +65,68 @@ def how_alike() -> tuple[gr.Dropdown, list[Any]]:
                 for name in names:
                     value = getattr(DEFAULTS, name)
                     made[name] = switch(name, value) if isinstance(value, bool) else dial(name, value)
-    return choice, [made[name] for name in HOW_ALIKE]
+        group, widgets = spectrum_group(DEFAULTS)
+    return choice, group, made | widgets
+
+
+def alike_values(settings: Settings) -> dict[str, Any]:
+    """What the boxes hold for these settings, by name, in the order of HOW_ALIKE."""
+    return {name: getattr(settings, name) for name in METHOD} | spectrum_values(settings)
 
 
 def switches(*alike: Any) -> tuple[Any, ...]:
-    """Updates of the dependent controls, disabled with the reason where they have no effect, and the preset
-    that the values are; `alike` is in the order of HOW_ALIKE."""
+    """Updates of the DEPENDENT, disabled with the reason where they have no effect; of the spectrum's title;
+    and the preset that the values are. `alike` is in the order of HOW_ALIKE."""
     on = dict(zip(HOW_ALIKE, alike, strict=True))
-    shares = on["sdsa"] or on["injection"]
-    fitting = [
-        name for name, preset in OFFERED.items() if all(getattr(preset, k) == v for k, v in on.items())
-    ]
+    looks = _looks(on) | spectrum_looks(on)
+    for name, value in following_values(on).items():
+        looks[name]["value"] = value
     return (
-        _usable("query_blending", on["sdsa"], NO_EFFECT_SDSA),
-        _usable("masking", on["sdsa"], NO_EFFECT_SDSA),
-        _usable(
-            "mask_dropout",
-            on["sdsa"] and on["masking"],
-            NO_EFFECT_SDSA if not on["sdsa"] else NO_EFFECT_MASKING,
-        ),
-        _usable(
-            "anchors",
-            shares and not on["random_anchors"],
-            NO_EFFECT_RANDOM if shares else NO_EFFECT_SHARES,
-        ),
-        _usable("random_anchors", shares, NO_EFFECT_SHARES),
-        _usable("short_first_pass", on["injection"], NO_EFFECT_INJECTION),
-        fitting[0] if fitting else CUSTOM,
+        *(gr.update(**looks[name]) for name in DEPENDENT),
+        gr.update(label=spectrum_title(on)),
+        _fitting(on),
     )
 
 
 def preset_values(name: str) -> list[Any]:
-    """The values that a preset sets, in the order of HOW_ALIKE; nothing changes for the visitor's own."""
-    if name not in OFFERED:
-        return [gr.skip() for _ in HOW_ALIKE]
-    return [getattr(OFFERED[name], field) for field in HOW_ALIKE]
+    """Updates of HOW_ALIKE to what a preset sets, and of the spectrum's group, which opens where the preset
+    filters; nothing changes for the visitor's own."""
+    if name not in PRESETS:
+        return [gr.skip() for _ in (*HOW_ALIKE, "group")]
+    values = alike_values(PRESETS[name])
+    # Before its value, a slider needs the range that the value is in.
+    ranges = {f"{side}_value": value_scale(side, values[f"{side}_select"]) for side in "kv"}
+    return [
+        *(gr.update(value=value, **ranges.get(name, {})) for name, value in values.items()),
+        gr.update(open=True) if PRESETS[name].filters else gr.skip(),
+    ]
 
 
-def _usable(name: str, usable: bool, reason: str) -> Any:
-    return gr.update(interactive=usable, info=knob(Settings, name).help if usable else reason)
+def _fitting(on: Mapping[str, Any]) -> str:
+    """The preset that the values are, or CUSTOM."""
+    try:
+        spectra = read_spectra(on)
+    except ValueError:
+        return CUSTOM  # a box is empty while it is being edited
+    for name, preset in PRESETS.items():
+        same = all(getattr(preset, field) == on[field] for field in METHOD)
+        if same and spectra == (preset.spectrum_k, preset.spectrum_v):
+            return name
+    return CUSTOM
+
+
+def _looks(on: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    shares = on["sdsa"] or on["injection"]
+    reasons = {
+        "query_blending": "" if on["sdsa"] else NO_EFFECT_SDSA,
+        "masking": "" if on["sdsa"] else NO_EFFECT_SDSA,
+        "mask_dropout": NO_EFFECT_MASKING if not on["masking"] else "",
+        "anchors": NO_EFFECT_RANDOM if on["random_anchors"] else "",
+        "random_anchors": "" if shares else NO_EFFECT_SHARES,
+        "short_first_pass": "" if on["injection"] else NO_EFFECT_INJECTION,
+    }
+    if not on["sdsa"]:
+        reasons["mask_dropout"] = NO_EFFECT_SDSA
+    if not shares:
+        reasons["anchors"] = NO_EFFECT_SHARES
+    return {name: usable(knob(Settings, name).help, reason) for name, reason in reasons.items()}

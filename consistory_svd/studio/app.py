@@ -6,8 +6,8 @@ import gradio as gr
 
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.layout import build
 from consistory_svd.studio.theme import CSS, storybook_theme
+from consistory_svd.studio.wiring import build
 
 
 def create_demo(model_source: str | None = None, device: str | None = None) -> gr.Blocks:

@@ -1,67 +1,92 @@
 """What visitors typed, made into a Story and Settings; every refusal is a ValueError that names the field."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from consistory_svd.settings import Settings, Story, check, find_concept, knob
+from consistory_svd.settings import Settings, Spectrum, Story, check, find_concept, knob
 
-LABELS = {item.name: knob(owner, item.name).label for owner in (Story, Settings) for item in fields(owner)}
+SWITCHES = (
+    "sdsa",
+    "query_blending",
+    "masking",
+    "random_anchors",
+    "same_latent",
+    "injection",
+    "short_first_pass",
+    "freeu",
+)
+# The spectral filter's boxes on each matrix, by what they are called in the form: k_select, v_select, ...
+SPECTRUM_LABELS = {
+    "select": "keeps",
+    "count": "count",
+    "quantile": "keep ratio",
+    "energy": "energy",
+    "reweight": "reweighting",
+    "alpha": "alpha",
+}
+LABELS = {
+    **{item.name: knob(owner, item.name).label for owner in (Story, Settings) for item in fields(owner)},
+    **{
+        f"{side}_{name}": f"{side.upper()} {label}"
+        for side in "kv"
+        for name, label in SPECTRUM_LABELS.items()
+    },
+    "v_as_k": "V as K",
+    "record_spectra": "Record the spectra",
+    "show_masks": "Show the subject masks",
+}
 
 
-def read_form(
-    subject: str,
-    concept: str,
-    style: str,
-    scenes: str,
-    negative: str,
-    sdsa: bool,
-    query_blending: bool,
-    masking: bool,
-    mask_dropout: float,
-    anchors: float,
-    random_anchors: bool,
-    same_latent: bool,
-    injection: bool,
-    short_first_pass: bool,
-    freeu: bool,
-    steps: float,
-    guidance: float,
-    seed: float,
-) -> tuple[Story, Settings]:
-    """The story and the settings that the form's values describe, in the form's order.
+def read_form(values: Mapping[str, Any]) -> tuple[Story, Settings]:
+    """The story and the settings that the form's values describe, by the names of its boxes.
 
-    `scenes` holds one scene a line, `concept` words parted by commas. The values may be anything that JSON
-    can carry (an emptied box is null): they come from the page or from any other client.
+    `scenes` holds one scene a line, `concept` words parted by commas; the spectral filter is as in
+    `read_spectra`. The values may be anything that JSON can carry (an emptied box is null): they come from
+    the page or from any other client.
 
     Raises:
         ValueError: a field is missing, of the wrong kind or out of range; the message names the field, the
             value and what is allowed.
     """
     story = Story(
-        subject=_text("subject", subject),
-        scenes=_parts(_text("scenes", scenes).splitlines()),
-        style=_text("style", style),
-        concepts=_parts(_text("concepts", concept).split(",")),
-        negative=_text("negative", negative),
-        seed=_whole("seed", seed),
+        subject=_text("subject", values["subject"]),
+        scenes=_parts(_text("scenes", values["scenes"]).splitlines()),
+        style=_text("style", values["style"]),
+        concepts=_parts(_text("concepts", values["concept"]).split(",")),
+        negative=_text("negative", values["negative"]),
+        seed=_whole("seed", values["seed"]),
     )
+    spectrum_k, spectrum_v = read_spectra(values)
     settings = Settings(
-        steps=_whole("steps", steps),
-        guidance=_number("guidance", guidance),
-        sdsa=_switch("sdsa", sdsa),
-        query_blending=_switch("query_blending", query_blending),
-        masking=_switch("masking", masking),
-        mask_dropout=_number("mask_dropout", mask_dropout),
-        anchors=_whole("anchors", anchors),
-        random_anchors=_switch("random_anchors", random_anchors),
-        same_latent=_switch("same_latent", same_latent),
-        injection=_switch("injection", injection),
-        short_first_pass=_switch("short_first_pass", short_first_pass),
-        freeu=_switch("freeu", freeu),
+        **{name: read_switch(name, values) for name in SWITCHES},
+        **{name: _whole(name, values[name]) for name in ("steps", "anchors")},
+        **{name: _number(name, values[name]) for name in ("guidance", "mask_dropout")},
+        spectrum_k=spectrum_k,
+        spectrum_v=spectrum_v,
     )
     check(story, settings)
     return story, settings
+
+
+def read_spectra(values: Mapping[str, Any]) -> tuple[Spectrum, Spectrum]:
+    """The filters on K and on V. With `v_as_k` on, V's own boxes are not looked at.
+
+    Nor is a matrix's value where all is kept, nor its alpha where it is not reweighted by exp.
+
+    Raises:
+        ValueError: as `read_form`.
+    """
+    keys = _spectrum("k", values)
+    return keys, keys if read_switch("v_as_k", values) else _spectrum("v", values)
+
+
+def read_switch(field: str, values: Mapping[str, Any]) -> bool:
+    """Whether a switch is on. ValueError for anything but true and false."""
+    value = values[field]
+    if not isinstance(value, bool):
+        raise ValueError(f"{field}: {value!r} is not allowed; give true or false")
+    return value
 
 
 def concept_of(subject: str) -> str:
@@ -90,10 +115,23 @@ def _parts(pieces: Iterable[str]) -> tuple[str, ...]:
     return tuple(piece.strip() for piece in pieces if piece.strip())
 
 
-def _switch(field: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{field}: {value!r} is not allowed; give true or false")
-    return value
+def _spectrum(side: str, values: Mapping[str, Any]) -> Spectrum:
+    """The filter on one matrix; `side` is "k" or "v"."""
+    select, reweight = values[f"{side}_select"], values[f"{side}_reweight"]
+    given = {"select": select, "reweight": reweight}
+    names = {"select": f"{side}_select", "reweight": f"{side}_reweight", "value": f"{side}_{select}"}
+    match select:
+        case "count":
+            given["value"] = _whole(names["value"], values[f"{side}_value"])
+        case "quantile" | "energy":
+            given["value"] = _number(names["value"], values[f"{side}_value"])
+    if reweight == "exp":
+        given["alpha"] = _number(f"{side}_alpha", values[f"{side}_alpha"])
+    try:
+        return Spectrum(**given)
+    except ValueError as error:
+        field, _, rest = str(error).partition(":")
+        raise ValueError(f"{names.get(field, f'{side}_{field}')}:{rest}") from error
 
 
 def _number(field: str, value: Any) -> float:

@@ -12,9 +12,9 @@ import gradio as gr
 from consistory_svd.scores import ScoreSettings, Suite
 from consistory_svd.scores.weights import fetchable
 from consistory_svd.settings import Story, knob
-from consistory_svd.studio import fetching, scorecard, view
+from consistory_svd.studio import curves, fetching, scorecard, view
 from consistory_svd.studio.engine import Engine
-from consistory_svd.studio.forms import concept_of, in_words, read_form
+from consistory_svd.studio.forms import concept_of, in_words, read_form, read_switch
 from consistory_svd.studio.worker import Progress, StoryRun
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Handlers:
 
     # -- telling -----------------------------------------------------------------------------------------
 
-    def begin(self, request: gr.Request, offered: str, *form: Any) -> Iterator[tuple[Any, ...]]:
+    def begin(self, request: gr.Request, offered: str, **form: Any) -> Iterator[tuple[Any, ...]]:
         """Look at the form before the story takes its place in the queue: status, concept, Generate, Cancel.
 
         The concept is filled in here too: whoever presses Generate may have been faster than the last offer.
@@ -81,10 +81,10 @@ class Handlers:
         Raises:
             gr.Error: a field is wrong; the status area has said so before.
         """
-        subject, concept, *rest = form
-        concept, _ = self.offer_concept(subject, concept, offered)
+        concept, _ = self.offer_concept(form["subject"], form["concept"], offered)
         try:
-            read_form(subject, concept, *rest)
+            read_form({**form, "concept": concept})
+            read_switch("record_spectra", form)
         except ValueError as error:
             yield view.alert(in_words(error)), concept, *_buttons(telling=False)
             raise gr.Error(in_words(error), print_exception=False) from error
@@ -92,30 +92,10 @@ class Handlers:
         self._waiting.append(request.session_hash)
         yield view.waiting(self.engine.loaded, before), concept, *_buttons(telling=True)
 
-    def tell(
-        self,
-        subject: str,
-        concept: str,
-        style: str,
-        scenes: str,
-        negative: str,
-        sdsa: bool,
-        query_blending: bool,
-        masking: bool,
-        mask_dropout: float,
-        anchors: int,
-        random_anchors: bool,
-        same_latent: bool,
-        injection: bool,
-        short_first_pass: bool,
-        freeu: bool,
-        steps: int,
-        guidance: float,
-        seed: int,
-        show_masks: bool,
-        request: gr.Request,
-    ) -> Iterator[tuple[Any, ...]]:
+    def tell(self, request: gr.Request, **form: Any) -> Iterator[tuple[Any, ...]]:
         """Tell a story and stream it: the pictures so far with their prompts, and the status.
+
+        `form` is as in `read_form`, with two switches more: `record_spectra` and `show_masks`.
 
         Raises:
             gr.Error: a field is wrong, or the story failed; pictures already made stay.
@@ -123,35 +103,19 @@ class Handlers:
         session = request.session_hash
         self._leave_line(session)
         try:
-            story, settings = read_form(
-                subject,
-                concept,
-                style,
-                scenes,
-                negative,
-                sdsa,
-                query_blending,
-                masking,
-                mask_dropout,
-                anchors,
-                random_anchors,
-                same_latent,
-                injection,
-                short_first_pass,
-                freeu,
-                steps,
-                guidance,
-                seed,
+            story, settings = read_form(form)
+            record_spectra, show_masks = (
+                read_switch(name, form) for name in ("record_spectra", "show_masks")
             )
         except ValueError as error:
             raise gr.Error(in_words(error), print_exception=False) from error
         folder = Path(tempfile.mkdtemp(prefix="story-", dir=self._home.name))
-        run = StoryRun(self.engine, story, settings, folder)
+        run = StoryRun(self.engine, story, settings, folder, record_spectra)
         self._forget(session)
         self._runs[session] = run
         run.start()
         try:
-            run.show_masks = show_masks is True
+            run.show_masks = show_masks
             yield from _updates(run)
         finally:
             run.stop()  # a cancelled or abandoned generator ends here, and the work with it
@@ -203,6 +167,34 @@ class Handlers:
             yield gr.update(interactive=now.over), fetching.progress(now)
         if error:
             raise gr.Error("The weights could not be fetched.", print_exception=False)
+
+    def show_spectra(self, request: gr.Request) -> tuple[Any, ...]:
+        """What the spectral filter did to the visitor's story, where that was recorded: the part of the page
+        that shows it, the layers and steps to choose from, the figures."""
+        run = self._runs.get(request.session_hash)
+        if run is None or run.spectra is None or not run.progress.over:
+            return gr.update(visible=False), gr.skip(), gr.skip(), ""
+        layers, steps = run.spectra.layers, run.spectra.whole_steps
+        if not layers:
+            return gr.update(visible=True), *_no_choice(), curves.nothing_recorded()
+        layer, step = layers[len(layers) // 2], steps[len(steps) // 2]
+        return (
+            gr.update(visible=True),
+            gr.update(
+                choices=[(curves.layer_in_words(name), name) for name in layers],
+                value=layer,
+                interactive=True,
+            ),
+            gr.update(choices=[(str(at + 1), at) for at in steps], value=step, interactive=True),
+            curves.figures(run.spectra, layer, step),
+        )
+
+    def draw_spectra(self, layer: str, step: int, request: gr.Request) -> Any:
+        """The figures for the layer and step that the visitor has chosen."""
+        run = self._runs.get(request.session_hash)
+        if run is None or run.spectra is None:
+            return gr.skip()
+        return curves.figures(run.spectra, layer, step)
 
     def cancel(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """Stop the visitor's story and tell what is kept: pictures, status, Generate, Cancel."""
@@ -275,3 +267,8 @@ def _updates(run: StoryRun) -> Iterator[tuple[Any, ...]]:
 
 def _buttons(telling: bool) -> tuple[Any, Any]:
     return gr.update(interactive=not telling), gr.update(interactive=telling)
+
+
+def _no_choice() -> tuple[Any, Any]:
+    nothing = gr.update(choices=[], value=None, interactive=False)
+    return nothing, nothing

@@ -6,6 +6,8 @@ import gradio as gr
 
 from consistory_svd.settings import Settings, knob
 
+NO_EFFECT_SDSA = "Has no effect while sharing is off."
+
 
 def card_title(title: str, line: str) -> None:
     """The heading of a card and a line below it."""
@@ -38,3 +40,8 @@ def dial(name: str, value: float) -> gr.Slider:
         buttons=[],
         elem_id=name,
     )
+
+
+def usable(help: str, reason: str) -> dict[str, Any]:
+    """How a widget looks: with its help, or disabled with the reason where there is one."""
+    return {"interactive": not reason, "info": reason or help}

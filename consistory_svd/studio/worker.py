@@ -16,6 +16,7 @@ from typing import Any, Literal
 from consistory_svd.models import Model
 from consistory_svd.record import mark_subject, save_frame, write_story_json
 from consistory_svd.settings import Settings, Story
+from consistory_svd.sharing import SpectraSketch
 from consistory_svd.story import Cancelled, Event, Finished, FrameDone, Preview, Started, tell
 from consistory_svd.studio.engine import Engine
 
@@ -65,9 +66,14 @@ class Progress:
 
 
 class StoryRun:
-    """One story in a thread of its own. Saves each frame once into `folder`, as PNG with its metadata."""
+    """One story in a thread of its own. Saves each frame once into `folder`, as PNG with its metadata.
 
-    def __init__(self, engine: Engine, story: Story, settings: Settings, folder: Path) -> None:
+    `spectra` is what the spectral filter did, where that is recorded; read it when the story is over.
+    """
+
+    def __init__(
+        self, engine: Engine, story: Story, settings: Settings, folder: Path, record_spectra: bool = False
+    ) -> None:
         self._engine = engine
         self._story = story
         self._settings = settings
@@ -76,6 +82,7 @@ class StoryRun:
         self._changed = threading.Condition()
         self._progress = Progress("loading", frames=len(story.scenes))
         self._thread = threading.Thread(target=self._work, name="tell-story", daemon=True)
+        self.spectra = SpectraSketch(settings.steps) if record_spectra else None
         self.show_masks = False  # the visitor's wish, which may change at any time
         self._discarded = False
         self._began = 0.0  # on the monotonic clock; 0.0 until the model is ours
@@ -126,7 +133,7 @@ class StoryRun:
             model = self._loaded_model()
             if model is not None:
                 self._update(stage="waiting")
-                for event in tell(model, self._story, self._settings, self._stop):
+                for event in tell(model, self._story, self._settings, self._stop, spectra=self.spectra):
                     self._take(event, model)
         except Exception as error:  # the thread's top: whatever went wrong, the page has to tell it
             log.exception("telling a story failed")

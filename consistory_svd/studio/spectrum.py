@@ -1,0 +1,163 @@
+"""The form's part for the spectral filter: what of the anchors' keys and values is lent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args, get_type_hints
+
+import gradio as gr
+
+from consistory_svd.settings import Settings, Spectrum, knob
+from consistory_svd.studio.forms import LABELS, read_spectra
+from consistory_svd.studio.widgets import NO_EFFECT_SDSA, usable
+
+SIDES = {
+    "k": ("Keys (K)", "What places look for each other by: they decide on the background."),
+    "v": ("Values (V)", "What places take from each other: they decide on the likeness."),
+}
+PARTS = ("select", "value", "reweight", "alpha")
+# The boxes in the form's order.
+SPECTRUM = (*(f"k_{part}" for part in PARTS), "v_as_k", *(f"v_{part}" for part in PARTS))
+CHOICES = {name: list(get_args(get_type_hints(Spectrum)[name])) for name in ("select", "reweight")}
+LINK_HELP = "V is filtered as K is, and follows it."
+RECORD_HELP = "Show below the pictures what the filter did. Takes a little longer."
+NO_EFFECT_LINK = "Follows K while V as K is on."
+NO_EFFECT_ALL = "Everything is kept, so there is nothing to set."
+NO_EFFECT_ALPHA = "Has no effect without exp."
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a strategy's value is set: range and step of its slider, and where it starts."""
+
+    help: str
+    minimum: float
+    maximum: float
+    step: float
+    start: float
+
+
+SCALES = {
+    "count": Scale("How many singular values stay, the largest first.", 1, 256, 1, 8),
+    "quantile": Scale("Share of the singular values that stay, the largest.", 0.005, 1, 0.005, 0.05),
+    "energy": Scale("Share of the squared energy that those that stay exceed.", 0.005, 0.995, 0.005, 0.95),
+}
+RESTING = "quantile"  # the scale that is shown, disabled, where all is kept
+
+
+def spectrum_group(settings: Settings) -> tuple[gr.Accordion, dict[str, Any]]:
+    """The group, folded, and its widgets by name; `record_spectra` among them."""
+    values = spectrum_values(settings)
+    on = {**values, "sdsa": settings.sdsa}
+    looks = spectrum_looks(on)
+    made: dict[str, Any] = {}
+    with gr.Accordion(spectrum_title(on), open=False, elem_id="spectrum") as group:
+        gr.HTML(
+            "<p>Lend only the strongest part of the anchors' keys and values: a way to leave their "
+            "background out that needs no mask.</p>",
+            elem_classes="card-title",
+            padding=False,
+        )
+        made["v_as_k"] = gr.Checkbox(
+            values["v_as_k"], label=LABELS["v_as_k"], elem_id="v_as_k", **looks["v_as_k"]
+        )
+        with gr.Row(equal_height=False):
+            for side, (title, line) in SIDES.items():
+                with gr.Column(min_width=210, elem_classes="matrix"):
+                    gr.HTML(f"<h4>{title}</h4><p>{line}</p>", elem_classes="card-title", padding=False)
+                    made |= _matrix(side, values, looks)
+        made["record_spectra"] = gr.Checkbox(
+            False, label=LABELS["record_spectra"], elem_id="record_spectra", **looks["record_spectra"]
+        )
+    return group, made
+
+
+def _matrix(side: str, values: Mapping[str, Any], looks: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The widgets of one matrix."""
+    made: dict[str, Any] = {}
+    for part in PARTS:
+        name = f"{side}_{part}"
+        common = {"value": values[name], "elem_id": name, **looks[name]}
+        if part in CHOICES:
+            made[name] = gr.Dropdown(CHOICES[part], label=LABELS[name], filterable=False, **common)
+        elif part == "alpha":
+            made[name] = gr.Slider(0, 2, step=0.01, label=LABELS[name], buttons=[], **common)
+        else:
+            made[name] = gr.Slider(buttons=[], **common)
+    return made
+
+
+def spectrum_values(settings: Settings) -> dict[str, Any]:
+    """What the boxes hold for these settings, by name."""
+    values: dict[str, Any] = {"v_as_k": settings.spectrum_k == settings.spectrum_v}
+    for side, spectrum in (("k", settings.spectrum_k), ("v", settings.spectrum_v)):
+        values[f"{side}_select"] = spectrum.select
+        values[f"{side}_value"] = SCALES[RESTING].start if spectrum.value is None else spectrum.value
+        values[f"{side}_reweight"] = spectrum.reweight
+        values[f"{side}_alpha"] = spectrum.alpha
+    return {name: values[name] for name in SPECTRUM}
+
+
+def spectrum_looks(on: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """How the group's boxes look, by name; those without effect are disabled and say why.
+
+    `on` holds what all of SPECTRUM hold, and `sdsa`.
+    """
+    idle = "" if on["sdsa"] else NO_EFFECT_SDSA
+    looks = {"v_as_k": usable(LINK_HELP, idle), "record_spectra": usable(RECORD_HELP, idle)}
+    for side in SIDES:
+        follows = side == "v" and on["v_as_k"] is True
+        off = idle or (NO_EFFECT_LINK if follows else "")
+        held = {part: on[f"{'k' if follows else side}_{part}"] for part in PARTS}
+        scale = value_scale(side, held["select"])
+        looks[f"{side}_select"] = usable(knob(Spectrum, "select").help, off)
+        looks[f"{side}_value"] = scale | usable(
+            scale["info"], off or ("" if held["select"] in SCALES else NO_EFFECT_ALL)
+        )
+        looks[f"{side}_reweight"] = usable(knob(Spectrum, "reweight").help, off)
+        looks[f"{side}_alpha"] = usable(
+            knob(Spectrum, "alpha").help, off or ("" if held["reweight"] == "exp" else NO_EFFECT_ALPHA)
+        )
+    return looks
+
+
+def following_values(on: Mapping[str, Any]) -> dict[str, Any]:
+    """What V's boxes hold because they follow K's; empty while they do not."""
+    return {f"v_{part}": on[f"k_{part}"] for part in PARTS} if on["v_as_k"] is True else {}
+
+
+def value_scale(side: str, select: str) -> dict[str, Any]:
+    """Label, help and range of the value's slider for a strategy."""
+    scale = SCALES[select if select in SCALES else RESTING]
+    return {
+        "label": LABELS[f"{side}_{select if select in SCALES else RESTING}"],
+        "info": scale.help,
+        "minimum": scale.minimum,
+        "maximum": scale.maximum,
+        "step": scale.step,
+    }
+
+
+def start_value(side: str, select: str) -> Any:
+    """The value's slider after a visitor chose a strategy: what it meant for another is no use for this."""
+    if select not in SCALES:
+        return gr.skip()
+    return gr.update(value=SCALES[select].start, **value_scale(side, select))
+
+
+def spectrum_title(on: Mapping[str, Any]) -> str:
+    """The folded group in a line."""
+    try:
+        keys, lent_values = read_spectra(on)
+    except ValueError:
+        return "Spectrum"  # a box is empty while it is being edited
+    if not on["sdsa"] or (keys.identity and lent_values.identity):
+        return "Spectrum: off"
+    if keys == lent_values:
+        return f"Spectrum: K and V {_in_short(keys)}"
+    return f"Spectrum: K {_in_short(keys)}; V {_in_short(lent_values)}"
+
+
+def _in_short(spectrum: Spectrum) -> str:
+    kept = spectrum.select if spectrum.value is None else f"{spectrum.select} {spectrum.value:g}"
+    alpha = f" {spectrum.alpha:g}" if spectrum.reweight == "exp" else ""
+    return kept if spectrum.reweight == "none" else f"{kept}, {spectrum.reweight}{alpha}"

@@ -1,0 +1,272 @@
+"""The form's middle part: presets, switches, and the spectral filter with what it recorded."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import gradio as gr
+
+from consistory_svd.record import read_frame
+from consistory_svd.settings import PRESETS, Spectrum
+from consistory_svd.sharing import SpectraSketch
+from consistory_svd.sharing.sketch import Curve, Sketch
+from consistory_svd.studio import curves
+from consistory_svd.studio.alike import (
+    CUSTOM,
+    DEPENDENT,
+    HOW_ALIKE,
+    alike_values,
+    preset_values,
+    switches,
+)
+from consistory_svd.studio.charts import Axis, Line, chart
+from consistory_svd.studio.engine import Engine
+from consistory_svd.studio.forms import read_form
+from consistory_svd.studio.handlers import Handlers
+from consistory_svd.studio.spectrum import SCALES, SPECTRUM, start_value
+from consistory_svd.studio.widgets import NO_EFFECT_SDSA
+from tests.test_studio import form
+
+ANN = gr.Request(session_hash="ann")
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_folder: Path) -> Engine:
+    engine = Engine(str(tiny_folder), "cpu")
+    engine.start()
+    assert engine.wait(120)
+    return engine
+
+
+@pytest.fixture
+def handlers(engine: Engine) -> Iterator[Handlers]:
+    handlers = Handlers(engine)
+    yield handlers
+    handlers.leave(ANN)
+
+
+# -- presets, switches and the filter's boxes ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "keys", "values"),
+    [
+        ({"k_value": None, "k_alpha": None, "v_select": "junk"}, Spectrum(), Spectrum()),
+        (
+            {"k_select": "count", "k_value": 4.0, "v_as_k": False, "v_select": "energy", "v_value": 0.9},
+            Spectrum("count", 4),
+            Spectrum("energy", 0.9),
+        ),
+        (
+            {"k_select": "quantile", "k_reweight": "exp", "k_alpha": 0.5, "v_select": "count"},
+            Spectrum("quantile", 0.05, "exp", 0.5),
+            Spectrum("quantile", 0.05, "exp", 0.5),
+        ),
+        ({"v_as_k": False, "v_reweight": "log2"}, Spectrum(), Spectrum(reweight="log2")),
+    ],
+)
+def test_the_spectra_are_read_where_they_matter(changes: dict, keys: Spectrum, values: Spectrum):
+    """What is disabled on the page is not looked at: V's boxes while linked, a value where all is kept."""
+    _, settings = read_form(form(**changes))
+    assert (settings.spectrum_k, settings.spectrum_v) == (keys, values)
+
+
+ALIKE = alike_values(PRESETS["consistory"])
+SPECTRAL = alike_values(PRESETS["svd-quantile"])
+OWN_V = {"v_as_k": False, "v_select": "energy", "v_value": 0.9}
+IDLE_IN_ALL = {"k_value", "k_alpha", "v_select", "v_value", "v_reweight", "v_alpha"}
+
+
+def looks_of(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    *updates, _, _ = switches(*values.values())
+    return dict(zip(DEPENDENT, updates, strict=True))
+
+
+def idle_in(values: dict[str, Any]) -> set[str]:
+    return {name for name, look in looks_of(values).items() if not look["interactive"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "idle", "why"),
+    [
+        ({}, set(), ""),
+        ({"masking": False}, {"mask_dropout"}, "masking is off"),
+        ({"injection": False}, {"short_first_pass"}, "without feature injection"),
+        ({"random_anchors": True}, {"anchors"}, "anchors are random"),
+    ],
+)
+def test_switches_without_effect_are_disabled_and_say_why(changes: dict, idle: set, why: str):
+    looks = looks_of({**ALIKE, **changes})
+    assert {name for name, look in looks.items() if not look["interactive"]} == idle | IDLE_IN_ALL
+    assert all(why in looks[name]["info"] for name in idle)
+
+
+def test_without_sharing_nothing_of_it_can_be_set():
+    shared = {"query_blending", "masking", "mask_dropout", *SPECTRUM, "record_spectra"}
+    looks = looks_of({**ALIKE, "sdsa": False})
+    assert {name for name, look in looks.items() if not look["interactive"]} == shared
+    assert {looks[name]["info"] for name in shared} == {NO_EFFECT_SDSA}
+    assert idle_in({**ALIKE, "sdsa": False, "injection": False}) == set(DEPENDENT)
+
+
+@pytest.mark.parametrize(
+    ("changes", "idle"),
+    [
+        ({}, {"k_alpha", "v_select", "v_value", "v_reweight", "v_alpha"}),
+        ({"v_as_k": False}, {"k_alpha", "v_alpha"}),
+        ({"v_as_k": False, "k_select": "all"}, {"k_value", "k_alpha", "v_alpha"}),
+        ({**OWN_V, "v_reweight": "exp"}, {"k_alpha"}),
+    ],
+)
+def test_a_filters_boxes_without_effect_are_disabled(changes: dict, idle: set):
+    assert idle_in({**SPECTRAL, **changes}) == idle | {"mask_dropout", "short_first_pass"}
+
+
+def test_v_follows_k_while_they_are_linked():
+    looks = looks_of({**SPECTRAL, "k_select": "count", "k_value": 7, "k_reweight": "log"})
+    held = [looks[f"v_{part}"]["value"] for part in ("select", "value", "reweight", "alpha")]
+    assert held == ["count", 7, "log", 1.0]
+    assert (looks["v_value"]["label"], looks["v_value"]["step"]) == ("V count", 1)
+    assert not any("value" in look for look in looks_of({**SPECTRAL, **OWN_V}).values())
+
+
+@pytest.mark.parametrize("select", SCALES)
+def test_a_strategys_scale_holds_only_what_it_allows(select: str):
+    update = start_value("k", select)
+    for value in (update["minimum"], update["value"], update["maximum"]):
+        assert Spectrum(select, value).value == value
+    assert start_value("k", "all") == gr.skip()
+
+
+@pytest.mark.parametrize(
+    ("changes", "title"),
+    [
+        ({}, "Spectrum: K and V quantile 0.05"),
+        (OWN_V, "Spectrum: K quantile 0.05; V energy 0.9"),
+        ({"k_reweight": "exp"}, "Spectrum: K and V quantile 0.05, exp 1"),
+        ({"k_select": "all"}, "Spectrum: off"),
+        ({"sdsa": False}, "Spectrum: off"),
+        ({"k_value": None}, "Spectrum"),
+    ],
+)
+def test_the_folded_spectrum_says_what_it_does(changes: dict, title: str):
+    *_, group, _ = switches(*{**SPECTRAL, **changes}.values())
+    assert group["label"] == title
+
+
+def test_the_preset_follows_the_switches_and_fills_them():
+    assert switches(*ALIKE.values())[-1] == "consistory"
+    for changes in ({"mask_dropout": 0.2}, {"k_reweight": "log"}, {"k_select": "count", "k_value": None}):
+        assert switches(*{**ALIKE, **changes}.values())[-1] == CUSTOM
+    for name, preset in PRESETS.items():
+        *updates, group = preset_values(name)
+        values = {field: update["value"] for field, update in zip(HOW_ALIKE, updates, strict=True)}
+        assert switches(*values.values())[-1] == name
+        assert read_form(form(**values, scenes="one\ntwo"))[1] == replace(preset, steps=2)
+        assert group == (gr.update(open=True) if preset.filters else gr.skip())
+    assert all(update == gr.skip() for update in preset_values(CUSTOM))
+
+
+# -- what the filter did ---------------------------------------------------------------------------------
+
+LAYERS = [f"up_blocks.{k}.attentions.0.transformer_blocks.0.attn1.processor" for k in (0, 1)]
+
+
+def sketch_of(kept: int, rank: int = 4, unchanged: bool = False) -> Sketch:
+    before = tuple(10.0**-k for k in range(rank))
+    after = tuple(value if k < kept else 0.0 for k, value in enumerate(before))
+    return Sketch(kept, rank, 0.5, unchanged, Curve(tuple(range(1, rank + 1)), before, after))
+
+
+@pytest.fixture
+def log() -> SpectraSketch:
+    """Two anchors, of which the second lends nothing to the second layer."""
+    log = SpectraSketch(steps=3)
+    for matrix, kept in (("K", 2), ("V", 3)):
+        for step in (1, 2):
+            log.sketches[matrix, LAYERS[0], step] = {0: sketch_of(kept), 1: sketch_of(1, unchanged=True)}
+            log.sketches[matrix, LAYERS[1], step] = {0: sketch_of(kept)}
+    return log
+
+
+def lines_of(html: str, looks: str) -> list[int]:
+    """How many points each line of these looks has; the legend's have two."""
+    found = re.findall(rf'<g class="{looks}"><title>.*?</title><polyline points="(.*?)"', html)
+    return [len(points.split()) for points in found]
+
+
+def test_the_figures_show_spectra_before_and_after_of_each_anchor(log: SpectraSketch):
+    html = curves.figures(log, LAYERS[0], 1)
+    assert lines_of(html, "before anchor-0") == lines_of(html, "before anchor-1") == [4, 4]
+    # Of K and of V: the spectrum without what was dropped, then kept and energy at two steps.
+    assert lines_of(html, "after anchor-0") == [2, 2, 2, 3, 2, 2]
+    assert lines_of(html, "after anchor-1") == [1, 2, 2, 1, 2, 2]
+    for label in ("Singular value (log)", "Rank of the singular value (log)", "Share of squared energy"):
+        assert html.count(f">{label}</text>") == 2
+    assert "Singular values of K at step 2" in html
+    assert "Anchor 1: 2 of 4 kept, with 50.0% of the energy</li>" in html
+    assert "Anchor 2: 1 of 4 kept, with 50.0% of the energy; nothing was left to reweight" in html
+
+
+def test_the_figures_are_of_the_chosen_layer(log: SpectraSketch):
+    assert "Anchor 2" not in curves.figures(log, LAYERS[1], 1)
+    assert "were not recorded at step 1" in curves.figures(log, LAYERS[1], 0)
+    assert curves.figures(log, "<elsewhere>", 1) == curves.nothing_recorded()
+    assert curves.layer_in_words(LAYERS[1]) == "up block 1, attention 0, layer 0"
+    middle = "mid_block.attentions.0.transformer_blocks.2.attn1.processor"
+    assert curves.layer_in_words(middle) == "middle block, attention 0, layer 2"
+
+
+@pytest.mark.parametrize(
+    ("axis", "ticks"),
+    [
+        (Axis("", 0.02, 3, log=True), [0.1, 1.0]),
+        (Axis("", 1, 50, log=True), [1.0, 2.0, 5.0, 10.0, 20.0, 50.0]),
+        (Axis("", 0.0, 1.0), [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (Axis("", 1, 3, whole=True), [1.0, 2.0, 3.0]),
+        (Axis("", 1, 1), [1.0]),
+    ],
+)
+def test_ticks_are_round_and_few(axis: Axis, ticks: list[float]):
+    assert axis.ticks() == pytest.approx(ticks)
+
+
+def test_what_is_off_the_axes_is_not_drawn():
+    axis = Axis("<x>", 1, 10, log=True)
+    html = chart("<title>", axis, axis, [Line([(1, 0), (1, 1), (10, 10), (11, 1)], "after", "<line>")])
+    assert lines_of(html, "after") == [2]
+    assert "<x>" not in html
+    assert "<line>" not in html
+
+
+def test_a_storys_spectra_are_shown_when_they_were_asked_for(handlers: Handlers):
+    told = form(**SPECTRAL | {"record_spectra": True, "masking": True, "k_reweight": "log"}, steps=4)
+    assert handlers.show_spectra(ANN)[0] == gr.update(visible=False), "there is no story yet"
+    *_, (pictures, _) = handlers.tell(ANN, **told)
+    part, layer, step, html = handlers.show_spectra(ANN)
+    assert part["visible"]
+    assert layer["value"] in [name for _, name in layer["choices"]]
+    assert step["choices"] == [("2", 1), ("3", 2), ("4", 3)], "step 1 shares nothing"
+    assert "Anchor 2" in html
+    other = handlers.draw_spectra(layer["choices"][0][1], 3, ANN)
+    assert "Singular values of K at step 4" in other
+    recorded = read_frame(Path(pictures[0][0])).settings
+    assert recorded.spectrum_v == recorded.spectrum_k == Spectrum("quantile", 0.05, "log")
+
+
+def test_nothing_is_recorded_unasked_and_an_empty_record_says_why(handlers: Handlers):
+    list(handlers.tell(ANN, **form(**SPECTRAL)))
+    assert handlers._runs["ann"].spectra is None
+    assert handlers.show_spectra(ANN)[0] == gr.update(visible=False)
+    assert handlers.draw_spectra(LAYERS[0], 1, ANN) == gr.skip()
+    list(handlers.tell(ANN, **form(sdsa=False, record_spectra=True)))
+    part, *_, html = handlers.show_spectra(ANN)
+    assert part["visible"]
+    assert html == curves.nothing_recorded()
