@@ -122,11 +122,11 @@ class LentFilter:
         return [one.unflatten(2, (heads, -1)).transpose(1, 2) for one in done]
 
     def _apply(self, matrix: Literal["K", "V"], spectrum: Spectrum, place: Place, matrices: Tensor) -> Tensor:
-        if self.log is not None:
-            report = filter_with_report(matrices, spectrum)[1]
-            if not report.finite.all():
-                layer, step, _ = place
-                raise ValueError(f"matrices: {matrix} of {layer} at step {step} has NaN or infinity")
-            self.log.add(matrix, *place, report)
-        # Not what came with the report, so that pictures are the same with and without a log.
-        return filter_matrix(matrices, spectrum)
+        if self.log is None:
+            return filter_matrix(matrices, spectrum)
+        filtered, report = filter_with_report(matrices, spectrum)
+        if not report.finite.all():
+            layer, step, _ = place
+            raise ValueError(f"matrices: {matrix} of {layer} at step {step} has NaN or infinity")
+        self.log.add(matrix, *place, report)
+        return filtered

@@ -79,22 +79,42 @@ def filter_matrix(matrices: Tensor, spectrum: Spectrum) -> Tensor:
         raise ValueError(NOT_FINITE)
     if spectrum.identity:
         return matrices
-    if matrices.is_cuda or matrices.dtype == torch.float64 or min(matrices.shape[-2:]) < LARGE:
-        return filter_with_report(matrices, spectrum)[0]
-    filtered, error = _filter_in_float32(matrices, spectrum)
-    again = ~(error <= TOLERANCE)  # also where there is no error because something overflowed
-    if again.any():
-        filtered[again] = filter_with_report(matrices[again], spectrum)[0]
-    return filtered
+    if not _may_be_float32(matrices):
+        return _filter_in_float64(matrices, spectrum)[0]
+    return _filter_where_float32_will_do(matrices, spectrum)
 
 
 def filter_with_report(matrices: Tensor, spectrum: Spectrum) -> tuple[Tensor, Report]:
-    """As `filter_matrix`, and what was done; raises nothing. Where `finite` is False, zeros come out.
+    """What `filter_matrix` gives, and what was done; raises nothing. Where `finite` is False, zeros come out.
 
     matrices: [..., tokens, inner_dim], any floating dtype; the result has the same shape and dtype.
     """
     finite = _finite(matrices)
     matrices = matrices.where(finite[..., None, None], 0)
+    filtered, described = _filter_in_float64(matrices, spectrum)
+    if spectrum.identity:
+        filtered = matrices
+    elif _may_be_float32(matrices):
+        # So that a log changes no picture; only large matrices are worked on twice for it.
+        filtered = _filter_where_float32_will_do(matrices, spectrum)
+    return filtered, Report(**described, finite=finite)
+
+
+def _may_be_float32(matrices: Tensor) -> bool:
+    return not matrices.is_cuda and matrices.dtype != torch.float64 and min(matrices.shape[-2:]) >= LARGE
+
+
+def _filter_where_float32_will_do(matrices: Tensor, spectrum: Spectrum) -> Tensor:
+    """In float32 where the estimate allows it, in float64 where it does not."""
+    filtered, error = _filter_in_float32(matrices, spectrum)
+    again = ~(error <= TOLERANCE)  # also where there is no error because something overflowed
+    if again.any():
+        filtered[again] = _filter_in_float64(matrices[again], spectrum)[0]
+    return filtered
+
+
+def _filter_in_float64(matrices: Tensor, spectrum: Spectrum) -> tuple[Tensor, dict[str, Tensor]]:
+    """The filtered matrices, and what a `Report` says but for `finite`, which they must be."""
     # MPS has no float64.
     work = matrices.cpu() if matrices.is_mps else matrices
     squares, basis = _eigen(work.double())
@@ -102,18 +122,15 @@ def filter_with_report(matrices: Tensor, spectrum: Spectrum) -> tuple[Tensor, Re
     values = squares.sqrt()
     kept = _select(squares, spectrum, RESOLUTION)
     factors, unchanged = _reweight(values, kept, spectrum)
-    report = Report(
-        kept=kept.sum(-1),
-        energy=(squares * kept).sum(-1) / _not_zero(squares.sum(-1)),
-        singular_values=values,
-        filtered_values=values * factors,
-        unchanged=unchanged,
-        finite=finite,
-    )
-    if spectrum.identity:
-        return matrices, report
+    described = {
+        "kept": kept.sum(-1),
+        "energy": (squares * kept).sum(-1) / _not_zero(squares.sum(-1)),
+        "singular_values": values,
+        "filtered_values": values * factors,
+        "unchanged": unchanged,
+    }
     filtered = _rescaled(work, basis, factors).to(matrices.device)
-    return matrices.where(unchanged[..., None, None].to(matrices.device), filtered), report
+    return matrices.where(unchanged[..., None, None].to(matrices.device), filtered), described
 
 
 def _filter_in_float32(matrices: Tensor, spectrum: Spectrum) -> tuple[Tensor, Tensor]:
@@ -167,9 +184,7 @@ def _eigen(work: Tensor) -> tuple[Tensor, Tensor]:
 def _rescaled(matrices: Tensor, basis: Tensor, factors: Tensor) -> Tensor:
     """The matrices with the strength of each of their singular directions multiplied by its factor, in the
     matrices' dtype: [..., tokens, inner_dim]."""
-    # Matrices on "meta", which has no autocast, are there for their shapes.
-    work = matrices.double() if matrices.is_meta else matrices
-    work = work if work.dtype == torch.float64 else work.float()
+    work = matrices if matrices.dtype == torch.float64 else matrices.float()
     basis, factors = basis.to(work.dtype), factors.to(work.dtype)
     tall = work.shape[-2] >= work.shape[-1]
     with _exact_products(work):
@@ -196,14 +211,15 @@ def _rank(factors: Tensor) -> int:
 @contextmanager
 def _exact_products(work: Tensor) -> Iterator[None]:
     """Products in the precision of their factors: no autocast, no TF32. Neither touches float64."""
-    if work.dtype == torch.float64:
+    kind = work.device.type
+    if work.dtype == torch.float64 or not torch.amp.is_autocast_available(kind):
         yield
         return
     matmul = torch.backends.cuda.matmul
     allowed = matmul.allow_tf32
     matmul.allow_tf32 = False
     try:
-        with torch.autocast(work.device.type, enabled=False):
+        with torch.autocast(kind, enabled=False):
             yield
     finally:
         matmul.allow_tf32 = allowed

@@ -46,27 +46,3 @@ def score_widgets() -> ScoreWidgets:
             elem_id="fill",
         )
     return ScoreWidgets(card, fetch, fetched, backbone, fill)
-
-
-def connect_scores(handlers: Any, widgets: ScoreWidgets, telling: Any) -> list[Any]:
-    """Score each told story, and again when how it is computed changes or weights have come.
-
-    Returns the events that a cancelled story cancels too.
-    """
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    how = [widgets.backbone, widgets.fill]
-    score: dict[str, Any] = {
-        "fn": handlers.score,
-        "inputs": how,
-        "outputs": widgets.card,
-        "concurrency_limit": 1,
-        "concurrency_id": "scores",
-        **quiet,
-    }
-    fetched = widgets.fetch.click(
-        handlers.fetch, how, widgets.weights(), concurrency_limit=None, **quiet
-    ).success(**score)
-    scored = [telling.success(**score), *(choice.input(**score) for choice in how), fetched]
-    for event in scored:
-        event.success(handlers.offer_fetch, outputs=widgets.weights(), queue=False, **quiet)
-    return scored

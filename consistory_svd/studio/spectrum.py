@@ -11,8 +11,8 @@ from consistory_svd.studio.forms import LABELS, read_spectra
 from consistory_svd.studio.widgets import NO_EFFECT_SDSA, usable
 
 SIDES = {
-    "k": ("Keys (K)", "What places look for each other by: they decide on the background."),
-    "v": ("Values (V)", "What places take from each other: they decide on the likeness."),
+    "k": ("Keys (K)", "What places look for each other by."),
+    "v": ("Values (V)", "What places take from each other."),
 }
 PARTS = ("select", "value", "reweight", "alpha")
 # The boxes in the form's order.

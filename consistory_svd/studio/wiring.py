@@ -9,7 +9,7 @@ from consistory_svd.studio.alike import DEPENDENT, HOW_ALIKE, preset_values, swi
 from consistory_svd.studio.examples import EXAMPLES
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import Form, Stage, example_values, lay_out
-from consistory_svd.studio.scoring import connect_scores
+from consistory_svd.studio.scoring import ScoreWidgets
 from consistory_svd.studio.spectrum import SIDES, start_value
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -114,7 +114,7 @@ def _connect_telling(handlers: Handlers, form: Form, stage: Stage) -> None:
         lambda: ("", gr.update(visible=False)), outputs=[stage.scores.card, stage.spectra], **AT_ONCE
     )
     telling.success(handlers.show_spectra, outputs=spectra, **AT_ONCE)
-    scored = connect_scores(handlers, stage.scores, telling)
+    scored = _connect_scores(handlers, stage.scores, telling)
     stage.cancel.click(
         handlers.cancel,
         outputs=[stage.pictures, stage.status, *buttons],
@@ -122,3 +122,26 @@ def _connect_telling(handlers: Handlers, form: Form, stage: Stage) -> None:
         concurrency_limit=None,
         **QUIET,
     )
+
+
+def _connect_scores(handlers: Handlers, widgets: ScoreWidgets, telling: Any) -> list[Any]:
+    """Score each told story, and again when how it is computed changes or weights have come.
+
+    Returns the events that a cancelled story cancels too.
+    """
+    how = [widgets.backbone, widgets.fill]
+    score: dict[str, Any] = {
+        "fn": handlers.score,
+        "inputs": how,
+        "outputs": widgets.card,
+        "concurrency_limit": 1,
+        "concurrency_id": "scores",
+        **QUIET,
+    }
+    fetched = widgets.fetch.click(
+        handlers.fetch, how, widgets.weights(), concurrency_limit=None, **QUIET
+    ).success(**score)
+    scored = [telling.success(**score), *(choice.input(**score) for choice in how), fetched]
+    for event in scored:
+        event.success(handlers.offer_fetch, outputs=widgets.weights(), **AT_ONCE)
+    return scored
