@@ -37,6 +37,7 @@ RATIOS = (0.02, 0.05, 0.2, 0.5)
 # Queries are blended in every row that shares, as in the report's code.
 MASKS = Settings(query_blending=True, mask_dropout=0.0)
 OPEN = dataclasses.replace(MASKS, masking=False)
+ALL = Settings(query_blending=True, injection=True)
 
 
 def _both(base: Settings, spectrum: Spectrum) -> Settings:
@@ -49,7 +50,8 @@ def _rows() -> dict[str, Settings]:
         "no sharing": Settings(sdsa=False),
         "masks": MASKS,
         "masks, dropout 0.5": dataclasses.replace(MASKS, mask_dropout=0.5),
-        "ConsiStory, all parts": Settings(query_blending=True, injection=True),
+        "ConsiStory, all parts": ALL,
+        "ConsiStory, all parts, dropout 0": dataclasses.replace(ALL, mask_dropout=0.0),
         "no masks": OPEN,
     }
     for keys in RATIOS:
@@ -57,6 +59,8 @@ def _rows() -> dict[str, Settings]:
             rows[f"quantile K {keys:g} V {values:g}"] = dataclasses.replace(
                 OPEN, spectrum_k=Spectrum("quantile", keys), spectrum_v=Spectrum("quantile", values)
             )
+    rows["quantile K 0.05, V all"] = dataclasses.replace(OPEN, spectrum_k=quantile)
+    rows["K all, quantile V 0.05"] = dataclasses.replace(OPEN, spectrum_v=quantile)
     for energy in (0.8, 0.9, 0.95, 0.98, 0.99):
         rows[f"energy {energy:g}"] = _both(OPEN, Spectrum("energy", energy))
     for count in (1, 4, 16):
@@ -71,6 +75,8 @@ def _rows() -> dict[str, Settings]:
     rows["masks + energy 0.95"] = _both(MASKS, Spectrum("energy", 0.95))
     rows["masks + log"] = _both(MASKS, Spectrum(reweight="log"))
     rows["masks + log2"] = _both(MASKS, log2)
+    for name in ("quantile K 0.05 V 0.05", "masks + quantile 0.05", "log2"):
+        rows[f"{name}, injection"] = dataclasses.replace(rows[name], injection=True)
     for anchors in (1, 3):
         rows[f"log2, {anchors} anchor{'s' * (anchors > 1)}"] = dataclasses.replace(
             rows["log2"], anchors=anchors
@@ -115,6 +121,7 @@ def tell_rows(
         int, typer.Option(min=1, help="How many stories; they begin anew with other seeds.")
     ] = 32,
     steps: Annotated[int, typer.Option(min=10, help="Steps of every story.")] = 30,
+    skip: Annotated[int, typer.Option(min=0, help="Pass over so many stories: fresh seeds, to confirm.")] = 0,
     part: Annotated[int, typer.Option(min=1, help="Which share of the rows this process tells.")] = 1,
     parts: Annotated[int, typer.Option(min=1, help="Among how many processes rows are shared.")] = 1,
     only: Annotated[list[str] | None, typer.Option(help="Only this row; repeatable.")] = None,
@@ -128,7 +135,7 @@ def tell_rows(
         if part > parts:
             raise ValueError(f"part: {part} is not allowed; give a whole number from 1 to {parts}")
         entries = load_suite(suite)
-        to_tell = tellings(entries, seeds=-(-stories // len(entries)))[:stories]
+        to_tell = tellings(entries, seeds=-(-(skip + stories) // len(entries)))[skip:][:stories]
         model, reader = load_model(source), load_reader()
         out.mkdir(parents=True, exist_ok=True)
     scenes = sorted({attributes_in(p)["scene"] for one in entries for p in one.story.prompts})
