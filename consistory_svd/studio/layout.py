@@ -47,8 +47,8 @@ class Stage:
     offered: gr.State
 
 
-def lay_out() -> tuple[gr.Blocks, Form, Stage]:
-    """The page, not connected yet."""
+def lay_out() -> tuple[gr.Blocks, gr.Tabs, Form, Stage]:
+    """The page with its first room, not connected yet; further rooms are tabs beside it."""
     with gr.Blocks(
         title="Story studio", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400)
     ) as demo:
@@ -58,16 +58,17 @@ def lay_out() -> tuple[gr.Blocks, Form, Stage]:
             elem_id="masthead",
             padding=False,
         )
-        examples = _examples()
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=5, min_width=320, elem_id="story-column"):
-                form, preset_choice, spectrum, dice = _form()
-                with gr.Row(elem_id="actions"):
-                    generate = gr.Button("Generate", variant="primary", scale=2, elem_id="generate")
-                    cancel = gr.Button("Cancel", interactive=False, scale=1, elem_id="cancel")
-            with gr.Column(scale=7, min_width=320, elem_id="pictures-column"):
-                stage = _stage(generate, cancel, dice, examples, preset_choice, spectrum)
-    return demo, form, stage
+        with gr.Tabs(elem_id="rooms") as rooms, gr.Tab("Story", id="story"):
+            examples = _examples()
+            with gr.Row(equal_height=False):
+                with gr.Column(scale=5, min_width=320, elem_id="story-column"):
+                    form, preset_choice, spectrum, dice = _form()
+                    with gr.Row(elem_id="actions"):
+                        generate = gr.Button("Generate", variant="primary", scale=2, elem_id="generate")
+                        cancel = gr.Button("Cancel", interactive=False, scale=1, elem_id="cancel")
+                with gr.Column(scale=7, min_width=320, elem_id="pictures-column"):
+                    stage = _stage(generate, cancel, dice, examples, preset_choice, spectrum)
+    return demo, rooms, form, stage
 
 
 def example_values(example: Example) -> list[Any]:

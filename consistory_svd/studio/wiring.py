@@ -26,7 +26,7 @@ SHOW_STATUS = """() => {
 
 def build(handlers: Handlers) -> gr.Blocks:
     """Lay the page out and connect it."""
-    demo, form, stage = lay_out()
+    demo, _rooms, form, stage = lay_out()
     with demo:
         demo.load(
             handlers.follow_model,
