@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from consistory_svd.settings import Story, knob
+from consistory_svd.settings import Settings, Story, knob
 from consistory_svd.studio import view
 from consistory_svd.studio.alike import DEFAULTS, HOW_ALIKE, alike_values, how_alike
 from consistory_svd.studio.examples import EXAMPLES, STYLES, Example
@@ -71,21 +71,25 @@ def lay_out() -> tuple[gr.Blocks, gr.Tabs, Form, Stage]:
     return demo, rooms, form, stage
 
 
-def example_values(example: Example) -> list[Any]:
-    """The whole form for an example, in the form's order."""
+def form_values(story: Story, settings: Settings) -> list[Any]:
+    """What every box of the form holds for a story told with these settings, in the form's order."""
     values = {
-        "subject": example.subject,
-        "concept": example.concept,
-        "style": example.style,
-        "scenes": "\n".join(example.scenes),
-        "negative": "",
-        **alike_values(DEFAULTS),
+        **{name: getattr(story, name) for name in ("subject", "style", "negative", "seed")},
+        "concept": ", ".join(story.concept_words),
+        "scenes": "\n".join(story.scenes),
+        **alike_values(settings),
         "record_spectra": False,
-        "steps": DEFAULTS.steps,
-        "guidance": DEFAULTS.guidance,
-        "seed": example.seed,
+        **{name: getattr(settings, name) for name in ("steps", "guidance")},
     }
     return [values[name] for name in FORM]
+
+
+def example_values(example: Example) -> list[Any]:
+    """The whole form for an example, in the form's order."""
+    story = Story(
+        example.subject, example.scenes, example.style, concepts=(example.concept,), seed=example.seed
+    )
+    return form_values(story, DEFAULTS)
 
 
 def _examples() -> gr.Dataset:
