@@ -114,21 +114,38 @@ def figure(
     suite's stories (all tellings of a story are drawn together, as they share their prompts), with DRAWS
     resamples from `rng`.
     """
-    entries = sorted({told.entry for told in stories})
-    sums = np.stack([sum(table(told) for told in stories if told.entry == entry) for entry in entries])
-    parts, value = _share(sums.sum(axis=0))
-    weights = rng.multinomial(len(entries), np.full(len(entries), 1 / len(entries)), size=DRAWS)
-    _, resampled = _share(np.einsum("de,eac->dac", weights, sums))
-    resampled = resampled[np.isfinite(resampled)]
-    tail = (1 - CONFIDENCE) / 2
+    sums = by_entry(stories, table)
+    parts, value = share(sums.sum(axis=0))
+    values = resampled(sums, rng)
     return Figure(
         value=_number(value),
-        interval=tuple(np.quantile(resampled, (tail, 1 - tail)).tolist()) if np.isfinite(value) else None,
+        interval=limits(values[np.isfinite(values)]) if np.isfinite(value) else None,
         parts=tuple(_number(part) for part in parts),
     )
 
 
-def _share(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def by_entry(stories: Sequence[ToldStory], table: Callable[[ToldStory], Table]) -> np.ndarray:
+    """What `table` counts, summed over all tellings of a story of the suite: [entries, attributes, 2]."""
+    entries = sorted({told.entry for told in stories})
+    return np.stack([sum(table(told) for told in stories if told.entry == entry) for entry in entries])
+
+
+def resampled(sums: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The mean share of DRAWS resamples of the entries of [entries, attributes, 2]: [DRAWS], nan where
+    nothing was counted. Equal generators draw the same entries of different sums."""
+    entries = len(sums)
+    weights = rng.multinomial(entries, np.full(entries, 1 / entries), size=DRAWS)
+    return share(np.einsum("de,eac->dac", weights, sums))[1]
+
+
+def limits(values: np.ndarray) -> tuple[float, float]:
+    """Between which the middle CONFIDENCE of the values lies."""
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(values, (tail, 1 - tail)).tolist()
+    return low, high
+
+
+def share(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """[..., attributes, 2] -> shares [..., attributes] (nan: nothing counted) and their mean [...]."""
     hits, counted = sums[..., 0], sums[..., 1]
     shares = np.divide(hits, counted, out=np.full_like(hits, np.nan), where=counted > 0)

@@ -6,10 +6,15 @@ covers is left out.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 from PIL import Image, ImageFilter
+
+from benchmarks import figures
+from training.world import render
+from training.world.vocabulary import SUBJECTS
 
 CELLS = 16  # a side: coarse enough for hills to move, fine enough for sky and ground to differ
 RENDERS = 40  # a scene's average picture is stable to a hundredth of the colours' range by then
@@ -18,6 +23,15 @@ MARGIN = 17
 
 # A background: colours [cells, cells, 3] in 0..1, and how much of each cell is background, [cells, cells].
 Background = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Seen(figures.ToldStory):
+    """A told story, the group of the suite that it is of, and how far its backgrounds leak."""
+
+    group: str
+    confusion: float
+    likeness: float
 
 
 def background(image: Image.Image, mask: Image.Image | None) -> Background:
@@ -52,9 +66,6 @@ def distance(one: Background, other: Background) -> float:
 
 def scene_backgrounds(scenes: Sequence[str], style: str) -> dict[str, Background]:
     """The average background of each scene of the storybook world, of RENDERS renders of known masks."""
-    from training.world import render
-    from training.world.vocabulary import SUBJECTS
-
     found = {}
     for scene in scenes:
         rng = np.random.default_rng([2026, *scene.encode()])

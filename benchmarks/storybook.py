@@ -56,15 +56,20 @@ def tellings(entries: Sequence[Entry], seeds: int) -> list[Telling]:
     ]
 
 
-def tell_and_read(model: Model, reader: Reader, telling: Telling, settings: Settings) -> figures.ToldStory:
-    """Tell one story and read its pictures; the time is the telling's, without the reading."""
+def tell_and_read(
+    model: Model, reader: Reader, telling: Telling, settings: Settings, with_masks: bool = False
+) -> tuple[figures.ToldStory, list[FrameDone]]:
+    """Tell one story and read its pictures; the time is the telling's, without the reading. The frames that
+    come with it are in the scenes' order."""
     story = dataclasses.replace(telling.entry.story, seed=telling.seed)
     started = perf_counter()
-    images = [event.image for event in tell(model, story, settings) if isinstance(event, FrameDone)]
+    events = tell(model, story, settings, with_masks=with_masks)
+    done = sorted((event for event in events if isinstance(event, FrameDone)), key=lambda one: one.frame)
     seconds = perf_counter() - started
     named = tuple(attributes_in(prompt) for prompt in story.prompts)
     subject = named[0].get("subject", story.subject)
-    return figures.ToldStory(telling.number, subject, named, tuple(reader.read(images)), seconds)
+    read = tuple(reader.read([event.image for event in done]))
+    return figures.ToldStory(telling.number, subject, named, read, seconds), done
 
 
 def summary(told: Sequence[figures.ToldStory]) -> dict[str, Any]:
@@ -110,7 +115,7 @@ def measure(
     told: dict[str, list[figures.ToldStory]] = {name: [] for name in presets}
     for position, telling in enumerate(to_tell, start=1):
         for name, stories in told.items():
-            stories.append(tell_and_read(model, reader, telling, presets[name]))
+            stories.append(tell_and_read(model, reader, telling, presets[name])[0])
             log.info("story %d of %d, %s: %.1f s", position, len(to_tell), name, stories[-1].seconds)
     return told
 

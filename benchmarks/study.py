@@ -13,7 +13,6 @@ import json
 import logging
 import sys
 from pathlib import Path
-from time import perf_counter
 from typing import Annotated, Any
 
 import typer
@@ -22,18 +21,17 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import leakage
-from benchmarks.storybook import Telling, tellings
+from benchmarks.storybook import Telling, tell_and_read, tellings
+from benchmarks.study_report import RATIOS, write_report
 from benchmarks.suite import load_suite
-from consistory_svd import Settings, load_model, tell
+from consistory_svd import Settings, load_model
 from consistory_svd.flags import run, wrong_values
 from consistory_svd.models import Model
 from consistory_svd.scores.reader import Reader, load_reader
 from consistory_svd.scores.words import attributes_in
 from consistory_svd.settings import Spectrum
-from consistory_svd.story import FrameDone
 
 OWN_SUITE = Path(__file__).parent / "suites" / "storybook.yaml"
-RATIOS = (0.02, 0.05, 0.2, 0.5)
 # Queries are blended in every row that shares, as in the report's code.
 MASKS = Settings(query_blending=True, mask_dropout=0.0)
 OPEN = dataclasses.replace(MASKS, masking=False)
@@ -94,23 +92,15 @@ def tell_and_look(
     model: Model, reader: Reader, telling: Telling, settings: Settings, known: dict[str, leakage.Background]
 ) -> dict[str, Any]:
     """One story told and looked at, as JSON can hold it."""
-    story = dataclasses.replace(telling.entry.story, seed=telling.seed)
-    started = perf_counter()
-    done = [event for event in tell(model, story, settings, with_masks=True) if isinstance(event, FrameDone)]
-    seconds = perf_counter() - started
-    done.sort(key=lambda event: event.frame)
-    named = [attributes_in(prompt) for prompt in story.prompts]
-    shown = [leakage.background(event.image, event.mask) for event in done]
-    return {
-        "entry": telling.number,
-        "group": telling.entry.group,
-        "subject": story.subject,
-        "named": named,
-        "read": reader.read([event.image for event in done]),
-        "confusion": leakage.confusion(shown, [one["scene"] for one in named], known),
-        "likeness": leakage.likeness(shown),
-        "seconds": seconds,
-    }
+    told, frames = tell_and_read(model, reader, telling, settings, with_masks=True)
+    shown = [leakage.background(frame.image, frame.mask) for frame in frames]
+    seen = leakage.Seen(
+        **vars(told),
+        group=telling.entry.group,
+        confusion=leakage.confusion(shown, [one["scene"] for one in told.named], known),
+        likeness=leakage.likeness(shown),
+    )
+    return dataclasses.asdict(seen)
 
 
 @app.command("tell")
@@ -157,8 +147,6 @@ def report(
     docs: Annotated[Path, typer.Option(help="Folder for svd-study.md and its plots.")],
 ) -> None:
     """Write svd-study.md and its plots from the rows that are there."""
-    from benchmarks.study_report import write_report
-
     with wrong_values():
         found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*.json"))]
         if not found:

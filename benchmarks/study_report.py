@@ -12,72 +12,32 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from benchmarks import figures
-from benchmarks.study import RATIOS
+from benchmarks import figures, leakage
 
 SEED = 0
-DRAWS = 4000
-# A story's number: (hits, counted) rows, or a single value.
-Number = Callable[[figures.ToldStory, dict[str, Any]], np.ndarray]
+# Keep ratios of the grid over K and V.
+RATIOS = (0.02, 0.05, 0.2, 0.5)
 PLAIN, MASKS, OPEN = "no sharing", "masks", "no masks"
 FULL = "ConsiStory, all parts"
 
 
-def _identity(told: figures.ToldStory, kept: dict[str, Any]) -> np.ndarray:
-    return figures.agreement(told)
-
-
-def _color(told: figures.ToldStory, kept: dict[str, Any]) -> np.ndarray:
-    return figures.agreement(told)[:1]
-
-
-def _scene(told: figures.ToldStory, kept: dict[str, Any]) -> np.ndarray:
-    return figures.named_right(told, ("scene",))
-
-
-def _subject(told: figures.ToldStory, kept: dict[str, Any]) -> np.ndarray:
-    return figures.named_right(told, ("subject",))
-
-
-def _action(told: figures.ToldStory, kept: dict[str, Any]) -> np.ndarray:
-    return figures.named_right(told, ("action",))
-
-
-def _confusion(told: figures.ToldStory, kept: dict[str, Any]) -> np.ndarray:
-    return np.array([[kept["confusion"], 1.0]])
-
-
-def _likeness(told: figures.ToldStory, kept: dict[str, Any]) -> np.ndarray:
-    return np.array([[kept["likeness"], 1.0]])
-
-
-NUMBERS: dict[str, Number] = {
-    "identity": _identity,
-    "main colour": _color,
-    "subject": _subject,
-    "scene": _scene,
-    "action": _action,
-    "confusion": _confusion,
-    "likeness": _likeness,
+# What a story gives for a number: rows of (hits, counted), or of (a value, 1).
+NUMBERS: dict[str, Callable[[leakage.Seen], figures.Table]] = {
+    "identity": figures.agreement,
+    "main colour": lambda told: figures.agreement(told)[:1],
+    "subject": lambda told: figures.named_right(told, ("subject",)),
+    "scene": lambda told: figures.named_right(told, ("scene",)),
+    "action": lambda told: figures.named_right(told, ("action",)),
+    "confusion": lambda told: np.array([[told.confusion, 1.0]]),
+    "likeness": lambda told: np.array([[told.likeness, 1.0]]),
 }
 
 
-def tables(row: Mapping[str, Any], number: str) -> np.ndarray:
-    """A row's stories: [stories, attributes, 2] of (hits, counted)."""
-    return np.stack([NUMBERS[number](_story(kept), kept) for kept in row["told"]])
-
-
-def _story(kept: Mapping[str, Any]) -> figures.ToldStory:
-    return figures.ToldStory(
-        kept["entry"], kept["subject"], tuple(kept["named"]), tuple(kept["read"]), kept["seconds"]
-    )
-
-
-def _mean(found: np.ndarray) -> np.ndarray:
-    """Shares of [..., stories, attributes, 2], stories pooled, averaged over attributes: [...]."""
-    sums = found.sum(-3)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.nanmean(sums[..., 0] / sums[..., 1], axis=-1)
+def tables(row: Mapping[str, Any], number: str, group: str | None = None) -> np.ndarray:
+    """What a row's stories, or those of a group, give for a number, tellings of the same story together:
+    [entries, attributes, 2] of (hits, counted)."""
+    told = [leakage.Seen(**kept) for kept in row["told"] if group in (None, kept["group"])]
+    return figures.by_entry(told, NUMBERS[number])
 
 
 def interval(one: np.ndarray, other: np.ndarray | None = None) -> tuple[float, float, float]:
@@ -86,13 +46,15 @@ def interval(one: np.ndarray, other: np.ndarray | None = None) -> tuple[float, f
     The bootstrap draws stories; of two rows it draws the same ones, so that what a story's own difficulty
     adds to both cancels.
     """
-    rng = np.random.default_rng(SEED)
-    picks = rng.integers(0, len(one), (DRAWS, len(one)))
-    value, drawn = _mean(one), _mean(one[picks])
+
+    def look(sums: np.ndarray) -> tuple[float, np.ndarray]:
+        return float(figures.share(sums.sum(axis=0))[1]), figures.resampled(sums, np.random.default_rng(SEED))
+
+    value, drawn = look(one)
     if other is not None:
-        value, drawn = value - _mean(other), drawn - _mean(other[picks])
-    low, high = np.nanquantile(drawn, (0.025, 0.975))
-    return float(value), float(low), float(high)
+        against, drawn_against = look(other)
+        value, drawn = value - against, drawn - drawn_against
+    return value, *figures.limits(drawn[np.isfinite(drawn)])
 
 
 def _cell(rows: Mapping[str, Any], name: str, number: str) -> str:
@@ -218,9 +180,9 @@ def by_group(rows: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     for name in names:
         if name not in rows:
             continue
-        found, cells = tables(rows[name], "identity"), []
+        cells = []
         for group in groups:
-            value, low, high = interval(found[[one["group"] == group for one in rows[name]["told"]]])
+            value, low, high = interval(tables(rows[name], "identity", group))
             cells.append(f"{value:.1%} ({low:.0%} to {high:.0%})")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines

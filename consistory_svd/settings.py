@@ -237,14 +237,14 @@ class Settings:
     spectrum_k: Spectrum = field(
         metadata={
             "label": "Filter on keys",
-            "help": "Which singular values of the anchors' keys are lent; keys decide on the background.",
+            "help": "Singular values of the anchors' keys that are lent: what places look for each other by.",
         },
         default_factory=Spectrum,
     )
     spectrum_v: Spectrum = field(
         metadata={
             "label": "Filter on values",
-            "help": "Which singular values of the anchors' values are lent; values decide on the likeness.",
+            "help": "Singular values of the anchors' values that are lent: what places take from each other.",
         },
         default_factory=Spectrum,
     )
