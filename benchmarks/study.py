@@ -110,7 +110,7 @@ def tell_rows(
     stories: Annotated[
         int, typer.Option(min=1, help="How many stories; they begin anew with other seeds.")
     ] = 32,
-    steps: Annotated[int, typer.Option(min=10, help="Steps of every story.")] = 30,
+    steps: Annotated[int, typer.Option(min=10, help="Steps of every story.")] = 20,
     skip: Annotated[int, typer.Option(min=0, help="Pass over so many stories: fresh seeds, to confirm.")] = 0,
     part: Annotated[int, typer.Option(min=1, help="Which share of the rows this process tells.")] = 1,
     parts: Annotated[int, typer.Option(min=1, help="Among how many processes rows are shared.")] = 1,
