@@ -1,6 +1,6 @@
 """What each part of the method costs: the time of a story with it over the time of the same story without.
 
-python benchmarks/cost.py [--model MODEL] [--rounds 3] [--steps 30]
+python benchmarks/cost.py [--model MODEL] [--rounds 3] [--steps 30] [--ablation]
 
 Settings take turns in one run, so that a machine that is busy for a while slows all of them alike; a ratio
 is that of the medians. Only denoising and the text's encoding are timed, not decoding.
@@ -18,6 +18,7 @@ import typer
 # Run as a script, Python looks for modules beside the script and not in the checkout.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import ablation
 from consistory_svd import Settings, Story, load_model, tell
 from consistory_svd.flags import run, wrong_values
 from consistory_svd.models import Model
@@ -25,7 +26,7 @@ from consistory_svd.story import Finished
 
 STORY = Story("a cat", ("in the forest", "on the beach", "in the snow", "in a kitchen"))
 SHARED = Settings()
-# What is measured, and the most that it may cost (None: no bound). Source: issue 3.
+# What is measured, first without sharing, and the most that it may cost (None: no bound). Source: issue 3.
 CASES: dict[str, tuple[Settings, float | None]] = {
     "nothing shared": (Settings(sdsa=False), None),
     "SDSA with masks": (SHARED, 1.3),
@@ -55,21 +56,23 @@ def cost(
     device: Annotated[str | None, typer.Option(help="Torch device; the best there is by default.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often each is told.")] = 3,
     steps: Annotated[int, typer.Option(min=10, help="Steps of every story.")] = 30,
+    every_row: Annotated[bool, typer.Option("--ablation", help="Time the ablation's rows instead.")] = False,
 ) -> None:
     """Tell one story with each part of the method and print what it costs."""
+    cases = {name: (row, None) for name, row in ablation.ROWS.items()} if every_row else CASES
     with wrong_values():
         model = load_model(source, device)
     seconds(model, replace(SHARED, steps=4))  # first calls are slower
-    times: dict[str, list[float]] = {name: [] for name in CASES}
+    times: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(rounds):
-        for name, (settings, _bound) in CASES.items():
+        for name, (settings, _bound) in cases.items():
             times[name].append(seconds(model, replace(settings, steps=steps, batch=4)))
-    base = median(times["nothing shared"])
+    base = median(next(iter(times.values())))
     typer.echo(
         f"{model.describe()}, {torch.get_num_threads()} threads, {len(STORY.scenes)} frames, {steps} steps"
     )
     typer.echo(f"{'':34} {'seconds':>8} {'ratio':>6} {'bound':>6}")
-    for name, (_, bound) in CASES.items():
+    for name, (_, bound) in cases.items():
         took = median(times[name])
         limit = "" if bound is None else f"{bound:6.2f}"
         typer.echo(f"{name:34} {took:8.2f} {took / base:6.2f} {limit:>6}")
