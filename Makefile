@@ -45,8 +45,8 @@ train: setup
 	$(if $(filter gpu,$(PRESET)),$(VENV_PYTHON),$(VENV)/bin/torchrun --standalone --nproc-per-node 2) \
 		-m training.run --preset $(PRESET)
 
-space: $(MADE)
-	@$(VENV_PYTHON) tools/assemble_space.py "$(DIR)"
+space:
+	@$(PYTHON) tools/assemble_space.py "$(DIR)"
 
 # Chromium for the browser tests and the system libraries of the drawing library.
 system:

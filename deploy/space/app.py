@@ -27,7 +27,8 @@ def main() -> None:
 
         engine = LentGpuEngine(source)
     log.info("%s with %s", "ZeroGPU" if engine else "own hardware", source or "the storybook model")
-    launch(create_demo(source, engine=engine), host="0.0.0.0")
+    # No port: 7860, or what GRADIO_SERVER_PORT says.
+    launch(create_demo(source, engine=engine), host="0.0.0.0", port=None)
 
 
 if __name__ == "__main__":
