@@ -23,7 +23,8 @@ class Scheduler(BaseHTTPRequestHandler):
         """Lend the one GPU to whoever asks, or to nobody."""
         address = urlsplit(self.path)
         asked = {name: values[0] for name, values in parse_qs(address.query).items()}
-        print("scheduler", address.path, asked.get("durationSeconds", ""), flush=True)  # noqa: T201
+        said = [asked[name] for name in ("durationSeconds", "token") if name in asked]
+        print("scheduler", address.path, *said, flush=True)  # noqa: T201
         if address.path != "/schedule":
             self._answer(200, {})
         elif REFUSED in os.environ:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import pickle
-import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -82,11 +81,14 @@ def test_the_space_asks_for_the_apps_libraries_and_its_own(space: Path):
 
 
 PROGRAM = """
-import os, pickle, sys, threading
+import os, pathlib, pickle, sys, threading, types
 from dataclasses import replace
+from gradio.context import LocalContext
+from starlette.datastructures import Headers
 from consistory_svd import Settings, Story
 from consistory_svd.settings import preset
 from consistory_svd.sharing import SpectraSketch
+from consistory_svd.studio.worker import StoryRun
 from consistory_svd.zerogpu import LentGpuEngine, seconds_of
 
 engine = LentGpuEngine(sys.argv[1])
@@ -115,6 +117,13 @@ def words(**wrong):
 
 mistake = words(settings=replace(quick, anchors=9))
 failure = words(frames=[1])
+
+# As the studio does it, for a visitor whom the Hub knows.
+LocalContext.request.set(types.SimpleNamespace(headers=Headers({"x-ip-token": "visitor"})))
+visit = StoryRun(engine, story, quick, pathlib.Path("."))
+visit.start()
+visit.join(100)
+LocalContext.request.set(None)
 os.environ["LENT_GPU_REFUSES"] = "yes"
 refusal = words()
 plain = replace(preset("plain"), steps=30, height=1024, width=1024)
@@ -137,6 +146,7 @@ seen = {
     "stopped": stopped,
     "mistake": mistake,
     "failure": failure,
+    "visit": visit.progress,
     "refusal": refusal,
 }
 with open(sys.argv[2], "wb") as file:
@@ -153,7 +163,7 @@ def lent(
     (folder / "program.py").write_text(PROGRAM)
     program = str(HOUSE / "tests" / "lent_gpu.py"), "program.py", str(tiny_folder), "seen"
     said = run(sys.executable, *program, cwd=folder, PYTHONPATH=str(HOUSE), OMP_NUM_THREADS="1")
-    calls = re.findall(r"^scheduler (\S+) ?(\d*)$", said, flags=re.MULTILINE)
+    calls = [tuple(line.split()[1:]) for line in said.splitlines() if line.startswith("scheduler ")]
     return calls, pickle.loads((folder / "seen").read_bytes())
 
 
@@ -183,7 +193,7 @@ def test_a_stopped_story_gives_the_gpu_back_within_a_step(lent):
     calls, seen = lent
     assert seen["stopped"][-1] == Cancelled(0)
     assert len(seen["stopped"]) == 6  # the event at which it was stopped is the last before
-    assert [call for call, _ in calls[3:6]] == ["/schedule", "/allow", "/release"]
+    assert [call[0] for call in calls[3:6]] == ["/schedule", "/allow", "/release"]
 
 
 def test_the_time_that_is_asked_for_grows_with_the_story(lent):
@@ -192,8 +202,8 @@ def test_the_time_that_is_asked_for_grows_with_the_story(lent):
     story = seconds.pop("a story")
     assert 0 < seconds.pop("one frame") < story < min(seconds.values())
     assert story == 33, "3 x 30 steps of 0.2 s, 3 pictures, and the start"
-    asked = [int(seconds) for call, seconds in calls if call == "/schedule"]
-    assert len(asked) == 4
+    asked = [int(call[1]) for call in calls if call[0] == "/schedule"]
+    assert len(asked) == 5
     assert min(asked) >= 12
 
 
@@ -203,5 +213,13 @@ def test_what_goes_wrong_is_said_in_words_and_mistakes_cost_no_gpu(lent):
     assert seen["failure"].startswith("RuntimeError: frames: 1 of 3 scenes need the anchors")
     assert seen["refusal"].startswith("RuntimeError: ")
     assert "fewer scenes" in seen["refusal"]
-    whole, stopped, failed = (["/schedule", "/allow", "/release"] for _ in range(3))
-    assert [call for call, _ in calls] == [*whole, *stopped, *failed, "/schedule"]
+    told = ["/schedule", "/allow", "/release"] * 4  # a whole one, a stopped, a failed, the visitor's
+    assert [call[0] for call in calls] == [*told, "/schedule"]
+
+
+def test_the_studio_borrows_the_gpu_in_its_visitors_name(lent):
+    calls, seen = lent
+    assert seen["visit"].stage == "done", seen["visit"].error
+    assert len(seen["visit"].pictures) == 3
+    named = [call[2] for call in calls if len(call) == 3]
+    assert named == ["visitor"]
