@@ -3,6 +3,7 @@
 # make setup  the whole environment in .venv; does nothing when it is current
 # make lint   ruff: rules and format
 # make train  train the storybook model anew: PRESET=cpu or PRESET=gpu
+# make space  put a Hugging Face Space together in the folder DIR
 # Flags of the app go into ARGS: make app ARGS="--port 8000".
 
 SHELL := /bin/bash
@@ -11,6 +12,7 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 PRESET ?= cpu
 ARGS ?=
+DIR ?=
 
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
@@ -20,7 +22,7 @@ MADE := $(VENV)/.made
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
-.PHONY: app test setup lint train system
+.PHONY: app test setup lint train space system
 
 app: $(RUNTIME)
 	$(VENV_PYTHON) app.py $(ARGS)
@@ -42,6 +44,9 @@ train: export GLOO_SOCKET_IFNAME := lo
 train: setup
 	$(if $(filter gpu,$(PRESET)),$(VENV_PYTHON),$(VENV)/bin/torchrun --standalone --nproc-per-node 2) \
 		-m training.run --preset $(PRESET)
+
+space:
+	@$(PYTHON) tools/assemble_space.py "$(DIR)"
 
 # Chromium for the browser tests and the system libraries of the drawing library.
 system:

@@ -1,44 +1,14 @@
 """Start the studio: `python app.py`, then open http://localhost:7860."""
 
-import logging
-import os
 import sys
-from typing import Annotated
 
 import typer
 
-from consistory_svd.compat import quiet_libraries
-from consistory_svd.flags import run, wrong_values
-from consistory_svd.studio import create_demo, launch
-
-# A Hugging Face Space reaches its app from outside; on a person's machine only the person should.
-DEFAULT_HOST = "0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1"
+from consistory_svd.flags import run
+from consistory_svd.serve import studio
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-@app.command()
-def main(
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")
-    ] = DEFAULT_HOST,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
-    share: Annotated[bool, typer.Option("--share", help="Also open a public link.")] = False,
-    source: Annotated[
-        str | None,
-        typer.Option("--model", help="Folder or hub id of an SDXL; by default the storybook model."),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="Torch device; the best there is by default.")] = None,
-) -> None:
-    """Tell stories in the browser."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    quiet_libraries()
-    with wrong_values():
-        try:
-            launch(create_demo(source, device), host=host, port=port, share=share)
-        except OSError as error:
-            raise ValueError(f"port: nothing can listen on {port} at {host}; it may be taken") from error
-
+app.command()(studio)
 
 if __name__ == "__main__":
     sys.exit(run(app))

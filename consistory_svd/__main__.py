@@ -19,6 +19,7 @@ from consistory_svd.flags import REWEIGHTS, SELECTS, changed_spectrum, number, r
 from consistory_svd.models import Model, load_model
 from consistory_svd.record import save_frame, write_story_json
 from consistory_svd.scores import commands as score_commands
+from consistory_svd.serve import studio
 from consistory_svd.settings import PRESETS, Settings, Story, check, knob, preset
 from consistory_svd.sharing import AnchorBank
 from consistory_svd.story import Event, Finished, FrameDone, Preview, Started, tell
@@ -277,6 +278,7 @@ def _interrupts_set(stop: threading.Event) -> Iterator[None]:
 
 app.command("fetch")(score_commands.fetch)
 app.command("score")(score_commands.score)
+app.command("studio")(studio)
 
 
 def main() -> int:

@@ -11,7 +11,9 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-EMBEDDED = Path(__file__).resolve().parent.parent / "assets" / "storybook"
+from consistory_svd.places import ASSETS
+
+EMBEDDED = ASSETS / "storybook"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 log = logging.getLogger(__name__)

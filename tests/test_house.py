@@ -19,7 +19,7 @@ def test_readme_commands_are_the_makefiles():
 
 
 def test_makefile_has_the_promised_targets():
-    assert {"setup", "app", "test", "lint", "train"} <= makefile_targets()
+    assert {"setup", "app", "test", "lint", "train", "space"} <= makefile_targets()
 
 
 def test_ci_calls_make_test_and_nothing_else():

@@ -17,7 +17,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-READER_FOLDER = Path(__file__).parents[2] / "assets" / "storybook" / "reader"
+from consistory_svd.places import ASSETS
+
+READER_FOLDER = ASSETS / "storybook" / "reader"
 SIDE = 128  # pixels a side of what the network sees
 
 

@@ -7,7 +7,9 @@ import re
 from functools import cache
 from pathlib import Path
 
-VOCABULARY_FILE = Path(__file__).parents[2] / "assets" / "storybook" / "words.json"
+from consistory_svd.places import ASSETS
+
+VOCABULARY_FILE = ASSETS / "storybook" / "words.json"
 
 
 @cache

@@ -10,12 +10,15 @@ from consistory_svd.studio.theme import CSS, storybook_theme
 from consistory_svd.studio.wiring import build
 
 
-def create_demo(model_source: str | None = None, device: str | None = None) -> gr.Blocks:
-    """The studio's page. The first visitor's coming loads the model (see `load_model`), in the background.
+def create_demo(
+    model_source: str | None = None, device: str | None = None, engine: Engine | None = None
+) -> gr.Blocks:
+    """The studio's page. The first visitor's coming loads the model (see `load_model`), in the background;
+    or `engine` brings it.
 
     Errors in loading do not come from here: the page tells them in words.
     """
-    demo = build(Handlers(Engine(model_source, device)))
+    demo = build(Handlers(engine or Engine(model_source, device)))
     demo.queue(default_concurrency_limit=1)
     return demo
 

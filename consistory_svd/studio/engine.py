@@ -4,6 +4,7 @@ import logging
 import threading
 
 from consistory_svd.models import Model, load_model
+from consistory_svd.story import tell
 
 log = logging.getLogger(__name__)
 
@@ -12,7 +13,10 @@ class Engine:
     """Owner of the one model that all visitors share.
 
     `source` and `device` are those of `load_model`; None means the embedded model, on the best device.
+    `tell` is how its model tells a story: an engine whose GPU is elsewhere has another.
     """
+
+    tell = staticmethod(tell)
 
     def __init__(self, source: str | None = None, device: str | None = None) -> None:
         self._source = source
@@ -50,6 +54,11 @@ class Engine:
         if self._model is None:
             raise RuntimeError(self._reason or "The model is still loading.")
         return self._model
+
+    @property
+    def scores_on(self) -> str:
+        """The device that scores a story."""
+        return str(self.model.device)
 
     def _load(self) -> None:
         try:

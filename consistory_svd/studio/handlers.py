@@ -130,7 +130,7 @@ class Handlers:
             return
         yield scorecard.scoring()
         model = self.engine.model
-        settings = ScoreSettings(backbone, fill=fill, device=str(model.device))
+        settings = ScoreSettings(backbone, fill=fill, device=self.engine.scores_on)
         if self._suite is None or self._suite.settings != settings:
             self._suite = Suite(settings, self._suite and self._suite.embeddings)
         suite, entries = self._suite, []

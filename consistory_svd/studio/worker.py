@@ -9,7 +9,9 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextvars import copy_context
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +19,7 @@ from consistory_svd.models import Model
 from consistory_svd.record import mark_subject, save_frame, write_story_json
 from consistory_svd.settings import Settings, Story
 from consistory_svd.sharing import SpectraSketch
-from consistory_svd.story import Cancelled, Event, Finished, FrameDone, Preview, Started, tell
+from consistory_svd.story import Cancelled, Event, Finished, FrameDone, Preview, Started
 from consistory_svd.studio.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -81,7 +83,9 @@ class StoryRun:
         self._stop = threading.Event()
         self._changed = threading.Condition()
         self._progress = Progress("loading", frames=len(story.scenes))
-        self._thread = threading.Thread(target=self._work, name="tell-story", daemon=True)
+        # The context says whose request it is: a Space borrows its GPU in that visitor's name.
+        work = partial(copy_context().run, self._work)
+        self._thread = threading.Thread(target=work, name="tell-story", daemon=True)
         self.spectra = SpectraSketch(settings.steps) if record_spectra else None
         self.show_masks = False  # the visitor's wish, which may change at any time
         self._discarded = False
@@ -133,7 +137,10 @@ class StoryRun:
             model = self._loaded_model()
             if model is not None:
                 self._update(stage="waiting")
-                for event in tell(model, self._story, self._settings, self._stop, spectra=self.spectra):
+                events = self._engine.tell(
+                    model, self._story, self._settings, self._stop, spectra=self.spectra
+                )
+                for event in events:
                     self._take(event, model)
         except Exception as error:  # the thread's top: whatever went wrong, the page has to tell it
             log.exception("telling a story failed")

@@ -1,0 +1,35 @@
+"""The studio as a Hugging Face Space: on ZeroGPU, on its own GPU, or on its CPU with the storybook model.
+
+The variable CONSISTORY_SVD_MODEL of the Space names another model than these.
+"""
+
+import logging
+import os
+
+import spaces.config  # before torch: on ZeroGPU it stands in for CUDA
+import torch
+
+from consistory_svd.compat import quiet_libraries
+from consistory_svd.studio import create_demo, launch
+
+SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
+log = logging.getLogger("space")
+
+
+def main() -> None:
+    """Choose model and engine by the hardware, and serve the page until the Space ends."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    quiet_libraries()
+    source = os.environ.get("CONSISTORY_SVD_MODEL") or (SDXL if torch.cuda.is_available() else None)
+    engine = None
+    if spaces.config.Config.zero_gpu:
+        from consistory_svd.zerogpu import LentGpuEngine
+
+        engine = LentGpuEngine(source)
+    log.info("%s with %s", "ZeroGPU" if engine else "own hardware", source or "the storybook model")
+    # No port: 7860, or what GRADIO_SERVER_PORT says.
+    launch(create_demo(source, engine=engine), host="0.0.0.0", port=None)
+
+
+if __name__ == "__main__":
+    main()
