@@ -59,12 +59,13 @@ def how_alike() -> tuple[gr.Dropdown, gr.Accordion, dict[str, Any]]:
             info="Sets everything below; change what you like afterwards.",
             elem_id="preset",
         )
-        for title, names in GROUPS.items():
-            gr.HTML(f"<h3>{title}</h3>", elem_classes="card-title", padding=False)
-            with gr.Row(elem_classes="switches"):
-                for name in names:
-                    value = getattr(DEFAULTS, name)
-                    made[name] = switch(name, value) if isinstance(value, bool) else dial(name, value)
+        with gr.Accordion("Fine switches", open=False, elem_id="fine-switches"):
+            for title, names in GROUPS.items():
+                gr.HTML(f"<h3>{title}</h3>", elem_classes="card-title", padding=False)
+                with gr.Row(elem_classes="switches"):
+                    for name in names:
+                        value = getattr(DEFAULTS, name)
+                        made[name] = switch(name, value) if isinstance(value, bool) else dial(name, value)
         group, widgets = spectrum_group(DEFAULTS)
     return choice, group, made | widgets
 
