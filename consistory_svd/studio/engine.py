@@ -4,6 +4,7 @@ import logging
 import threading
 
 from consistory_svd.models import Model, load_model
+from consistory_svd.studio.spectrum import MOST_VALUES
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,14 @@ class Engine:
         if self._model is None:
             raise RuntimeError(self._reason or "The model is still loading.")
         return self._model
+
+    @property
+    def most_values(self) -> int:
+        """How many singular values the widest keys and values have that the model shares; a usual number
+        while it is not there."""
+        if self._model is None:
+            return MOST_VALUES
+        return max(self._model.pipe.unet.config.block_out_channels)
 
     def _load(self) -> None:
         try:

@@ -158,8 +158,8 @@ def _seed() -> tuple[gr.Number, dict[str, Any]]:
         seed = gr.Number(
             START.seed, precision=0, label=known.label, info=known.help, min_width=110, elem_id="seed"
         )
-        dice = gr.Button("Roll the dice", size="md", min_width=110, elem_id="dice")
-        lock = gr.Checkbox(True, label="Lock the seed", info=LOCK_HELP, min_width=160, elem_id="lock")
+        dice = gr.Button("Roll the dice", size="md", scale=0, min_width=110, elem_id="dice")
+    lock = gr.Checkbox(True, label="Lock the seed", info=LOCK_HELP, elem_id="lock")
     return seed, {"dice": dice, "lock": lock}
 
 

@@ -1,12 +1,12 @@
 """Which handler answers which widget of the page."""
 
-from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from consistory_svd.studio.advanced import DECIDING, Sizes, advanced_looks
 from consistory_svd.studio.alike import DEPENDENT, HOW_ALIKE, preset_values, switches
+from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.examples import EXAMPLES
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import Form, Stage, example_values, lay_out
@@ -40,7 +40,7 @@ def build(handlers: Handlers) -> gr.Blocks:
         )
         demo.unload(handlers.leave)
         _connect_form(handlers, form, stage)
-        _connect_alike(form, stage)
+        _connect_alike(handlers.engine, form, stage)
         _connect_advanced(Sizes(handlers.engine), form, stage, followed)
         _connect_telling(handlers, form, stage)
         connect_restoring(Restoring(handlers.engine), form, stage, demo, **AT_ONCE)
@@ -76,15 +76,24 @@ def _connect_form(handlers: Handlers, form: Form, stage: Stage) -> None:
     )
 
 
-def _connect_alike(form: Form, stage: Stage) -> None:
+def _starting(engine: Engine, side: str) -> Any:
+    return lambda select: start_value(side, select, engine.most_values)
+
+
+def _connect_alike(engine: Engine, form: Form, stage: Stage) -> None:
     alike = [form[name] for name in HOW_ALIKE]
-    stage.preset.input(preset_values, stage.preset, [*alike, stage.spectrum], **AT_ONCE)
+    stage.preset.input(
+        lambda name: preset_values(name, engine.most_values),
+        stage.preset,
+        [*alike, stage.spectrum],
+        **AT_ONCE,
+    )
     for side in SIDES:
         select = form[f"{side}_select"]
-        select.input(partial(start_value, side), select, form[f"{side}_value"], **AT_ONCE)
+        select.input(_starting(engine, side), select, form[f"{side}_value"], **AT_ONCE)
     gr.on(
         [control.change for control in alike],
-        switches,
+        lambda *alike: switches(*alike, most=engine.most_values),
         alike,
         [*(form[name] for name in DEPENDENT), stage.spectrum, stage.preset],
         trigger_mode="always_last",
