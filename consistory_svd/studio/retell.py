@@ -23,7 +23,7 @@ NO_STORY = "There is no story to go on with; tell one first."
 class GoOnWidgets:
     """The part below the pictures with which one goes on with a story."""
 
-    part: gr.Group
+    part: gr.Column
     how: gr.HTML
     resume: gr.Button
     scene: gr.Textbox
@@ -41,7 +41,7 @@ class GoOnWidgets:
 
 def go_on_widgets() -> GoOnWidgets:
     """Lay the part out, hidden until there is a story."""
-    with gr.Group(visible=False, elem_id="go-on", elem_classes="card") as part:
+    with gr.Column(visible=False, elem_id="go-on") as part, gr.Group(elem_classes="card"):
         gr.HTML("<h2>Go on with this story</h2>", elem_classes="card-title", padding=False)
         how = gr.HTML("", elem_id="go-on-how", padding=False)
         resume = gr.Button("Continue the story", variant="primary", visible=False, elem_id="resume")

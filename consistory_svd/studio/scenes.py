@@ -28,7 +28,14 @@ FOLLOW = "() => { requestAnimationFrame(() => window.sceneList && window.sceneLi
 
 def scene_list(scenes: str) -> gr.Textbox:
     """The list, and the box whose text is the form's value."""
-    gr.HTML("", html_template=TEMPLATE, js_on_load=SCRIPT, elem_id="scene-list", padding=False)
+    gr.HTML(
+        "",
+        html_template=TEMPLATE,
+        js_on_load=SCRIPT,
+        apply_default_css=False,
+        elem_id="scene-list",
+        padding=False,
+    )
     return text(Story, "scenes", scenes, more_help=" One a line.", lines=4, max_lines=12)
 
 
