@@ -249,7 +249,7 @@ def expect_restored(page: Page) -> None:
 
 
 def test_a_story_json_restores_every_control(page: Page, tmp_path: Path) -> None:
-    page.locator("#story-file input[type=file]").set_input_files(
+    page.locator("#carriers input[type=file]").set_input_files(
         write_story_json(tmp_path, TOLD, WITH, "another model", [])
     )
     expect(page.locator("#status")).to_contain_text("It was told with another model")

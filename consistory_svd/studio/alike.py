@@ -10,7 +10,6 @@ from consistory_svd.studio.forms import read_spectra
 from consistory_svd.studio.spectrum import (
     MOST_VALUES,
     SPECTRUM,
-    following_values,
     spectrum_group,
     spectrum_looks,
     spectrum_title,
@@ -82,8 +81,6 @@ def switches(*alike: Any, most: int = MOST_VALUES) -> tuple[Any, ...]:
     `value_scale`."""
     on = dict(zip(HOW_ALIKE, alike, strict=True))
     looks = _looks(on) | spectrum_looks(on, most)
-    for name, value in following_values(on).items():
-        looks[name]["value"] = value
     return (
         *(gr.update(**looks[name]) for name in DEPENDENT),
         gr.update(label=spectrum_title(on)),

@@ -166,9 +166,8 @@ def _seed() -> tuple[gr.Number, dict[str, Any]]:
 def _carriers() -> dict[str, Any]:
     """What carries the form to and from other places."""
     with gr.Row(elem_id="carriers"):
-        open_file = gr.UploadButton(
-            "Open a story.json or picture", file_types=[".json", ".png"], size="sm", elem_id="story-file"
-        )
+        # Of any type: a wrong one gets our words, and not silence.
+        open_file = gr.UploadButton("Open a story.json or picture", size="sm", elem_id="story-file")
         copy_link = gr.Button("Copy link", size="sm", elem_id="copy-link")
     link = gr.Textbox(
         "",

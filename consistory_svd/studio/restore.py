@@ -32,7 +32,7 @@ TAKE_DROPS = """() => {
   });
   document.addEventListener("drop", (event) => {
     if (!withFiles(event) || elsewhere(event) || !event.dataTransfer.files.length) return;
-    const input = document.querySelector("#story-file input[type=file]");
+    const input = document.querySelector("#carriers input[type=file]");
     if (!input) return;
     event.preventDefault();
     event.stopPropagation();

@@ -124,9 +124,16 @@ def spectrum_looks(on: Mapping[str, Any], most: int = MOST_VALUES) -> dict[str, 
     return looks
 
 
-def following_values(on: Mapping[str, Any]) -> dict[str, Any]:
-    """What V's boxes hold because they follow K's; empty while they do not."""
-    return {f"v_{part}": on[f"k_{part}"] for part in PARTS} if on["v_as_k"] is True else {}
+def follow(*spectrum: Any, most: int = MOST_VALUES) -> list[Any]:
+    """Updates of V's boxes, which follow K's while V is as K is. `spectrum` is in the order of SPECTRUM.
+
+    Told by what the visitor does alone: boxes that others fill come one by one, and V is filled then too.
+    """
+    on = dict(zip(SPECTRUM, spectrum, strict=True))
+    if on["v_as_k"] is not True:
+        return [gr.skip() for _ in PARTS]
+    scale = {"value": value_scale("v", on["k_select"], most)}
+    return [gr.update(value=on[f"k_{part}"], **scale.get(part, {})) for part in PARTS]
 
 
 def value_scale(side: str, select: str, most: int = MOST_VALUES) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from consistory_svd.studio.restore import Restoring, connect_restoring
 from consistory_svd.studio.retell import bound
 from consistory_svd.studio.scenes import connect_scenes
 from consistory_svd.studio.scoring import ScoreWidgets
-from consistory_svd.studio.spectrum import SIDES, start_value
+from consistory_svd.studio.spectrum import PARTS, SIDES, SPECTRUM, follow, start_value
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {**QUIET, "queue": False}
@@ -88,9 +88,21 @@ def _connect_alike(engine: Engine, form: Form, stage: Stage) -> None:
         [*alike, stage.spectrum],
         **AT_ONCE,
     )
+    spectrum = [form[name] for name in SPECTRUM]
+    following: dict[str, Any] = {
+        "fn": lambda *boxes: follow(*boxes, most=engine.most_values),
+        "inputs": spectrum,
+        "outputs": [form[f"v_{part}"] for part in PARTS],
+        "trigger_mode": "always_last",
+        **AS_SENT,
+        **AT_ONCE,
+    }
+    gr.on([form[name].input for name in ("v_as_k", "k_value", "k_reweight", "k_alpha")], **following)
     for side in SIDES:
         select = form[f"{side}_select"]
-        select.input(_starting(engine, side), select, form[f"{side}_value"], **AT_ONCE)
+        started = select.input(_starting(engine, side), select, form[f"{side}_value"], **AT_ONCE)
+        if side == "k":
+            started.then(**{**following, "trigger_mode": None})
     gr.on(
         [control.change for control in alike],
         lambda *alike: switches(*alike, most=engine.most_values),
