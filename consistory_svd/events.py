@@ -32,7 +32,8 @@ class Preview:
     """A frame has done a step. `frame` and `step` count from 0; `done` of the story's `total_steps` are over.
 
     `image` is the picture that the step foresees, at most 256 pixels a side, on every `preview_every`-th
-    step. `first_pass` marks steps that only find out what matches, and are done again (feature injection).
+    step, where there is time for it. `first_pass` marks steps that only find out what matches, and are done
+    again (feature injection).
     """
 
     frame: int
@@ -98,9 +99,13 @@ class Finished:
 
 @dataclass(frozen=True)
 class Cancelled:
-    """The story was stopped after `frames` finished frames, which stay good."""
+    """The story was stopped after `frames` finished frames, which stay good.
+
+    `bank` is as in `Finished`, where all anchors were finished: the other frames can still be told.
+    """
 
     frames: int
+    bank: AnchorBank | None = field(default=None, repr=False)
 
 
 Event = Started | Preview | FrameDone | Finished | Cancelled

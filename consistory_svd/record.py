@@ -17,20 +17,23 @@ FILE_NAME = "story.json"
 
 @dataclass(frozen=True)
 class FrameRecord:
-    """How one picture was made."""
+    """How one picture was made. `lenders` is the story that its anchors were told from, where that is another
+    one: anchors stay as they were when a scene of theirs is told anew."""
 
     prompt: str
     seed: int
     story: Story
     settings: Settings
     model: str
+    lenders: Story | None = None
 
 
 @dataclass(frozen=True)
 class StoryRecord:
     """A told story: `pictures` and `masks` are file names relative to its folder, in the order of its scenes.
 
-    A cancelled story has fewer pictures than scenes; `masks` is empty where none were kept.
+    A cancelled story has fewer pictures than scenes; `masks` is empty where none were kept. `lenders` is as
+    in `FrameRecord`.
     """
 
     story: Story
@@ -39,12 +42,21 @@ class StoryRecord:
     pictures: tuple[str, ...]
     masks: tuple[str, ...] = ()
     seconds: float | None = None
+    lenders: Story | None = None
 
 
 def save_frame(
-    path: Path, image: Image.Image, prompt: str, seed: int, story: Story, settings: Settings, model_name: str
+    path: Path,
+    image: Image.Image,
+    prompt: str,
+    seed: int,
+    story: Story,
+    settings: Settings,
+    model_name: str,
+    lenders: Story | None = None,
 ) -> None:
-    """Write a picture as PNG with its making in text chunks: prompt, seed, model; story, settings as JSON."""
+    """Write a picture as PNG with its making in text chunks: prompt, seed, model; story, settings and, where
+    they are another story's, lenders as JSON."""
     info = PngInfo()
     texts = {
         "prompt": prompt,
@@ -54,6 +66,8 @@ def save_frame(
         "settings": json.dumps(asdict(settings)),
         "version": str(VERSION),
     }
+    if lenders is not None:
+        texts["lenders"] = json.dumps(asdict(lenders))
     for key, text in texts.items():
         # tEXt holds Latin-1 only; iTXt is the same for all other writing.
         if text.isascii():
@@ -81,9 +95,10 @@ def read_frame(path: Path) -> FrameRecord:
     return FrameRecord(
         prompt=texts["prompt"],
         seed=_whole("seed", texts["seed"]),
-        story=_build(Story, "story", _parse(path, texts["story"])),
-        settings=_build(Settings, "settings", _parse(path, texts["settings"])),
+        story=story_of(_parse(path, texts["story"])),
+        settings=settings_of(_parse(path, texts["settings"])),
         model=texts["model"],
+        lenders=_lenders(_parse(path, texts["lenders"])) if "lenders" in texts else None,
     )
 
 
@@ -96,6 +111,7 @@ def write_story_json(
     masks: Sequence[str | Path] = (),
     seconds: float | None = None,
     frames: Sequence[int] | None = None,
+    lenders: Story | None = None,
 ) -> Path:
     """Write `story.json` into `folder` and return its path.
 
@@ -115,6 +131,8 @@ def write_story_json(
         "masks": [Path(mask).name for mask in masks],
         "seconds": seconds,
     }
+    if lenders is not None:
+        content["lenders"] = asdict(lenders)
     path = folder / FILE_NAME
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
@@ -129,13 +147,28 @@ def read_story_json(path: Path) -> StoryRecord:
             raise ValueError(f"{key}: is missing in {path}")
     _check_version(path, content["version"], VERSION)
     return StoryRecord(
-        story=_build(Story, "story", content["story"]),
-        settings=_build(Settings, "settings", content["settings"]),
+        story=story_of(content["story"]),
+        settings=settings_of(content["settings"]),
         model=content["model"],
         pictures=tuple(_plain_name(name) for name in _pictures(content["frames"])),
-        masks=tuple(_plain_name(name) for name in content.get("masks", ())),
+        masks=tuple(_plain_name(name) for name in _masks(content.get("masks", []))),
         seconds=content.get("seconds"),
+        lenders=_lenders(content.get("lenders")),
     )
+
+
+def story_of(values: Any) -> Story:
+    """The story that a mapping of its fields describes. ValueError, naming the field where it differs."""
+    return _build(Story, "story", values)
+
+
+def settings_of(values: Any) -> Settings:
+    """The settings that a mapping of their fields describes. ValueError as `story_of`."""
+    return _build(Settings, "settings", values)
+
+
+def _lenders(values: Any) -> Story | None:
+    return None if values is None else _build(Story, "lenders", values)
 
 
 def _check_version(path: Path, found: Any, known: Any) -> None:
@@ -172,6 +205,12 @@ def _pictures(frames: Any) -> list[Any]:
     ):
         raise ValueError("frames: not a list of objects that each name their picture")
     return [frame["picture"] for frame in frames]
+
+
+def _masks(masks: Any) -> list[Any]:
+    if not isinstance(masks, list):
+        raise ValueError(f"masks: {masks!r} is not allowed; give a list of file names")
+    return masks
 
 
 def _whole(name: str, text: str) -> int:

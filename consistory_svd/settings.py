@@ -9,7 +9,7 @@ import hashlib
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_type_hints
 
 from consistory_svd.nouns import contains, find_concept
@@ -79,10 +79,15 @@ class Story:
     )
     negative: str = _text("Negative prompt", "What should not be in the pictures.", default="")
     seed: int = _number("Seed", "The same seed tells the same story again.", 0, LARGEST_SEED, 1, 0)
+    seeds: tuple[int | None, ...] = _text(
+        "Seeds of single pictures",
+        "Pictures that have a seed of their own, in the order of the scenes; all others follow the story's.",
+        default=(),
+    )
 
     def __post_init__(self) -> None:
-        for name in ("scenes", "concepts"):
-            object.__setattr__(self, name, _texts(name, getattr(self, name)))
+        for name in ("scenes", "concepts", "seeds"):
+            object.__setattr__(self, name, _items(name, getattr(self, name)))
         for name in ("subject", "style", "negative"):
             _check_text(name, getattr(self, name))
         if not self.subject.strip():
@@ -94,10 +99,26 @@ class Story:
         for name in ("scenes", "concepts"):
             _check_filled(name, getattr(self, name))
         _check_number(knob(Story, "seed"), self.seed, whole=True)
+        self._check_seeds()
         if self.concepts:
             self._check_concepts()
         else:
             find_concept(self.subject)
+
+    def _check_seeds(self) -> None:
+        if len(self.seeds) > len(self.scenes):
+            most = f"give at most {len(self.scenes)}, one a scene"
+            raise ValueError(f"seeds: there are {len(self.seeds)}; {most}")
+        for seed in self.seeds:
+            if seed is not None:
+                _check_number(replace(knob(Story, "seed"), name="seeds"), seed, whole=True)
+        first = {}
+        for number, seed in enumerate(self.frame_seeds, start=1):
+            if first.setdefault(seed, number) != number:
+                raise ValueError(
+                    f"seeds: {seed} is not allowed for picture {number}, it is picture {first[seed]}'s; "
+                    f"give each a seed of its own"
+                )
 
     def _check_concepts(self) -> None:
         for concept in self.concepts:
@@ -119,11 +140,21 @@ class Story:
 
     @property
     def frame_seeds(self) -> tuple[int, ...]:
-        """One seed a frame, from the story's seed and the frame's position alone; no two are the same."""
+        """One seed a frame: its own of `seeds`, or else one from the story's seed and the frame's position
+        alone; no two are the same."""
+        own = (*self.seeds, *(None,) * (len(self.scenes) - len(self.seeds)))
+        return tuple(self.seed_at(k) if seed is None else seed for k, seed in enumerate(own))
+
+    def seed_at(self, position: int) -> int:
+        """The seed that the story's seed gives the frame at a position, from 0."""
         digest = hashlib.sha256(str(self.seed).encode()).digest()
         start = int.from_bytes(digest[:4], "big")
         # An odd stride visits every 32-bit number once.
-        return tuple((start + position * 0x9E3779B1) % 2**32 for position in range(len(self.scenes)))
+        return (start + position * 0x9E3779B1) % 2**32
+
+    def has_own_seed(self, position: int) -> bool:
+        """Whether the frame at a position, from 0, has a seed of its own."""
+        return position < len(self.seeds) and self.seeds[position] is not None
 
 
 @dataclass(frozen=True)
@@ -336,9 +367,10 @@ def _spectrum(name: str, value: Any) -> Spectrum:
         raise ValueError(f"{name}.{error}") from error
 
 
-def _texts(name: str, values: Any) -> tuple[str, ...]:
+def _items(name: str, values: Any) -> tuple[Any, ...]:
     if isinstance(values, str) or not isinstance(values, Sequence):
-        raise ValueError(f"{name}: {values!r} is not allowed; give a list of texts")
+        kind = "numbers" if name == "seeds" else "texts"
+        raise ValueError(f"{name}: {values!r} is not allowed; give a list of {kind}")
     return tuple(values)
 
 

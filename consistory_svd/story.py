@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from consistory_svd.events import Cancelled, Event, Finished, FrameDone, Preview, Started, Timings
 from consistory_svd.models import Model
@@ -70,6 +71,7 @@ def tell(
     keep_anchors: bool = False,
     with_masks: bool = False,
     spectra: SpectraLog | None = None,
+    preview_share: float | None = None,
 ) -> Iterator[Event]:
     """Tell a story: `Started`, then `Preview` and `FrameDone` as they come, then `Finished` or `Cancelled`.
 
@@ -86,10 +88,13 @@ def tell(
         bank: the anchors of a story told before, as `Finished.bank` gave them or `AnchorBank.load` did:
             every frame is told against them, none is an anchor itself.
         frames: which scenes are told, by position from 0; all by default. A part needs a bank, or
-            settings that share nothing: frames told without their anchors would not be the story's.
+            settings that share nothing: frames told without their anchors would not be the story's. The
+            anchors alone, to be kept, need none.
         keep_anchors: fill `Finished.bank`, for frames that come later.
         with_masks: look for the subject's masks also where nothing is shared.
         spectra: a log that the spectral filter writes to.
+        preview_share: the share of the denoising time that previews may take; one that would take more is
+            left out. None: they may take what they take.
 
     Raises:
         ValueError: at once, naming the field, when story, settings, model, latents, bank and frames do not
@@ -103,7 +108,8 @@ def tell(
     if latents is not None and tuple(latents.shape) != shape:
         raise ValueError(f"latents: the shape {tuple(latents.shape)} is not allowed; give {shape}")
     chosen = _chosen(frames, len(story.scenes))
-    if len(chosen) < len(story.scenes) and settings.shares and bank is None:
+    anchors_alone = keep_anchors and chosen == tuple(range(settings.anchors))
+    if len(chosen) < len(story.scenes) and settings.shares and bank is None and not anchors_alone:
         raise ValueError(
             f"frames: {len(chosen)} of {len(story.scenes)} scenes need the anchors of the others; give a bank"
         )
@@ -112,7 +118,7 @@ def tell(
             "keep_anchors: True is not allowed without anchors; share the subject, from the first frames"
         )
     telling = _Telling(model, story, settings, (height, width), stop or threading.Event())
-    telling.given(latents, bank, chosen, keep_anchors, with_masks, spectra)
+    telling.given(latents, bank, chosen, keep_anchors, with_masks, spectra, preview_share)
     return telling.events()
 
 
@@ -135,7 +141,7 @@ class _Telling:
         self._story, self._settings = story, settings
         self._size, self._stop = size, stop
         self._steps_done = 0
-        self._denoising = self._decoding = 0.0
+        self._denoising = self._decoding = self._previewing = 0.0
         self._frames: dict[int, FrameDone] = {}
 
     def given(
@@ -146,13 +152,14 @@ class _Telling:
         keep_anchors: bool,
         with_masks: bool,
         spectra: SpectraLog | None,
+        preview_share: float | None,
     ) -> None:
         """Take what `tell` was given beside the story; ValueError for a bank that does not fit."""
         settings = self._settings
         timesteps = tuple(prepare_scheduler(self._pipe, settings.steps).timesteps.tolist())
         self._schedule = Schedule.of(timesteps, settings)
         self._latents, self._chosen, self._with_masks = latents, chosen, with_masks
-        self._spectra, self._has_bank = spectra, bank is not None
+        self._spectra, self._has_bank, self._preview_share = spectra, bank is not None, preview_share
         self._keeps_anchors = keep_anchors
         self._bank = AnchorBank() if bank is None else bank
         if bank is not None or keep_anchors:
@@ -198,15 +205,20 @@ class _Telling:
             for wave in self._waves():
                 yield from self._tell_wave(wave)
                 if self._stop.is_set() and len(self._frames) < len(self._chosen):
-                    yield Cancelled(len(self._frames))
+                    anchors_done = all(frame in self._frames for frame in range(self._anchors))
+                    yield Cancelled(len(self._frames), self._kept_bank if anchors_done else None)
                     return
         made = [self._frames[frame] for frame in self._chosen]
         yield Finished(
             tuple(frame.image for frame in made),
             tuple(frame.mask for frame in made),
             Timings(self._denoising, self._decoding, len(made), self._bank.size),
-            self._bank if self._keeps_anchors or self._has_bank else None,
+            self._kept_bank,
         )
+
+    @property
+    def _kept_bank(self) -> AnchorBank | None:
+        return self._bank if self._keeps_anchors or self._has_bank else None
 
     @property
     def _anchors(self) -> int:
@@ -270,8 +282,9 @@ class _Telling:
         generators = frame_generators(seeds)
         noise = initial_latents(pipe, generators, self._size)
         if settings.same_latent:
-            first = frame_generators(self._story.frame_seeds[:1])
-            noise = initial_latents(pipe, first, self._size).expand(len(wave), -1, -1, -1)
+            first = initial_latents(pipe, frame_generators([self._story.seed_at(0)]), self._size)
+            own = noise.new_tensor([self._story.has_own_seed(frame) for frame in wave], dtype=torch.bool)
+            noise = torch.where(own.view(-1, 1, 1, 1), noise, first)
         if self._latents is not None:
             noise = self._latents[list(wave)].to(noise)
         return Trajectory.begin(pipe, noise, settings.steps, generators), text
@@ -302,15 +315,21 @@ class _Telling:
 
     def _previews(self, wave: tuple[int, ...], step: Step, first_pass: bool) -> Iterator[Preview]:
         every = self._settings.preview_every
-        shown = every > 0 and (step.index + 1) % every == 0
+        shown = every > 0 and (step.index + 1) % every == 0 and self._time_for_previews()
         foreseen = predicted_picture(self._pipe, step) if shown else None
         for position, frame in enumerate(wave):
             self._steps_done += 1
             image = None
             if foreseen is not None and not self._stop.is_set():
-                image = self._decode(foreseen[position])
+                before = self._decoding
+                image = self._decode(_small(foreseen[position], self._pipe.vae_scale_factor))
+                self._previewing += self._decoding - before
                 image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
             yield Preview(frame, step.index, step.steps, self._steps_done, image, first_pass)
+
+    def _time_for_previews(self) -> bool:
+        share = self._preview_share
+        return share is None or self._previewing <= share * self._denoising
 
     def _finish(self, frame: int, latents: Tensor, state: SharingState | None, position: int) -> FrameDone:
         done = FrameDone(
@@ -340,3 +359,10 @@ class _Telling:
     @staticmethod
     def _of(wave: tuple[int, ...], values: tuple[T, ...]) -> tuple[T, ...]:
         return tuple(values[frame] for frame in wave)
+
+
+def _small(latents: Tensor, factor: int) -> Tensor:
+    """Latents, [channels, h, w], shrunk until their picture is no larger than a preview: what is averaged
+    before it is decoded need not be decoded at full size."""
+    shrink = max(latents.shape[-2:]) * factor // PREVIEW_SIDE
+    return latents if shrink < 2 else avg_pool2d(latents, shrink)

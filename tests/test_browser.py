@@ -1,89 +1,55 @@
 """The studio in a browser, end to end: a real model, a real server, headless Chromium."""
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
+from playwright.sync_api import Browser, Page, Request, expect
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-
-from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
-
-from consistory_svd.scores.fetch import CACHE_VARIABLE, FetchError
-from consistory_svd.studio import create_demo, fetching, launch
-
-# Generous: a shared, busy machine with two cores. Every wait ends as soon as its condition holds.
-MODEL_MS = 120_000
-STORY_MS = 240_000
-expect.set_options(timeout=30_000)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+from consistory_svd.scores.fetch import FetchError
+from consistory_svd.studio import fetching
+from tests.browsing import (
+    MODEL_MS,
+    STORY_MS,
+    captions,
+    chromium,
+    pictures,
+    set_dial,
+    sources,
+    studio,
+    visit,
+    write_story,
+)
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A studio on the embedded model, without weights of scores; CONSISTORY_TEST_MODEL names another."""
-    os.environ[CACHE_VARIABLE] = str(tmp_path_factory.mktemp("no weights"))
-    demo = create_demo(os.environ.get("CONSISTORY_TEST_MODEL"), device="cpu")
-    launch(demo, port=None, prevent_thread_lock=True, quiet=True)
-    yield demo.local_url
-    demo.close()
-    del os.environ[CACHE_VARIABLE]
+    with studio(tmp_path_factory.mktemp("no weights")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    assert chromium, "chromium is not installed: run `make setup`, or apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    page = _visit(browser, address)
+    page = visit(browser, address)
     yield page
     page.context.close()
-
-
-def _visit(browser: Browser, address: str) -> Page:
-    page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
-    page.goto(address)
-    expect(page.locator("#model .dot-ready, #model [role=alert]")).to_be_visible(timeout=MODEL_MS)
-    assert not page.locator("#model [role=alert]").count(), page.locator("#model").inner_text()
-    return page
-
-
-def _write(page: Page, subject: str, scenes: list[str], steps: int) -> None:
-    page.locator("#subject textarea").fill(subject)
-    page.locator("#scenes textarea").fill("\n".join(scenes))
-    _dial(page, "steps", steps)
-
-
-def _dial(page: Page, name: str, value: float) -> None:
-    box = page.locator(f"#{name} input[type=number]")
-    box.fill(str(value))
-    box.blur()
 
 
 def _generate(page: Page) -> None:
     page.get_by_role("button", name="Generate").click()
 
 
-def _pictures(page: Page) -> Locator:
-    return page.locator("#pictures .thumbnail-item img")
-
-
-def _captions(page: Page) -> list[str]:
-    return [text.strip() for text in page.locator("#pictures .caption-label").all_inner_texts()]
-
-
 def _wait_until_pictures_are_drawn(page: Page, count: int) -> None:
     page.wait_for_function(
-        "count => { const all = [...document.querySelectorAll('#pictures .thumbnail-item img')];"
+        "count => { const all = [...document.querySelectorAll('#pictures .thumbnail-item')]"
+        ".filter(item => !item.innerText.includes('being drawn'))"
+        ".map(item => item.querySelector('img'));"
         " return all.length >= count && all.slice(0, count).every(image => image.naturalWidth > 0); }",
         arg=count,
         timeout=STORY_MS,
@@ -91,26 +57,22 @@ def _wait_until_pictures_are_drawn(page: Page, count: int) -> None:
 
 
 def _tell_short_story(page: Page) -> list[str]:
-    _write(page, "a cat", ["in the forest", "on the beach"], steps=2)
+    write_story(page, "a cat", ["in the forest", "on the beach"], steps=2)
     _generate(page)
     expect(page.locator("#status .note-done")).to_have_text(re.compile(r"^2 pictures in "), timeout=STORY_MS)
     _wait_until_pictures_are_drawn(page, 2)
-    return _sources(page)
-
-
-def _sources(page: Page) -> list[str]:
-    return _pictures(page).evaluate_all("images => images.map(image => image.src)")
+    return sources(page)
 
 
 def test_a_story_arrives_with_its_prompts_as_captions(page: Page) -> None:
-    _write(page, "a brown dog with a hat", ["in the snow", "in a library", "on the beach"], steps=4)
+    write_story(page, "a brown dog with a hat", ["in the snow", "in a library", "on the beach"], steps=4)
     expect(page.locator("#concepts textarea")).to_have_value("dog")
     _generate(page)
     expect(page.locator("#status .progress")).to_contain_text(re.compile(r"Picture \d"), timeout=STORY_MS)
     expect(page.locator("#status .progress")).to_contain_text("of 4", timeout=STORY_MS)
     _wait_until_pictures_are_drawn(page, 3)
     expect(page.locator("#status .note-done")).to_contain_text("3 pictures", timeout=STORY_MS)
-    assert _captions(page) == [
+    assert captions(page) == [
         f"a photo of a brown dog with a hat {scene}"
         for scene in ("in the snow", "in a library", "on the beach")
     ]
@@ -119,7 +81,7 @@ def test_a_story_arrives_with_its_prompts_as_captions(page: Page) -> None:
 
 
 def test_cancel_keeps_the_pictures_already_made(page: Page) -> None:
-    _write(page, "a cat", [f"in the forest number {number}" for number in range(1, 13)], steps=10)
+    write_story(page, "a cat", [f"in the forest number {number}" for number in range(1, 13)], steps=10)
     _generate(page)
     _wait_until_pictures_are_drawn(page, 1)
     page.get_by_role("button", name="Cancel").click()
@@ -128,7 +90,7 @@ def test_cancel_keeps_the_pictures_already_made(page: Page) -> None:
     )
     kept = int(re.search(r"Stopped\. (\d+)", page.locator("#status").inner_text()).group(1))
     assert 1 <= kept < 12
-    expect(_pictures(page)).to_have_count(kept)
+    expect(pictures(page)).to_have_count(kept)
     _wait_until_pictures_are_drawn(page, kept)
     expect(page.get_by_role("button", name="Generate")).to_be_enabled()
 
@@ -138,7 +100,7 @@ def test_cancel_keeps_the_pictures_already_made(page: Page) -> None:
     [
         ("Subject", lambda page: page.locator("#subject textarea").fill("")),
         ("Scenes", lambda page: page.locator("#scenes textarea").fill("  \n ")),
-        ("Anchors", lambda page: _dial(page, "anchors", 9)),
+        ("Anchors", lambda page: set_dial(page, "anchors", 9)),
         ("Concept words", lambda page: page.locator("#concepts textarea").fill("teapot")),
         ("Seed", lambda page: page.locator("#seed input").fill("-5")),
     ],
@@ -151,7 +113,7 @@ def test_a_wrong_field_is_named_and_pictures_stay(
     spoil(page)
     _generate(page)
     expect(page.locator("#status").get_by_role("alert")).to_contain_text(f"{field}:")
-    assert _sources(page) == before
+    assert sources(page) == before
     expect(page.get_by_role("button", name="Generate")).to_be_enabled()
 
 
@@ -232,11 +194,11 @@ def test_a_filtered_story_shows_what_the_filter_did(page: Page) -> None:
 def test_the_subjects_masks_can_be_shown_over_the_pictures(page: Page) -> None:
     before = _tell_short_story(page)
     page.get_by_label("Show the subject masks").check()
-    expect(_pictures(page).first).not_to_have_attribute("src", before[0])
+    expect(pictures(page).first).not_to_have_attribute("src", before[0])
     _wait_until_pictures_are_drawn(page, len(before))
-    assert all("marked" in source for source in _sources(page))
+    assert all("marked" in source for source in sources(page))
     page.get_by_label("Show the subject masks").uncheck()
-    expect(_pictures(page).first).to_have_attribute("src", before[0])
+    expect(pictures(page).first).to_have_attribute("src", before[0])
 
 
 def test_scores_come_after_the_pictures_and_say_what_they_lack(
@@ -256,7 +218,7 @@ def test_scores_come_after_the_pictures_and_say_what_they_lack(
     fetch.click()
     expect(page.locator("#fetched").get_by_role("alert")).to_contain_text("the server cannot be had")
     expect(fetch).to_be_enabled()
-    assert _sources(page) == before
+    assert sources(page) == before
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
@@ -269,28 +231,28 @@ def test_the_dice_rolls_another_seed(page: Page) -> None:
 
 
 def test_two_visitors_get_their_own_stories(browser: Browser, address: str) -> None:
-    first, second = _visit(browser, address), _visit(browser, address)
-    _write(first, "a cat", ["in the forest", "on the beach"], steps=20)
-    _write(second, "an owl", ["in the snow", "in a library"], steps=2)
+    first, second = visit(browser, address), visit(browser, address)
+    write_story(first, "a cat", ["in the forest", "on the beach"], steps=20)
+    write_story(second, "an owl", ["in the snow", "in a library"], steps=2)
     _generate(first)
     expect(first.locator("#status .progress")).to_contain_text("step", timeout=STORY_MS)
     _generate(second)
     expect(second.locator("#status")).to_contain_text("Waiting for your turn")
     _wait_until_pictures_are_drawn(first, 2)
     _wait_until_pictures_are_drawn(second, 2)
-    assert _captions(first) == ["a photo of a cat in the forest", "a photo of a cat on the beach"]
-    assert _captions(second) == ["a photo of an owl in the snow", "a photo of an owl in a library"]
+    assert captions(first) == ["a photo of a cat in the forest", "a photo of a cat on the beach"]
+    assert captions(second) == ["a photo of an owl in the snow", "a photo of an owl in a library"]
     for page in (first, second):
         page.context.close()
 
 
 def test_closing_the_tab_frees_the_model(browser: Browser, address: str) -> None:
-    leaving = _visit(browser, address)
-    _write(leaving, "a cat", [f"in the forest number {number}" for number in range(1, 101)], steps=200)
+    leaving = visit(browser, address)
+    write_story(leaving, "a cat", [f"in the forest number {number}" for number in range(1, 101)], steps=200)
     _generate(leaving)
     expect(leaving.locator("#status .progress")).to_contain_text("step", timeout=STORY_MS)
     leaving.context.close()
-    staying = _visit(browser, address)
+    staying = visit(browser, address)
     _tell_short_story(staying)  # would wait for twenty thousand steps if the first story went on
     staying.context.close()
 

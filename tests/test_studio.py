@@ -61,6 +61,10 @@ FORM = {
     "steps": 2,
     "guidance": 5,
     "seed": 0,
+    "seeds": "",
+    "width": "",
+    "height": "",
+    "batch": 4,
     "show_masks": False,
 }
 
@@ -134,6 +138,12 @@ def test_the_form_becomes_a_story_and_settings():
         ({"seed": -1}, "Seed"),
         ({"sdsa": "yes"}, "Share the subject"),
         ({"style": 3}, "Style"),
+        ({"seeds": "2"}, "Seeds of single pictures"),
+        ({"seeds": "1=7, 2=7"}, "Seeds of single pictures"),
+        ({"width": "wide"}, "Width"),
+        ({"height": 100.5}, "Height"),
+        ({"height": "100"}, "Height"),
+        ({"batch": 0}, "Batch"),
         ({"negative": "x" * 5000}, "Negative prompt"),
         ({"k_select": "most"}, "K keeps"),
         ({"k_select": ["count"]}, "K keeps"),
@@ -271,16 +281,18 @@ def is_shown(update: Any) -> bool:
 
 
 def test_begin_takes_the_form_and_fills_in_the_concept(handlers: Handlers):
-    (update,) = handlers.begin(ANN, "cat", **form(subject="a red fox"))
-    status, concept, generate, cancel = update
+    (update,) = handlers.begin(ANN, "cat", True, **form(subject="a red fox"))
+    status, concept, seed, seeds, generate, cancel = update
+    assert not is_shown(seed)
+    assert not is_shown(seeds)
     assert "Getting ready" in status
     assert concept == "fox"
     assert (generate["interactive"], cancel["interactive"]) == (False, True)
 
 
 def test_begin_refuses_in_the_status_area_and_as_an_error(handlers: Handlers):
-    updates = handlers.begin(ANN, "cat", **form(subject="", concept=""))
-    status, _, generate, cancel = next(updates)
+    updates = handlers.begin(ANN, "cat", True, **form(subject="", concept=""))
+    status, _, _, _, generate, cancel = next(updates)
     assert 'role="alert"' in status
     assert "Subject: " in status
     assert (generate["interactive"], cancel["interactive"]) == (True, False)
@@ -289,8 +301,8 @@ def test_begin_refuses_in_the_status_area_and_as_an_error(handlers: Handlers):
 
 
 def test_a_second_visitor_is_told_to_wait(handlers: Handlers):
-    list(handlers.begin(ANN, "cat", **form()))
-    (update,) = handlers.begin(BEN, "cat", **form())
+    list(handlers.begin(ANN, "cat", True, **form()))
+    (update,) = handlers.begin(BEN, "cat", True, **form())
     assert "Another story is before yours" in update[0]
 
 
@@ -298,8 +310,9 @@ def test_tell_sends_each_picture_once_and_ends_with_the_time(handlers: Handlers)
     updates = list(handlers.tell(ANN, **form()))
     galleries = [pictures for pictures, _ in updates if is_shown(pictures)]
     assert galleries[0] == []
-    counts = [len(pictures) for pictures in galleries[:-1]]
-    assert counts == sorted(set(counts))
+    made = [tuple(item for item in pictures if "being drawn" not in item[1]) for pictures in galleries]
+    assert [len(pictures) for pictures in made] == sorted(len(pictures) for pictures in made)
+    assert galleries[-1] == list(made[-1])
     assert is_shown(updates[-1][0])  # a programme may read the last update alone
     assert [caption for _, caption in galleries[-1]] == list(STORY.prompts)
     assert all(Path(path).is_file() for path, _ in galleries[-1])
@@ -315,7 +328,7 @@ def test_tell_refuses_a_wrong_field_also_without_the_page(handlers: Handlers):
 
 def test_cancel_keeps_the_pictures_and_says_how_many(handlers: Handlers):
     telling = handlers.tell(ANN, **form(anchors=1, steps=40))
-    next(pictures for pictures, _ in telling if is_shown(pictures) and len(pictures) == 1)
+    next(made for made, _ in telling if is_shown(made) and any("drawn" not in words for _, words in made))
     pictures, status, generate, cancel = list(handlers.cancel(ANN))[-1]
     assert "Stopped. 1 of 3 pictures made and kept." in status
     assert [caption for _, caption in pictures] == [STORY.prompts[0]]
@@ -323,10 +336,10 @@ def test_cancel_keeps_the_pictures_and_says_how_many(handlers: Handlers):
 
 
 def test_cancel_before_the_turn_came_leaves_the_line(handlers: Handlers):
-    list(handlers.begin(ANN, "cat", **form()))
+    list(handlers.begin(ANN, "cat", True, **form()))
     (update,) = handlers.cancel(ANN)
     assert "Cancelled before your story began" in update[1]
-    (update,) = handlers.begin(BEN, "cat", **form())
+    (update,) = handlers.begin(BEN, "cat", True, **form())
     assert "Getting ready" in update[0]
 
 

@@ -30,7 +30,7 @@ from consistory_svd.studio.charts import Axis, Line, chart
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.forms import read_form
 from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.spectrum import SCALES, SPECTRUM, start_value
+from consistory_svd.studio.spectrum import SCALES, SPECTRUM, follow, start_value
 from consistory_svd.studio.widgets import NO_EFFECT_SDSA
 from tests.test_studio import form
 
@@ -130,10 +130,13 @@ def test_a_filters_boxes_without_effect_are_disabled(changes: dict, idle: set):
 
 
 def test_v_follows_k_while_they_are_linked():
-    looks = looks_of({**SPECTRAL, "k_select": "count", "k_value": 7, "k_reweight": "log"})
-    held = [looks[f"v_{part}"]["value"] for part in ("select", "value", "reweight", "alpha")]
-    assert held == ["count", 7, "log", 1.0]
-    assert (looks["v_value"]["label"], looks["v_value"]["step"]) == ("V count", 1)
+    values = {**SPECTRAL, "k_select": "count", "k_value": 7, "k_reweight": "log"}
+    updates = follow(*(values[name] for name in SPECTRUM), most=160)
+    assert [update["value"] for update in updates] == ["count", 7, "log", 1.0]
+    assert updates[1]["maximum"] == 160
+    values["v_as_k"] = False
+    assert all(update == gr.skip() for update in follow(*(values[name] for name in SPECTRUM)))
+    assert (updates[1]["label"], updates[1]["step"]) == ("V count", 1)
     assert not any("value" in look for look in looks_of({**SPECTRAL, **OWN_V}).values())
 
 

@@ -8,8 +8,8 @@ import gradio as gr
 from consistory_svd.settings import PRESETS, Settings, knob
 from consistory_svd.studio.forms import read_spectra
 from consistory_svd.studio.spectrum import (
+    MOST_VALUES,
     SPECTRUM,
-    following_values,
     spectrum_group,
     spectrum_looks,
     spectrum_title,
@@ -59,12 +59,13 @@ def how_alike() -> tuple[gr.Dropdown, gr.Accordion, dict[str, Any]]:
             info="Sets everything below; change what you like afterwards.",
             elem_id="preset",
         )
-        for title, names in GROUPS.items():
-            gr.HTML(f"<h3>{title}</h3>", elem_classes="card-title", padding=False)
-            with gr.Row(elem_classes="switches"):
-                for name in names:
-                    value = getattr(DEFAULTS, name)
-                    made[name] = switch(name, value) if isinstance(value, bool) else dial(name, value)
+        with gr.Accordion("Fine switches", open=False, elem_id="fine-switches"):
+            for title, names in GROUPS.items():
+                gr.HTML(f"<h3>{title}</h3>", elem_classes="card-title", padding=False)
+                with gr.Row(elem_classes="switches"):
+                    for name in names:
+                        value = getattr(DEFAULTS, name)
+                        made[name] = switch(name, value) if isinstance(value, bool) else dial(name, value)
         group, widgets = spectrum_group(DEFAULTS)
     return choice, group, made | widgets
 
@@ -74,13 +75,12 @@ def alike_values(settings: Settings) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in METHOD} | spectrum_values(settings)
 
 
-def switches(*alike: Any) -> tuple[Any, ...]:
+def switches(*alike: Any, most: int = MOST_VALUES) -> tuple[Any, ...]:
     """Updates of the DEPENDENT, disabled with the reason where they have no effect; of the spectrum's title;
-    and the preset that the values are. `alike` is in the order of HOW_ALIKE."""
+    and the preset that the values are. `alike` is in the order of HOW_ALIKE; `most` as in
+    `value_scale`."""
     on = dict(zip(HOW_ALIKE, alike, strict=True))
-    looks = _looks(on) | spectrum_looks(on)
-    for name, value in following_values(on).items():
-        looks[name]["value"] = value
+    looks = _looks(on) | spectrum_looks(on, most)
     return (
         *(gr.update(**looks[name]) for name in DEPENDENT),
         gr.update(label=spectrum_title(on)),
@@ -88,14 +88,14 @@ def switches(*alike: Any) -> tuple[Any, ...]:
     )
 
 
-def preset_values(name: str) -> list[Any]:
+def preset_values(name: str, most: int = MOST_VALUES) -> list[Any]:
     """Updates of HOW_ALIKE to what a preset sets, and of the spectrum's group, which opens where the preset
     filters; nothing changes for the visitor's own."""
     if name not in PRESETS:
         return [gr.skip() for _ in (*HOW_ALIKE, "group")]
     values = alike_values(PRESETS[name])
     # Before its value, a slider needs the range that the value is in.
-    ranges = {f"{side}_value": value_scale(side, values[f"{side}_select"]) for side in "kv"}
+    ranges = {f"{side}_value": value_scale(side, values[f"{side}_select"], most) for side in "kv"}
     return [
         *(gr.update(value=value, **ranges.get(name, {})) for name, value in values.items()),
         gr.update(open=True) if PRESETS[name].filters else gr.skip(),

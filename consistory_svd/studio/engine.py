@@ -5,6 +5,7 @@ import threading
 
 from consistory_svd.models import Model, load_model
 from consistory_svd.story import tell
+from consistory_svd.studio.spectrum import MOST_VALUES
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,14 @@ class Engine:
     def scores_on(self) -> str:
         """The device that scores a story."""
         return str(self.model.device)
+
+    @property
+    def most_values(self) -> int:
+        """How many singular values the widest keys and values have that the model shares; a usual number
+        while it is not there."""
+        if self._model is None:
+            return MOST_VALUES
+        return max(self._model.pipe.unet.config.block_out_channels)
 
     def _load(self) -> None:
         try:

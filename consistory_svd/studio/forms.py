@@ -1,10 +1,10 @@
 """What visitors typed, made into a Story and Settings; every refusal is a ValueError that names the field."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from consistory_svd.settings import Settings, Spectrum, Story, check, find_concept, knob
+from consistory_svd.settings import MOST_FRAMES, Settings, Spectrum, Story, check, find_concept, knob
 
 SWITCHES = (
     "sdsa",
@@ -41,27 +41,31 @@ LABELS = {
 def read_form(values: Mapping[str, Any]) -> tuple[Story, Settings]:
     """The story and the settings that the form's values describe, by the names of its boxes.
 
-    `scenes` holds one scene a line, `concept` words parted by commas; the spectral filter is as in
-    `read_spectra`. The values may be anything that JSON can carry (an emptied box is null): they come from
-    the page or from any other client.
+    `scenes` holds one scene a line, `concept` words parted by commas, `seeds` what `seeds_text` writes; the
+    spectral filter is as in `read_spectra`. The values may be anything that JSON can carry (an emptied box is
+    null): they come from the page or from any other client.
 
     Raises:
         ValueError: a field is missing, of the wrong kind or out of range; the message names the field, the
             value and what is allowed.
     """
+    scenes = _parts(_text("scenes", values["scenes"]).splitlines())
     story = Story(
         subject=_text("subject", values["subject"]),
-        scenes=_parts(_text("scenes", values["scenes"]).splitlines()),
+        scenes=scenes,
         style=_text("style", values["style"]),
         concepts=_parts(_text("concepts", values["concept"]).split(",")),
         negative=_text("negative", values["negative"]),
         seed=_whole("seed", values["seed"]),
+        # A list that has become shorter leaves the seeds of scenes that are gone.
+        seeds=_seeds(_text("seeds", values["seeds"]))[: len(scenes)],
     )
     spectrum_k, spectrum_v = read_spectra(values)
     settings = Settings(
         **{name: read_switch(name, values) for name in SWITCHES},
-        **{name: _whole(name, values[name]) for name in ("steps", "anchors")},
+        **{name: _whole(name, values[name]) for name in ("steps", "anchors", "batch")},
         **{name: _number(name, values[name]) for name in ("guidance", "mask_dropout")},
+        **{name: _size(name, values[name]) for name in ("width", "height")},
         spectrum_k=spectrum_k,
         spectrum_v=spectrum_v,
     )
@@ -101,6 +105,34 @@ def in_words(refusal: ValueError) -> str:
     """A refusal as a visitor reads it: the field under the label that it has on the page."""
     field, colon, rest = str(refusal).partition(":")
     return f"{LABELS[field]}:{rest}" if colon and field in LABELS else str(refusal)
+
+
+def seeds_text(seeds: Sequence[int | None]) -> str:
+    """Seeds of single pictures as they are typed: "2=91, 5=7" for the second and the fifth."""
+    return ", ".join(f"{number}={seed}" for number, seed in enumerate(seeds, start=1) if seed is not None)
+
+
+def _seeds(text: str) -> tuple[int | None, ...]:
+    given: dict[int, int] = {}
+    for part in _parts(text.split(",")):
+        number, sign, seed = (piece.strip() for piece in part.partition("="))
+        if not (sign and number.isdecimal() and seed.isdecimal() and 1 <= int(number) <= MOST_FRAMES):
+            raise ValueError(f"seeds: {part!r} is not allowed; give a picture's number and its seed, as 2=91")
+        given[int(number)] = int(seed)
+    return tuple(given.get(number) for number in range(1, max(given, default=0) + 1))
+
+
+def size_text(side: int | None) -> str:
+    """A picture's width or height as it is typed; empty for the model's own."""
+    return "" if side is None else str(side)
+
+
+def _size(field: str, value: Any) -> int | None:
+    if isinstance(value, str):
+        value = value.strip() or None
+        if value is not None and not value.isdecimal():
+            raise ValueError(f"{field}: {value!r} is not allowed; give a whole number, or nothing")
+    return None if value is None else _whole(field, int(value) if isinstance(value, str) else value)
 
 
 def _text(field: str, value: Any) -> str:

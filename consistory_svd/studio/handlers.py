@@ -12,10 +12,13 @@ import gradio as gr
 from consistory_svd.scores import ScoreSettings, Suite
 from consistory_svd.scores.weights import fetchable
 from consistory_svd.settings import Story, knob
+from consistory_svd.story import picture_size
 from consistory_svd.studio import curves, fetching, scorecard, view
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.forms import concept_of, in_words, read_form, read_switch
-from consistory_svd.studio.worker import Progress, StoryRun
+from consistory_svd.studio.gallery import gallery_items, updates
+from consistory_svd.studio.retell import GoingOn
+from consistory_svd.studio.worker import StoryRun
 
 log = logging.getLogger(__name__)
 # How long Cancel waits for the running step before it reports; a step on a small machine may take this long.
@@ -32,6 +35,7 @@ class Handlers:
         self._suite: Suite | None = None  # made when a first story is scored, or scored otherwise
         self._wanted: tuple[str, ...] = ()  # weights that the last story's scores lacked
         self._fetching = fetching.Fetching()
+        self.going_on = GoingOn(self._runs, self._waiting)
         # Removed when the studio ends; a visitor's own folder goes when the visitor does.
         self._home = tempfile.TemporaryDirectory(prefix="story-studio-")
 
@@ -67,30 +71,37 @@ class Handlers:
         return word, word
 
     @staticmethod
-    def roll_seed() -> int:
-        """A new seed."""
-        return secrets.randbelow(int(knob(Story, "seed").maximum) + 1)
+    def roll_seed() -> tuple[int, str]:
+        """A new seed, and no seeds of single pictures."""
+        return secrets.randbelow(int(knob(Story, "seed").maximum) + 1), ""
 
     # -- telling -----------------------------------------------------------------------------------------
 
-    def begin(self, request: gr.Request, offered: str, **form: Any) -> Iterator[tuple[Any, ...]]:
-        """Look at the form before the story takes its place in the queue: status, concept, Generate, Cancel.
+    def begin(
+        self, request: gr.Request, offered: str, locked: bool, **form: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        """Look at the form before the story takes its place in the queue: status, concept, seed, seeds of
+        single pictures, Generate, Cancel.
 
         The concept is filled in here too: whoever presses Generate may have been faster than the last offer.
+        Where the seed is not locked, a new one is rolled, for all pictures.
 
         Raises:
             gr.Error: a field is wrong; the status area has said so before.
         """
         concept, _ = self.offer_concept(form["subject"], form["concept"], offered)
+        rolled = (gr.skip(), gr.skip()) if locked else self.roll_seed()
         try:
-            read_form({**form, "concept": concept})
+            _, settings = read_form({**form, "concept": concept})
             read_switch("record_spectra", form)
+            if self.engine.loaded and not self.engine.reason:
+                picture_size(self.engine.model, settings)
         except ValueError as error:
-            yield view.alert(in_words(error)), concept, *_buttons(telling=False)
+            yield view.alert(in_words(error)), concept, gr.skip(), gr.skip(), *_buttons(telling=False)
             raise gr.Error(in_words(error), print_exception=False) from error
         before = sum(not run.progress.over for run in self._runs.values()) + len(self._waiting)
         self._waiting.append(request.session_hash)
-        yield view.waiting(self.engine.loaded, before), concept, *_buttons(telling=True)
+        yield view.waiting(self.engine.loaded, before), concept, *rolled, *_buttons(telling=True)
 
     def tell(self, request: gr.Request, **form: Any) -> Iterator[tuple[Any, ...]]:
         """Tell a story and stream it: the pictures so far with their prompts, and the status.
@@ -113,20 +124,28 @@ class Handlers:
         run = StoryRun(self.engine, story, settings, folder, record_spectra)
         self._forget(session)
         self._runs[session] = run
-        run.start()
+        run.show_masks = show_masks
+        yield from _streamed(run)
+
+    def go_on(
+        self, kind: str, scene: str, picture: Any, text: str, request: gr.Request
+    ) -> Iterator[tuple[Any, ...]]:
+        """Go on with the visitor's story, as `GoingOn` has it, and stream it as `tell` does.
+
+        Raises:
+            gr.Error: the wish is wrong, or telling failed; the story stays as it was.
+        """
         try:
-            run.show_masks = show_masks
-            yield from _updates(run)
-        finally:
-            run.stop()  # a cancelled or abandoned generator ends here, and the work with it
-        if run.progress.stage == "failed":
-            raise gr.Error(run.progress.error, print_exception=False)
+            run = self.going_on.next_run(kind, scene, picture, text, request.session_hash)
+        except ValueError as error:
+            raise gr.Error(in_words(error), print_exception=False) from error
+        yield from _streamed(run)
 
     def score(self, backbone: str, fill: str, request: gr.Request) -> Iterator[str]:
         """The visitor's finished story in numbers, as they become known. Pictures never wait for it."""
         session = request.session_hash
         run = self._runs.get(session)
-        if run is None or run.progress.stage != "done":
+        if run is None or run.progress.stage not in ("done", "stopped") or not run.progress.pictures:
             return
         yield scorecard.scoring()
         model = self.engine.model
@@ -240,29 +259,15 @@ class Handlers:
             run.remove_files()
 
 
-def gallery_items(progress: Progress, masks: bool = False) -> list[tuple[str, str]]:
-    """A snapshot's pictures as Gradio's gallery wants them, file and caption; with `masks` the subject of
-    each is marked where its mask is known."""
-    files = [(picture.marked if masks else None) or picture.path for picture in progress.pictures]
-    return [(str(file), picture.prompt) for file, picture in zip(files, progress.pictures, strict=True)]
-
-
-def _updates(run: StoryRun) -> Iterator[tuple[Any, ...]]:
-    """Snapshots as (gallery, status); what has not changed is not sent again.
-
-    The last update is whole: it is all that a programme gets which asked for the result alone.
-    """
-    shown_pictures: tuple[int, bool] | None = None
-    shown_status = ""
-    for progress in run.watch():
-        status = view.status(progress)
-        pictures = len(progress.pictures), run.show_masks
-        same = pictures == shown_pictures and not progress.over
-        yield (
-            gr.skip() if same else gallery_items(progress, run.show_masks),
-            gr.skip() if status == shown_status else status,
-        )
-        shown_pictures, shown_status = pictures, status
+def _streamed(run: StoryRun) -> Iterator[tuple[Any, ...]]:
+    """Start a run and stream it: pictures, status. Whoever leaves early stops the work."""
+    run.start()
+    try:
+        yield from updates(run)
+    finally:
+        run.stop()  # a cancelled or abandoned generator ends here, and the work with it
+    if run.progress.stage == "failed":
+        raise gr.Error(run.progress.error, print_exception=False)
 
 
 def _buttons(telling: bool) -> tuple[Any, Any]:

@@ -7,10 +7,15 @@ import gradio as gr
 
 from consistory_svd.settings import Settings, Story, knob
 from consistory_svd.studio import view
+from consistory_svd.studio.advanced import advanced
 from consistory_svd.studio.alike import DEFAULTS, HOW_ALIKE, alike_values, how_alike
 from consistory_svd.studio.examples import EXAMPLES, STYLES, Example
+from consistory_svd.studio.forms import seeds_text, size_text
+from consistory_svd.studio.retell import GoOnWidgets, go_on_widgets
+from consistory_svd.studio.scenes import scene_list
 from consistory_svd.studio.scoring import ScoreWidgets, score_widgets
-from consistory_svd.studio.widgets import card_title, dial, text
+from consistory_svd.studio.spectrum import value_scale
+from consistory_svd.studio.widgets import card_title, text
 
 START = EXAMPLES[0]
 # The boxes of the form in its order, by the names under which their values reach the handlers.
@@ -19,7 +24,9 @@ FORM = (
     *HOW_ALIKE,
     "record_spectra",
     *("steps", "guidance", "seed"),
+    *("seeds", "width", "height", "batch"),
 )
+LOCK_HELP = "Locked: the same story again. Unlocked: each Generate first rolls a new seed and shows it here."
 Form = dict[str, Any]  # the boxes' widgets by name, in the order of FORM
 
 
@@ -45,6 +52,12 @@ class Stage:
     words_frame: gr.Accordion
     words: gr.HTML
     offered: gr.State
+    lock: gr.Checkbox
+    size: gr.Dropdown
+    open_file: gr.UploadButton
+    copy_link: gr.Button
+    link: gr.Textbox
+    go_on: GoOnWidgets
 
 
 def lay_out() -> tuple[gr.Blocks, gr.Tabs, Form, Stage]:
@@ -62,12 +75,15 @@ def lay_out() -> tuple[gr.Blocks, gr.Tabs, Form, Stage]:
             examples = _examples()
             with gr.Row(equal_height=False):
                 with gr.Column(scale=5, min_width=320, elem_id="story-column"):
-                    form, preset_choice, spectrum, dice = _form()
+                    form, around = _form()
+                    around |= _carriers()
                     with gr.Row(elem_id="actions"):
-                        generate = gr.Button("Generate", variant="primary", scale=2, elem_id="generate")
-                        cancel = gr.Button("Cancel", interactive=False, scale=1, elem_id="cancel")
+                        around["generate"] = gr.Button(
+                            "Generate", variant="primary", scale=2, elem_id="generate"
+                        )
+                        around["cancel"] = gr.Button("Cancel", interactive=False, scale=1, elem_id="cancel")
                 with gr.Column(scale=7, min_width=320, elem_id="pictures-column"):
-                    stage = _stage(generate, cancel, dice, examples, preset_choice, spectrum)
+                    stage = _stage(examples=examples, **around)
     return demo, rooms, form, stage
 
 
@@ -75,13 +91,22 @@ def form_values(story: Story, settings: Settings) -> list[Any]:
     """What every box of the form holds for a story told with these settings, in the form's order."""
     values = {
         **{name: getattr(story, name) for name in ("subject", "style", "negative", "seed")},
+        "seeds": seeds_text(story.seeds),
         "concept": ", ".join(story.concept_words),
         "scenes": "\n".join(story.scenes),
         **alike_values(settings),
         "record_spectra": False,
-        **{name: getattr(settings, name) for name in ("steps", "guidance")},
+        **{name: getattr(settings, name) for name in ("steps", "guidance", "batch")},
+        **{name: size_text(getattr(settings, name)) for name in ("width", "height")},
     }
     return [values[name] for name in FORM]
+
+
+def form_updates(story: Story, settings: Settings) -> list[Any]:
+    """`form_values` as updates: before its value, a slider needs the range that the value is in."""
+    values = dict(zip(FORM, form_values(story, settings), strict=True))
+    ranges = {f"{side}_value": value_scale(side, values[f"{side}_select"]) for side in "kv"}
+    return [gr.update(value=value, **ranges.get(name, {})) for name, value in values.items()]
 
 
 def example_values(example: Example) -> list[Any]:
@@ -105,52 +130,59 @@ def _examples() -> gr.Dataset:
     )
 
 
-def _form() -> tuple[Form, gr.Dropdown, gr.Accordion, gr.Button]:
+def _form() -> tuple[Form, dict[str, Any]]:
+    """The form's widgets, and those of the stage that stand among them."""
     with gr.Group(elem_classes="card"):
         card_title("The story", "Who it is about, and where they go.")
         made: Form = {}
         made["subject"] = text(Story, "subject", START.subject, placeholder="a fluffy red cat with a hat")
-        made["scenes"] = text(
-            Story, "scenes", "\n".join(START.scenes), more_help=" One a line.", lines=4, max_lines=12
+        made["scenes"] = scene_list("\n".join(START.scenes))
+        made["style"] = gr.Dropdown(
+            choices=list(STYLES),
+            value=START.style,
+            allow_custom_value=True,
+            label=knob(Story, "style").label,
+            info=knob(Story, "style").help,
+            elem_id="style",
         )
-        with gr.Row():
-            made["concept"] = text(
-                Story, "concepts", START.concept, more_help=" Part several by commas.", min_width=160
-            )
-            made["style"] = gr.Dropdown(
-                choices=list(STYLES),
-                value=START.style,
-                allow_custom_value=True,
-                label=knob(Story, "style").label,
-                info=knob(Story, "style").help,
-                min_width=160,
-                elem_id="style",
-            )
-        made["negative"] = text(Story, "negative", "", placeholder="nothing")
-    preset_choice, spectrum, alike = how_alike()
-    made |= alike
-    with gr.Group(elem_classes="card"):
-        card_title("Sampling", "How each picture is drawn.")
-        with gr.Row():
-            made["steps"] = dial("steps", DEFAULTS.steps)
-            made["guidance"] = dial("guidance", DEFAULTS.guidance)
-        with gr.Row():
-            known = knob(Story, "seed")
-            made["seed"] = gr.Number(
-                START.seed, precision=0, label=known.label, info=known.help, scale=3, elem_id="seed"
-            )
-            dice = gr.Button("Roll the dice", size="md", scale=1, min_width=120, elem_id="dice")
-    return {name: made[name] for name in FORM}, preset_choice, spectrum, dice
+        made["seed"], around = _seed()
+    around["preset"], around["spectrum"], alike = how_alike()
+    folded, around["size"] = advanced(START.concept)
+    made |= alike | folded
+    return {name: made[name] for name in FORM}, around
 
 
-def _stage(
-    generate: gr.Button,
-    cancel: gr.Button,
-    dice: gr.Button,
-    examples: gr.Dataset,
-    preset_choice: gr.Dropdown,
-    spectrum: gr.Accordion,
-) -> Stage:
+def _seed() -> tuple[gr.Number, dict[str, Any]]:
+    known = knob(Story, "seed")
+    with gr.Row(elem_id="seed-row"):
+        seed = gr.Number(
+            START.seed, precision=0, label=known.label, info=known.help, min_width=110, elem_id="seed"
+        )
+        dice = gr.Button("Roll the dice", size="md", scale=0, min_width=110, elem_id="dice")
+    lock = gr.Checkbox(True, label="Lock the seed", info=LOCK_HELP, elem_id="lock")
+    return seed, {"dice": dice, "lock": lock}
+
+
+def _carriers() -> dict[str, Any]:
+    """What carries the form to and from other places."""
+    with gr.Row(elem_id="carriers"):
+        # Of any type: a wrong one gets our words, and not silence.
+        open_file = gr.UploadButton("Open a story.json or picture", size="sm", elem_id="story-file")
+        copy_link = gr.Button("Copy link", size="sm", elem_id="copy-link")
+    link = gr.Textbox(
+        "",
+        label="Link to this story",
+        info="Opens the page with everything as it is in the form now.",
+        visible=False,
+        interactive=False,
+        buttons=["copy"],
+        elem_id="link",
+    )
+    return {"open_file": open_file, "copy_link": copy_link, "link": link}
+
+
+def _stage(**around: Any) -> Stage:
+    """The right column, and all that stands around the form."""
     status = gr.HTML(view.welcome(), label="Status", elem_id="status", padding=False)
     pictures = gr.Gallery(
         label="Pictures",
@@ -170,27 +202,28 @@ def _stage(
         info="What the method takes for the subject stays coloured, the rest turns pale.",
         elem_id="show_masks",
     )
+    go_on = go_on_widgets()
     scores = score_widgets()
     spectra = _spectra()
     model = gr.HTML(view.model_loading(), elem_id="model", padding=False)
     with gr.Accordion("Words this model knows", open=False, visible=False, elem_id="words") as words_frame:
         words = gr.HTML("")
+    part, layer, step, figures = spectra
     return Stage(
-        generate,
-        cancel,
-        dice,
-        examples,
-        preset_choice,
-        spectrum,
-        pictures,
-        show_masks,
-        status,
-        scores,
-        *spectra,
-        model,
-        words_frame,
-        words,
-        gr.State(START.concept),
+        pictures=pictures,
+        show_masks=show_masks,
+        status=status,
+        scores=scores,
+        model=model,
+        words_frame=words_frame,
+        words=words,
+        offered=gr.State(START.concept),
+        go_on=go_on,
+        spectra=part,
+        spectra_layer=layer,
+        spectra_step=step,
+        spectra_figures=figures,
+        **around,
     )
 
 

@@ -1,5 +1,6 @@
 """The form's part for the spectral filter: what of the anchors' keys and values is lent."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
@@ -37,10 +38,13 @@ class Scale:
 
 
 SCALES = {
-    "count": Scale("How many singular values stay, the largest first.", 1, 256, 1, 8),
+    # Its end is the model's, see `value_scale`.
+    "count": Scale("How many singular values stay, the largest first.", 1, math.inf, 1, 8),
     "quantile": Scale("Share of the singular values that stay, the largest.", 0.005, 1, 0.005, 0.05),
     "energy": Scale("Share of the squared energy that those that stay exceed.", 0.005, 0.995, 0.005, 0.95),
 }
+# As many as SDXL's widest attention has; what is offered until a model is there to tell.
+MOST_VALUES = 1280
 RESTING = "quantile"  # the scale that is shown, disabled, where all is kept
 
 
@@ -97,10 +101,10 @@ def spectrum_values(settings: Settings) -> dict[str, Any]:
     return {name: values[name] for name in SPECTRUM}
 
 
-def spectrum_looks(on: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def spectrum_looks(on: Mapping[str, Any], most: int = MOST_VALUES) -> dict[str, dict[str, Any]]:
     """How the group's boxes look, by name; those without effect are disabled and say why.
 
-    `on` holds what all of SPECTRUM hold, and `sdsa`.
+    `on` holds what all of SPECTRUM hold, and `sdsa`; `most` is as in `value_scale`.
     """
     idle = "" if on["sdsa"] else NO_EFFECT_SDSA
     looks = {"v_as_k": usable(LINK_HELP, idle), "record_spectra": usable(RECORD_HELP, idle)}
@@ -108,7 +112,7 @@ def spectrum_looks(on: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         follows = side == "v" and on["v_as_k"] is True
         off = idle or (NO_EFFECT_LINK if follows else "")
         held = {part: on[f"{'k' if follows else side}_{part}"] for part in PARTS}
-        scale = value_scale(side, held["select"])
+        scale = value_scale(side, held["select"], most)
         looks[f"{side}_select"] = usable(knob(Spectrum, "select").help, off)
         looks[f"{side}_value"] = scale | usable(
             scale["info"], off or ("" if held["select"] in SCALES else NO_EFFECT_ALL)
@@ -120,28 +124,36 @@ def spectrum_looks(on: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return looks
 
 
-def following_values(on: Mapping[str, Any]) -> dict[str, Any]:
-    """What V's boxes hold because they follow K's; empty while they do not."""
-    return {f"v_{part}": on[f"k_{part}"] for part in PARTS} if on["v_as_k"] is True else {}
+def follow(*spectrum: Any, most: int = MOST_VALUES) -> list[Any]:
+    """Updates of V's boxes, which follow K's while V is as K is. `spectrum` is in the order of SPECTRUM.
+
+    Told by what the visitor does alone: boxes that others fill come one by one, and V is filled then too.
+    """
+    on = dict(zip(SPECTRUM, spectrum, strict=True))
+    if on["v_as_k"] is not True:
+        return [gr.skip() for _ in PARTS]
+    scale = {"value": value_scale("v", on["k_select"], most)}
+    return [gr.update(value=on[f"k_{part}"], **scale.get(part, {})) for part in PARTS]
 
 
-def value_scale(side: str, select: str) -> dict[str, Any]:
-    """Label, help and range of the value's slider for a strategy."""
+def value_scale(side: str, select: str, most: int = MOST_VALUES) -> dict[str, Any]:
+    """Label, help and range of the value's slider for a strategy; `most` is how many singular values the
+    model's widest matrix has."""
     scale = SCALES[select if select in SCALES else RESTING]
     return {
         "label": LABELS[f"{side}_{select if select in SCALES else RESTING}"],
         "info": scale.help,
         "minimum": scale.minimum,
-        "maximum": scale.maximum,
+        "maximum": min(scale.maximum, most),
         "step": scale.step,
     }
 
 
-def start_value(side: str, select: str) -> Any:
+def start_value(side: str, select: str, most: int = MOST_VALUES) -> Any:
     """The value's slider after a visitor chose a strategy: what it meant for another is no use for this."""
     if select not in SCALES:
         return gr.skip()
-    return gr.update(value=SCALES[select].start, **value_scale(side, select))
+    return gr.update(value=SCALES[select].start, **value_scale(side, select, most))
 
 
 def spectrum_title(on: Mapping[str, Any]) -> str:

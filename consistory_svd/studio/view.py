@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from consistory_svd.studio.worker import Progress
+from consistory_svd.studio.progress import Progress
 
 
 def seconds_in_words(seconds: float) -> str:
@@ -41,6 +41,11 @@ def alert(message: str) -> str:
     return f'<div class="note note-alert" role="alert">{escape(message)}</div>'
 
 
+def said(message: str) -> str:
+    """A message in the status area."""
+    return _plain(message)
+
+
 def cancelled_early() -> str:
     """Said when Cancel was pressed before the story's turn came."""
     return _plain("Cancelled before your story began.")
@@ -60,9 +65,12 @@ def status(progress: Progress) -> str:
         return _telling(progress)
     if progress.stage == "done":
         said = " ".join(f"Note: {note}." for note in progress.notes)
-        words = f"{pictures_in_words(made)} in {seconds_in_words(progress.seconds)}. {said}"
+        told = f"{pictures_in_words(progress.told)} of {made}" if progress.anew else pictures_in_words(made)
+        words = f"{told} in {seconds_in_words(progress.seconds)}. {said}"
         return _plain(words.strip(), "note-done")
     if progress.stage == "stopped":
+        if progress.anew and not progress.told:
+            return _plain("Stopped. The story is as it was.")
         return _plain(stopped_words(made, progress.frames))
     kept = f" The {pictures_in_words(made)} already made are kept." if made else ""
     return alert(f"{progress.error}{kept}")
@@ -98,8 +106,10 @@ def word_groups(groups: Mapping[str, Sequence[str]]) -> str:
 
 
 def _telling(progress: Progress) -> str:
-    first, last = len(progress.pictures) + 1, progress.last_frame
+    first, last = progress.first_frame or len(progress.pictures) + 1, progress.last_frame
     which = f"Picture {last}" if first >= last else f"Pictures {first}–{last}"
+    if progress.unseen:
+        which = f"The anchors again, unseen: {which.lower()}"
     headline = f"{which} of {progress.frames}, step {progress.step} of {progress.steps}"
     if progress.first_pass:
         headline += " of the first pass"

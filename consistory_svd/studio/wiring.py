@@ -1,16 +1,20 @@
 """Which handler answers which widget of the page."""
 
-from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from consistory_svd.studio.advanced import DECIDING, Sizes, advanced_looks
 from consistory_svd.studio.alike import DEPENDENT, HOW_ALIKE, preset_values, switches
+from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.examples import EXAMPLES
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import Form, Stage, example_values, lay_out
+from consistory_svd.studio.restore import Restoring, connect_restoring
+from consistory_svd.studio.retell import bound
+from consistory_svd.studio.scenes import connect_scenes
 from consistory_svd.studio.scoring import ScoreWidgets
-from consistory_svd.studio.spectrum import SIDES, start_value
+from consistory_svd.studio.spectrum import PARTS, SIDES, SPECTRUM, follow, start_value
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {**QUIET, "queue": False}
@@ -28,7 +32,7 @@ def build(handlers: Handlers) -> gr.Blocks:
     """Lay the page out and connect it."""
     demo, _rooms, form, stage = lay_out()
     with demo:
-        demo.load(
+        followed = demo.load(
             handlers.follow_model,
             outputs=[stage.model, stage.words_frame, stage.words],
             concurrency_limit=None,
@@ -36,8 +40,10 @@ def build(handlers: Handlers) -> gr.Blocks:
         )
         demo.unload(handlers.leave)
         _connect_form(handlers, form, stage)
-        _connect_alike(form, stage)
+        _connect_alike(handlers.engine, form, stage)
+        _connect_advanced(Sizes(handlers.engine), form, stage, followed)
         _connect_telling(handlers, form, stage)
+        connect_restoring(Restoring(handlers.engine), form, stage, demo, **AT_ONCE)
         stage.show_masks.input(handlers.show_masks, stage.show_masks, stage.pictures, **AT_ONCE)
         chosen = [stage.spectra_layer, stage.spectra_step]
         gr.on(
@@ -60,24 +66,46 @@ def _connect_form(handlers: Handlers, form: Form, stage: Stage) -> None:
         trigger_mode="always_last",
         **AT_ONCE,
     )
-    stage.dice.click(handlers.roll_seed, outputs=form["seed"], **AT_ONCE)
+    connect_scenes(form["scenes"])
+    stage.dice.click(handlers.roll_seed, outputs=[form["seed"], form["seeds"]], **AT_ONCE)
     stage.examples.click(
-        lambda index: (*example_values(EXAMPLES[index]), EXAMPLES[index].concept),
+        lambda index: (*example_values(EXAMPLES[index]), EXAMPLES[index].concept, True),
         stage.examples,
-        [*form.values(), stage.offered],
+        [*form.values(), stage.offered, stage.lock],
         **AT_ONCE,
     )
 
 
-def _connect_alike(form: Form, stage: Stage) -> None:
+def _starting(engine: Engine, side: str) -> Any:
+    return lambda select: start_value(side, select, engine.most_values)
+
+
+def _connect_alike(engine: Engine, form: Form, stage: Stage) -> None:
     alike = [form[name] for name in HOW_ALIKE]
-    stage.preset.input(preset_values, stage.preset, [*alike, stage.spectrum], **AT_ONCE)
+    stage.preset.input(
+        lambda name: preset_values(name, engine.most_values),
+        stage.preset,
+        [*alike, stage.spectrum],
+        **AT_ONCE,
+    )
+    spectrum = [form[name] for name in SPECTRUM]
+    following: dict[str, Any] = {
+        "fn": lambda *boxes: follow(*boxes, most=engine.most_values),
+        "inputs": spectrum,
+        "outputs": [form[f"v_{part}"] for part in PARTS],
+        "trigger_mode": "always_last",
+        **AS_SENT,
+        **AT_ONCE,
+    }
+    gr.on([form[name].input for name in ("v_as_k", "k_value", "k_reweight", "k_alpha")], **following)
     for side in SIDES:
         select = form[f"{side}_select"]
-        select.input(partial(start_value, side), select, form[f"{side}_value"], **AT_ONCE)
+        started = select.input(_starting(engine, side), select, form[f"{side}_value"], **AT_ONCE)
+        if side == "k":
+            started.then(**{**following, "trigger_mode": None})
     gr.on(
         [control.change for control in alike],
-        switches,
+        lambda *alike: switches(*alike, most=engine.most_values),
         alike,
         [*(form[name] for name in DEPENDENT), stage.spectrum, stage.preset],
         trigger_mode="always_last",
@@ -86,13 +114,29 @@ def _connect_alike(form: Form, stage: Stage) -> None:
     )
 
 
+def _connect_advanced(sizes: Sizes, form: Form, stage: Stage, followed: Any) -> None:
+    deciding = [form[name] for name in DECIDING]
+    gr.on(
+        [control.change for control in deciding],
+        advanced_looks,
+        deciding,
+        [form["negative"], form["batch"]],
+        trigger_mode="always_last",
+        **AS_SENT,
+        **AT_ONCE,
+    )
+    sides = [form["width"], form["height"]]
+    followed.then(sizes.offer, outputs=stage.size, **AT_ONCE)
+    stage.size.input(sizes.take, stage.size, sides, **AT_ONCE)
+    gr.on([side.change for side in sides], sizes.name, sides, stage.size, **AS_SENT, **AT_ONCE)
+
+
 def _connect_telling(handlers: Handlers, form: Form, stage: Stage) -> None:
     buttons = [stage.generate, stage.cancel]
-    spectra = [stage.spectra, stage.spectra_layer, stage.spectra_step, stage.spectra_figures]
     begin = stage.generate.click(
         handlers.begin,
-        stage.offered,
-        [stage.status, form["concept"], *buttons],
+        [stage.offered, stage.lock],
+        [stage.status, form["concept"], form["seed"], form["seeds"], *buttons],
         inputs_kwargs=form,
         concurrency_limit=None,
         **AS_SENT,
@@ -100,32 +144,87 @@ def _connect_telling(handlers: Handlers, form: Form, stage: Stage) -> None:
     )
     telling = begin.success(
         handlers.tell,
-        outputs=[stage.pictures, stage.status],
         inputs_kwargs={**form, "show_masks": stage.show_masks},
         api_name="tell",
-        concurrency_limit=1,
-        concurrency_id="model",
-        show_progress="hidden",
+        **_long(stage),
+    )
+    begin.success(lambda: gr.update(visible=False), outputs=stage.go_on.part, **AT_ONCE)
+    working = [begin, telling]
+    told = [telling]
+    for kind, button in (
+        ("resume", stage.go_on.resume),
+        ("add", stage.go_on.add),
+        ("redo", stage.go_on.redo),
+        ("change", stage.go_on.change),
+    ):
+        wish = [stage.go_on.scene, stage.go_on.picture, stage.go_on.text]
+        asked = button.click(
+            bound(handlers.going_on.begin, kind),
+            wish,
+            [stage.status, *buttons],
+            concurrency_limit=None,
+            **AS_SENT,
+            **QUIET,
+        )
+        telling = asked.success(bound(handlers.go_on, kind), wish, api_visibility="private", **_long(stage))
+        working += [asked, telling]
+        told.append(telling)
+    for asked in working[::2]:
+        asked.success(fn=None, js=SHOW_STATUS, **AT_ONCE)
+        asked.success(
+            lambda: ("", gr.update(visible=False)), outputs=[stage.scores.card, stage.spectra], **AT_ONCE
+        )
+    for telling in told:
+        telling.then(handlers.rest, outputs=buttons, **AT_ONCE)
+    _connect_after(handlers, form, stage, working, told)
+
+
+def _long(stage: Stage) -> dict[str, Any]:
+    """How what uses the model is connected: one at a time."""
+    return {
+        "outputs": [stage.pictures, stage.status],
+        "concurrency_limit": 1,
+        "concurrency_id": "model",
+        "show_progress": "hidden",
         **AS_SENT,
-    )
-    begin.success(fn=None, js=SHOW_STATUS, **AT_ONCE)
-    telling.then(handlers.rest, outputs=buttons, **AT_ONCE)
-    begin.success(
-        lambda: ("", gr.update(visible=False)), outputs=[stage.scores.card, stage.spectra], **AT_ONCE
-    )
-    telling.success(handlers.show_spectra, outputs=spectra, **AT_ONCE)
-    scored = _connect_scores(handlers, stage.scores, telling)
-    stage.cancel.click(
+    }
+
+
+def _connect_after(handlers: Handlers, form: Form, stage: Stage, working: list[Any], told: list[Any]) -> None:
+    """What follows a story, also one that was cancelled: spectra, scores, and how one goes on with it."""
+    going_on, widgets = handlers.going_on, stage.go_on
+    in_form = [form["scenes"], form["seeds"]]
+    spectra = [stage.spectra, stage.spectra_layer, stage.spectra_step, stage.spectra_figures]
+    scored = _connect_scores(handlers, stage.scores, told)
+    cancelled = stage.cancel.click(
         handlers.cancel,
-        outputs=[stage.pictures, stage.status, *buttons],
-        cancels=[begin, telling, *scored],
+        outputs=[stage.pictures, stage.status, stage.generate, stage.cancel],
+        cancels=[*working, *scored],
         concurrency_limit=None,
         **QUIET,
     )
+    _connect_scores(handlers, stage.scores, [cancelled], choices=False)
+    for event in (*told, cancelled):
+        event.then(going_on.offer, in_form, [*widgets.all(), *in_form], **AT_ONCE)
+        event.success(handlers.show_spectra, outputs=spectra, **AT_ONCE)
+    shown = [widgets.text, widgets.back]
+    widgets.picture.change(going_on.choose, widgets.picture, shown, **AS_SENT, **AT_ONCE)
+    stage.pictures.select(going_on.point, outputs=widgets.picture, **AT_ONCE)
+    back = widgets.back.click(
+        going_on.take_back,
+        [widgets.picture, *in_form],
+        [stage.pictures, stage.status, widgets.text, *in_form],
+        **AS_SENT,
+        **AT_ONCE,
+    )
+    _connect_scores(handlers, stage.scores, [back], choices=False)
 
 
-def _connect_scores(handlers: Handlers, widgets: ScoreWidgets, telling: Any) -> list[Any]:
-    """Score each told story, and again when how it is computed changes or weights have come.
+def _connect_scores(
+    handlers: Handlers, widgets: ScoreWidgets, told: list[Any], choices: bool = True
+) -> list[Any]:
+    """Score each story after the events that have `told` it, and with `choices` again when how it is computed
+    changes or weights have come.
 
     Returns the events that a cancelled story cancels too.
     """
@@ -138,10 +237,11 @@ def _connect_scores(handlers: Handlers, widgets: ScoreWidgets, telling: Any) -> 
         "concurrency_id": "scores",
         **QUIET,
     }
-    fetched = widgets.fetch.click(
-        handlers.fetch, how, widgets.weights(), concurrency_limit=None, **QUIET
-    ).success(**score)
-    scored = [telling.success(**score), *(choice.input(**score) for choice in how), fetched]
+    scored = [event.success(**score) for event in told]
+    if choices:
+        scored += [choice.input(**score) for choice in how]
+        fetch = widgets.fetch.click(handlers.fetch, how, widgets.weights(), concurrency_limit=None, **QUIET)
+        scored.append(fetch.success(**score))
     for event in scored:
         event.success(handlers.offer_fetch, outputs=widgets.weights(), **AT_ONCE)
     return scored

@@ -8,81 +8,76 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import mkdtemp
+from typing import Any
+
+import psutil
 
 from consistory_svd.models import Model
-from consistory_svd.record import mark_subject, save_frame, write_story_json
 from consistory_svd.settings import Settings, Story
-from consistory_svd.sharing import SpectraSketch
+from consistory_svd.sharing import AnchorBank, SpectraSketch
 from consistory_svd.story import Cancelled, Event, Finished, FrameDone, Preview, Started
 from consistory_svd.studio.engine import Engine
+from consistory_svd.studio.folder import save_picture, write_record
+from consistory_svd.studio.pace import Pace
+from consistory_svd.studio.progress import Progress, Stage
+from consistory_svd.studio.told import Picture, Told, in_order
 
 log = logging.getLogger(__name__)
-# loading: the model is not there yet; waiting: another story has it.
-Stage = Literal["loading", "waiting", "telling", "done", "stopped", "failed"]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A finished frame: its file (PNG with metadata), its prompt, the same with its subject marked, and the
-    subject's mask."""
-
-    path: Path
-    prompt: str
-    marked: Path | None = None
-    mask: Path | None = None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a story is.
-
-    Frames are told in waves: `last_frame`, counted from 1, is the last of the wave that is being told, and
-    its first is the one after the finished pictures. `share` of all the work is done; `seconds_left` is None
-    until a first step was timed. `first_pass` says that the step only looks for what matches; `notes` say
-    what is switched on without effect.
-    """
-
-    stage: Stage
-    frames: int
-    last_frame: int = 1
-    step: int = 0
-    steps: int = 0
-    share: float = 0.0
-    seconds: float = 0.0
-    seconds_left: float | None = None
-    pictures: tuple[Picture, ...] = ()
-    error: str = ""
-    first_pass: bool = False
-    notes: tuple[str, ...] = ()
-
-    @property
-    def over(self) -> bool:
-        """True when nothing more will happen."""
-        return self.stage in ("done", "stopped", "failed")
+# Previews of a pass, at most, and the share of the denoising time that they may take.
+PREVIEWS = 8
+PREVIEW_SHARE = 0.07
+# Anchors are kept where they take no more than this share of the memory that is free.
+MOST_OF_MEMORY = 0.25
+__all__ = ["Picture", "Progress", "Stage", "StoryRun"]
 
 
 class StoryRun:
-    """One story in a thread of its own. Saves each frame once into `folder`, as PNG with its metadata.
+    """A story, or some frames of it, told in a thread of its own. Saves each frame once into `folder`, as PNG
+    with its metadata.
 
     `spectra` is what the spectral filter did, where that is recorded; read it when the story is over.
+
+    Args:
+        after: the story as it stands, to go on with; `story` is then what it is to become.
+        frames: which are told, from 0; all by default. All others keep their pictures.
     """
 
     def __init__(
-        self, engine: Engine, story: Story, settings: Settings, folder: Path, record_spectra: bool = False
+        self,
+        engine: Engine,
+        story: Story,
+        settings: Settings,
+        folder: Path,
+        record_spectra: bool = False,
+        after: Told | None = None,
+        frames: Sequence[int] | None = None,
     ) -> None:
         self._engine = engine
         self._story = story
         self._settings = settings
         self._folder = folder
+        self._after = after
+        self._frames = tuple(range(len(story.scenes)) if frames is None else frames)
+        self._whole = frames is None
+        self._bank = None if after is None or self._whole else after.bank
+        self._lenders = story if after is None or self._whole else after.lenders
+        self._former = () if after is None else after.former
         self._stop = threading.Event()
         self._changed = threading.Condition()
-        self._progress = Progress("loading", frames=len(story.scenes))
+        self._progress = Progress(
+            "loading",
+            frames=len(story.scenes),
+            pictures=() if after is None else after.pictures,
+            anew=after is not None,
+            prompts=story.prompts,
+        )
         # The context says whose request it is: a Space borrows its GPU in that visitor's name.
         work = partial(copy_context().run, self._work)
         self._thread = threading.Thread(target=work, name="tell-story", daemon=True)
@@ -90,13 +85,51 @@ class StoryRun:
         self.show_masks = False  # the visitor's wish, which may change at any time
         self._discarded = False
         self._began = 0.0  # on the monotonic clock; 0.0 until the model is ours
-        self._total_steps = 0
+        self._total_steps = self._steps_before = 0
+        self._pace = Pace()
+        self._finished: set[int] = set()  # the frames that this run has told
+        self._drafts = Path(mkdtemp(prefix="previews-"))
+        weakref.finalize(self, shutil.rmtree, self._drafts, ignore_errors=True)
 
     @property
     def progress(self) -> Progress:
         """The latest snapshot."""
         with self._changed:
             return self._progress
+
+    @property
+    def told(self) -> Told:
+        """The story as it stands; to be gone on with once this run is over."""
+        progress, after = self.progress, self._after
+        # Where nothing became of a change, the story is what it was.
+        changed = after is None or progress.told > 0
+        return Told(
+            self._story if changed else after.story,
+            self._settings,
+            self._lenders if changed else after.lenders,
+            progress.pictures,
+            self._former,
+            self._bank,
+            progress.seconds + (0.0 if after is None or self._whole else after.seconds),
+        )
+
+    @property
+    def before(self) -> Told | None:
+        """The story as it stood before this run, where this run went on with one."""
+        return self._after
+
+    def again(self, story: Story, frames: Sequence[int] | None) -> "StoryRun":
+        """A run that goes on with this one's story, once this one is over; not started yet."""
+        run = StoryRun(self._engine, story, self._settings, self._folder, False, self.told, frames)
+        run.spectra, run.show_masks = self.spectra, self.show_masks
+        return run
+
+    def become(self, told: Told) -> None:
+        """Show another state of the story, whose files are all there: what `taken_back` made of it."""
+        self._story, self._lenders, self._former = told.story, told.lenders, told.former
+        self._after = told
+        self._update(pictures=told.pictures)
+        write_record(self._folder, told, self._engine.model.name, told.seconds)
 
     def start(self) -> None:
         """Begin; returns at once."""
@@ -137,14 +170,52 @@ class StoryRun:
             model = self._loaded_model()
             if model is not None:
                 self._update(stage="waiting")
-                events = self._engine.tell(
-                    model, self._story, self._settings, self._stop, spectra=self.spectra
-                )
-                for event in events:
-                    self._take(event, model)
+                self._tell(model)
         except Exception as error:  # the thread's top: whatever went wrong, the page has to tell it
             log.exception("telling a story failed")
-            self._update(stage="failed", error=f"The story could not be told: {error}")
+            self._update(stage="failed", previews=(), error=f"The story could not be told: {error}")
+
+    def _tell(self, model: Model) -> None:
+        settings, needs_bank = self._settings, self._settings.shares and not self._whole
+        if needs_bank and self._bank is None:
+            self._tell_anchors_again(model)
+            if self._stop.is_set():
+                self._close(model, "stopped", None)
+                return
+        keeps = settings.shares and not settings.random_anchors and not needs_bank
+        every = max(1, settings.steps // PREVIEWS)
+        for event in self._engine.tell(
+            model,
+            self._story,
+            replace(settings, preview_every=every),
+            self._stop,
+            bank=self._bank if needs_bank else None,
+            frames=self._frames,
+            keep_anchors=keeps,
+            spectra=self.spectra,
+            preview_share=PREVIEW_SHARE,
+        ):
+            self._take(event, model)
+
+    def _tell_anchors_again(self, model: Model) -> None:
+        """Fill the bank with the anchors as they were told at first; their pictures are there already."""
+        anchors = range(self._settings.anchors)
+        events = self._engine.tell(
+            model, self._lenders, self._settings, self._stop, frames=anchors, keep_anchors=True
+        )
+        for event in events:
+            match event:
+                case Started():
+                    self._begin(event)
+                    steps = event.total_steps
+                    # The frames after them take as many steps each.
+                    self._total_steps += steps // len(anchors) * len(self._frames)
+                    self._update(unseen=True)
+                case Preview():
+                    self._count_step(event)
+                case Finished():
+                    self._bank = event.bank
+                    self._steps_before = steps
 
     def _loaded_model(self) -> Model | None:
         """The model once it is loaded; None when the story was stopped before."""
@@ -157,51 +228,80 @@ class StoryRun:
     def _take(self, event: Event, model: Model) -> None:
         match event:
             case Started():
-                self._began = time.monotonic()
-                self._total_steps = event.total_steps
-                self._update(stage="telling", steps=event.steps, notes=event.notes)
+                self._begin(event)
             case Preview():
                 self._count_step(event)
+                if event.image is not None:
+                    self._draft(event)
             case FrameDone():
                 self._keep(event, model)
             case Finished():
-                self._close(model)
-                self._update(stage="done", share=1.0)
+                self._close(model, "done", event.bank, share=1.0)
             case Cancelled():
-                self._close(model)
-                self._update(stage="stopped")
+                self._close(model, "stopped", event.bank)
+
+    def _begin(self, event: Started) -> None:
+        self._began = self._began or time.monotonic()
+        self._total_steps = self._total_steps or event.total_steps
+        self._update(stage="telling", steps=event.steps, notes=event.notes, unseen=False)
 
     def _count_step(self, event: Preview) -> None:
-        share = event.done / self._total_steps
-        seconds = time.monotonic() - self._began
+        done = self._steps_before + event.done
+        share = done / self._total_steps
+        now = time.monotonic()
+        progress = self._progress
+        self._pace.note((self._steps_before, event.step, event.first_pass), done, now)
+        waiting = [frame for frame in self._frames if frame not in self._finished]
+        first = waiting[0] + 1 if waiting and not progress.unseen else 1
         self._update(
-            last_frame=max(event.frame + 1, self._progress.last_frame),
+            first_frame=first,
+            last_frame=max(event.frame + 1, first if progress.first_frame != first else progress.last_frame),
             step=event.step + 1,
             first_pass=event.first_pass,
             share=share,
-            seconds_left=seconds * (1 - share) / share,
+            seconds_left=self._pace.seconds_left(self._total_steps, now),
         )
 
-    def _keep(self, event: FrameDone, model: Model) -> None:
-        path = self._folder / f"frame-{event.frame + 1:02d}.png"
-        save_frame(path, event.image, event.prompt, event.seed, self._story, self._settings, model.name)
-        marked = mask = None
-        if event.mask is not None:
-            mask = path.with_name(f"mask-{event.frame + 1:02d}.png")
-            event.mask.save(mask)
-            marked = path.with_name(f"marked-{event.frame + 1:02d}.png")
-            mark_subject(event.image, event.mask).save(marked)
-        self._update(pictures=(*self._progress.pictures, Picture(path, event.prompt, marked, mask)))
+    def _draft(self, event: Preview) -> None:
+        path = self._drafts / f"{event.frame + 1:02d}-{event.done}.jpg"
+        event.image.save(path, quality=85)
+        self._update(previews=tuple({**dict(self._progress.previews), event.frame: path}.items()))
 
-    def _close(self, model: Model) -> None:
-        pictures = [picture.path for picture in self._progress.pictures]
-        seconds = time.monotonic() - self._began if self._began else None
-        write_story_json(self._folder, self._story, self._settings, model.name, pictures, seconds=seconds)
+    def _keep(self, event: FrameDone, model: Model) -> None:
+        progress, frame = self._progress, event.frame
+        replaced = tuple(picture for picture in progress.pictures if picture.frame == frame)
+        version = 1 + len(replaced) + sum(picture.frame == frame for picture in self._former)
+        picture = save_picture(
+            self._folder, event, version, self._story, self._settings, model.name, self._lenders
+        )
+        others = tuple(one for one in progress.pictures if one not in replaced)
+        self._former += replaced
+        self._finished.add(frame)
+        self._update(
+            pictures=in_order((*others, picture)),
+            previews=tuple(one for one in progress.previews if one[0] != frame),
+            told=len(self._finished),
+        )
+
+    def _close(self, model: Model, stage: Stage, bank: AnchorBank | None, **changes: Any) -> None:
+        self._bank = _small_enough(bank) if bank else self._bank
+        self._update(previews=())
+        told = self.told
+        write_record(self._folder, told, model.name, told.seconds if self._began else None)
+        self._update(stage=stage, unseen=False, **changes)
 
     def _update(self, **changes: Any) -> None:
         with self._changed:
-            seconds = time.monotonic() - self._began if self._began else 0.0
-            self._progress = replace(self._progress, seconds=seconds, **changes)
+            if self._began and not self._progress.over:
+                changes["seconds"] = time.monotonic() - self._began
+            self._progress = replace(self._progress, **changes)
             if self._progress.over and self._discarded:
                 shutil.rmtree(self._folder)
             self._changed.notify_all()
+
+
+def _small_enough(bank: AnchorBank | None) -> AnchorBank | None:
+    """The bank in the computer's memory, out of the next story's way; None where it is too large for that."""
+    if bank is None or bank.size > MOST_OF_MEMORY * psutil.virtual_memory().available:
+        return None
+    return bank.to("cpu")

@@ -1,0 +1,115 @@
+"""A told story as it stands on the page, and how one goes on with it: what is told, and what it becomes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from consistory_svd.record import read_frame
+from consistory_svd.settings import Settings, Story
+from consistory_svd.sharing import AnchorBank
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A finished frame: its file (PNG with metadata), its prompt, the same with its subject marked, the
+    subject's mask, and which frame of the story it is, from 0."""
+
+    path: Path
+    prompt: str
+    marked: Path | None = None
+    mask: Path | None = None
+    frame: int = 0
+
+
+@dataclass(frozen=True)
+class Told:
+    """A story that was told, wholly or in part.
+
+    `lenders` is the story that its anchors were told from; it differs once an anchor's own scene or seed was
+    changed, because anchors stay as they were. `pictures` are in the order of the frames, `former` holds
+    those that others took the place of, the latest last. `bank` is None where anchors were not kept.
+    """
+
+    story: Story
+    settings: Settings
+    lenders: Story
+    pictures: tuple[Picture, ...]
+    former: tuple[Picture, ...] = ()
+    bank: AnchorBank | None = field(default=None, repr=False)
+    seconds: float = 0.0
+
+    @property
+    def anchored(self) -> bool:
+        """Whether frames look at the first frames of the story, the anchors."""
+        return self.settings.shares and not self.settings.random_anchors
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """The frames that have no picture yet."""
+        made = {picture.frame for picture in self.pictures}
+        return tuple(frame for frame in range(len(self.story.scenes)) if frame not in made)
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether any change tells the whole story again: anchors are random, or were never finished."""
+        if not self.settings.shares:
+            return False
+        return self.settings.random_anchors or any(frame < self.settings.anchors for frame in self.missing)
+
+    def frames_for(self, wanted: Sequence[int]) -> tuple[int, ...] | None:
+        """The frames that must be told to get the wanted ones; None: the whole story."""
+        return None if self.begins_anew else tuple(wanted)
+
+
+def with_scene(story: Story, scene: str) -> Story:
+    """The story with a scene more, at its end. ValueError for an empty scene."""
+    return replace(story, scenes=(*story.scenes, scene.strip()))
+
+
+def with_text(story: Story, frame: int, scene: str) -> Story:
+    """The story with another text for one scene. ValueError for an empty one."""
+    scenes = list(story.scenes)
+    scenes[frame] = scene.strip()
+    return replace(story, scenes=tuple(scenes))
+
+
+def with_seed(story: Story, frame: int, seed: int | None) -> Story:
+    """The story with a seed of its own for one frame; None: it follows the story's seed again."""
+    seeds = [*story.seeds, *(None,) * (frame + 1 - len(story.seeds))]
+    seeds[frame] = seed
+    while seeds and seeds[-1] is None:
+        seeds.pop()
+    return replace(story, seeds=tuple(seeds))
+
+
+def taken_back(told: Told, frame: int) -> Told:
+    """The story with the frame's former picture, its scene and its seed; the present one becomes the former.
+
+    ValueError where the frame has no former picture.
+    """
+    of_frame = [picture for picture in told.former if picture.frame == frame]
+    if not of_frame:
+        raise ValueError(f"frame: {frame + 1} is not allowed; give a picture that was redone")
+    former = of_frame[-1]
+    was = read_frame(former.path).story
+    story = with_text(told.story, frame, was.scenes[frame])
+    story = with_seed(story, frame, was.seeds[frame] if was.has_own_seed(frame) else None)
+    present = tuple(picture for picture in told.pictures if picture.frame == frame)
+    others = tuple(picture for picture in told.pictures if picture.frame != frame)
+    # The oldest of the frame's former ones: pressed again, each gets its turn.
+    kept = (*present, *(picture for picture in told.former if picture != former))
+    return replace(told, story=story, pictures=in_order((*others, former)), former=kept)
+
+
+def in_order(pictures: Sequence[Picture]) -> tuple[Picture, ...]:
+    """Pictures in the order of their frames."""
+    return tuple(sorted(pictures, key=lambda picture: picture.frame))
+
+
+def foreign_lenders(story: Story, lenders: Story, settings: Settings) -> Story | None:
+    """The story that the anchors were told from, where telling `story` anew would give other anchors."""
+    count = settings.anchors
+    same = lenders.prompts[:count] == story.prompts[:count]
+    same = same and lenders.frame_seeds[:count] == story.frame_seeds[:count]
+    anchored = settings.shares and not settings.random_anchors
+    return lenders if anchored and not same else None

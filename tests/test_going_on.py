@@ -1,0 +1,336 @@
+"""Going on with a told story: its anchors are kept, a frame is told again, and the record follows."""
+
+import gc
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from PIL import Image, ImageChops
+
+from consistory_svd.record import read_frame, read_story_json
+from consistory_svd.settings import Settings, Spectrum, Story
+from consistory_svd.studio import links, view, worker
+from consistory_svd.studio.engine import Engine
+from consistory_svd.studio.forms import read_form, seeds_text
+from consistory_svd.studio.handlers import Handlers
+from consistory_svd.studio.layout import FORM, form_updates
+from consistory_svd.studio.pace import Pace
+from consistory_svd.studio.progress import Progress
+from consistory_svd.studio.restore import read_file
+from consistory_svd.studio.retell import how_it_goes_on
+from consistory_svd.studio.sizes import offered_sizes
+from consistory_svd.studio.told import Told, taken_back, with_scene, with_seed, with_text
+from consistory_svd.studio.worker import StoryRun
+
+SECONDS = 120.0
+SCENES = ("in the forest", "on the beach", "in the snow")
+STORY = Story("a cat", SCENES)
+QUICK = Settings(steps=2, anchors=1, batch=1)
+ANN = gr.Request(session_hash="ann")
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_folder: Path) -> Engine:
+    engine = Engine(str(tiny_folder), "cpu")
+    engine.start()
+    assert engine.wait(SECONDS)
+    return engine
+
+
+@pytest.fixture
+def tell(engine: Engine, tmp_path: Path) -> Any:
+    def told(settings: Settings = QUICK, story: Story = STORY, record: bool = False) -> StoryRun:
+        return finished(StoryRun(engine, story, settings, tmp_path, record))
+
+    return told
+
+
+def finished(run: StoryRun) -> StoryRun:
+    run.start()
+    assert run.join(SECONDS)
+    assert run.progress.over
+    return run
+
+
+def goes_on(run: StoryRun, story: Story, *wanted: int) -> StoryRun:
+    return finished(run.again(story, run.told.frames_for(wanted)))
+
+
+def paths(run: StoryRun) -> list[Path]:
+    return [picture.path for picture in run.progress.pictures]
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two pictures are the same but for rounding: one may have been told in another batch."""
+    with Image.open(one) as first, Image.open(other) as second:
+        return max(high for _, high in ImageChops.difference(first, second).getextrema()) <= 2
+
+
+# -- a scene more, another seed, another text ------------------------------------------------------------
+
+
+def test_a_scene_more_is_the_one_that_the_whole_story_would_have(tell, engine, tmp_path_factory):
+    run = tell()
+    longer = goes_on(run, with_scene(STORY, " in a library "), 3)
+    assert (longer.progress.stage, longer.progress.told) == ("done", 1)
+    assert paths(longer)[:3] == paths(run)
+    whole = finished(
+        StoryRun(engine, Story("a cat", (*SCENES, "in a library")), QUICK, tmp_path_factory.mktemp("whole"))
+    )
+    assert same(paths(longer)[3], paths(whole)[3])
+    assert longer.told.story.scenes == (*SCENES, "in a library")
+    assert "1 picture of 4 in" in view.status(longer.progress)
+
+
+def test_another_seed_keeps_the_former_picture_until_it_is_wanted(tell, tmp_path: Path):
+    run = tell()
+    again = goes_on(run, with_seed(STORY, 2, 99), 2)
+    assert [path.name for path in paths(again)] == ["frame-01.png", "frame-02.png", "frame-03-2.png"]
+    assert read_frame(paths(again)[2]).seed == 99
+    assert not same(paths(again)[2], paths(run)[2])
+    assert (tmp_path / "frame-03.png").is_file()
+    record = read_story_json(tmp_path)
+    assert record.story.seeds == (None, None, 99)
+    assert record.pictures[2] == "frame-03-2.png"
+    assert record.masks[2] == "mask-03-2.png"
+
+    again.become(taken_back(again.told, 2))
+    assert paths(again) == paths(run)
+    assert read_story_json(tmp_path).story == STORY
+    again.become(taken_back(again.told, 2))
+    assert again.told.story.seeds == (None, None, 99)
+    with pytest.raises(ValueError, match="give a picture that was redone"):
+        taken_back(again.told, 1)
+
+
+def test_an_anchor_that_is_changed_leaves_the_others_looking_at_the_former_one(tell, tmp_path: Path):
+    run = tell()
+    changed = goes_on(run, with_text(STORY, 0, "in the desert"), 0)
+    assert paths(changed)[1:] == paths(run)[1:]
+    record = read_story_json(tmp_path)
+    assert (record.story.scenes[0], record.lenders) == ("in the desert", STORY)
+    assert read_frame(paths(changed)[0]).lenders == STORY
+    assert "Where you change picture 1 itself" in how_it_goes_on(changed.told)
+    # Whoever comes later still looks at the anchor as it was.
+    later = goes_on(changed, with_seed(changed.told.story, 1, STORY.frame_seeds[1]), 1)
+    assert same(paths(later)[1], paths(run)[1])
+
+
+def test_anchors_that_were_not_kept_are_told_again_unseen(tell, monkeypatch: pytest.MonkeyPatch):
+    kept = goes_on(tell(), with_seed(STORY, 2, 99), 2)
+    monkeypatch.setattr(worker, "MOST_OF_MEMORY", 0.0)
+    run = tell()
+    assert run.told.bank is None
+    assert "not kept in memory" in how_it_goes_on(run.told)
+    again = run.again(with_seed(STORY, 2, 99), (2,))
+    again.start()
+    seen = list(again.watch())
+    assert seen[-1].stage == "done"
+    assert any(progress.unseen for progress in seen)
+    shares = [progress.share for progress in seen]
+    assert shares == sorted(shares)
+    assert same(paths(again)[2], paths(kept)[2])
+
+
+def test_what_shares_nothing_tells_only_what_is_wanted(tell):
+    run = tell(replace(QUICK, sdsa=False))
+    assert run.told.bank is None
+    assert goes_on(run, with_scene(STORY, "in a library"), 3).progress.told == 1
+    assert "only the one that you change" in how_it_goes_on(run.told)
+
+
+def test_random_anchors_tell_the_whole_story_again(tell):
+    run = tell(replace(QUICK, random_anchors=True))
+    again = goes_on(run, with_scene(STORY, "in a library"), 3)
+    assert again.progress.told == 4
+    assert len(again.told.former) == 3
+    assert "any change draws all 3 pictures again" in how_it_goes_on(run.told)
+
+
+def test_spectra_are_those_of_the_story_as_it_stands(tell):
+    run = tell(replace(QUICK, spectrum_k=Spectrum("count", 2)), record=True)
+    longer = goes_on(run, with_scene(STORY, "in a library"), 3)
+    assert longer.spectra is run.spectra
+    assert longer.spectra.layers
+
+
+# -- stopped stories -------------------------------------------------------------------------------------
+
+
+def stopped(run: StoryRun, when: Any) -> StoryRun:
+    run.start()
+    next(progress for progress in run.watch() if when(progress))
+    run.stop()
+    assert run.join(SECONDS)
+    assert run.progress.stage == "stopped"
+    return run
+
+
+def test_a_stopped_story_continues_against_its_anchors(engine: Engine, tmp_path: Path):
+    long = replace(QUICK, steps=12)
+    run = stopped(StoryRun(engine, STORY, long, tmp_path), lambda progress: len(progress.pictures) == 1)
+    assert run.told.missing == (1, 2)
+    assert run.told.bank is not None
+    rest = goes_on(run, run.told.story, *run.told.missing)
+    assert (rest.progress.told, rest.told.missing) == (2, ())
+    assert paths(rest)[0] == paths(run)[0]
+    assert len(read_story_json(tmp_path).pictures) == 3
+
+
+def test_a_story_stopped_before_its_anchors_begins_anew(engine: Engine, tmp_path: Path):
+    long = replace(QUICK, steps=12)
+    run = stopped(StoryRun(engine, STORY, long, tmp_path), lambda progress: progress.step >= 2)
+    assert (run.told.pictures, run.told.begins_anew) == ((), True)
+    assert "begins anew" in how_it_goes_on(run.told)
+    assert goes_on(run, STORY, *run.told.missing).told.missing == ()
+
+
+def test_a_change_that_is_stopped_leaves_the_story_as_it_was(tell, tmp_path: Path):
+    run = tell(replace(QUICK, steps=30))
+    again = run.again(with_text(STORY, 2, "in the desert"), (2,))
+    stopped(again, lambda progress: progress.step >= 2)
+    assert again.told.story == STORY
+    assert paths(again) == paths(run)
+    assert read_story_json(tmp_path).story == STORY
+    assert "as it was" in view.status(again.progress)
+    assert goes_on(again, with_text(STORY, 2, "in the desert"), 2).told.story.scenes[2] == "in the desert"
+
+
+# -- the handlers ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def handlers(engine: Engine) -> Iterator[Handlers]:
+    handlers = Handlers(engine)
+    yield handlers
+    handlers.leave(ANN)
+
+
+def the_form(**changes: Any) -> dict[str, Any]:
+    values = {name: update["value"] for name, update in zip(FORM, form_updates(STORY, QUICK), strict=True)}
+    return {**values, "show_masks": False, **changes}
+
+
+def test_wishes_that_cannot_be_met_get_words(handlers: Handlers):
+    def refusal(kind: str, scene: str = "", picture: Any = 0, text: str = "") -> str:
+        updates = handlers.going_on.begin(kind, scene, picture, text, ANN)
+        status = next(updates)[0]
+        assert 'role="alert"' in status
+        with pytest.raises(gr.Error):
+            next(updates)
+        return status
+
+    assert "tell one first" in refusal("redo")
+    list(handlers.tell(ANN, **the_form()))
+    assert "Scenes: number 4" in refusal("add", scene="  ")
+    assert "choose one of the story" in refusal("redo", picture=9)
+    assert "choose one of the story" in refusal("redo", picture=None)
+    assert "shows already" in refusal("change", picture=1, text="on the beach")
+    assert "nothing to continue" in refusal("resume")
+
+
+def test_the_form_follows_where_it_was_the_storys(handlers: Handlers):
+    list(handlers.tell(ANN, **the_form()))
+    list(handlers.going_on.begin("add", "in a library", None, "", ANN))
+    pictures, status = list(handlers.go_on("add", "in a library", None, "", ANN))[-1]
+    assert len(pictures) == 4
+    assert "1 picture of 4" in status
+    text = "\n".join(SCENES)
+    *_, choice, own, back, scenes, seeds = handlers.going_on.offer(text, "", ANN)
+    assert (choice["value"], own["value"], back["interactive"]) == (3, "in a library", False)
+    assert (scenes, seeds) == (f"{text}\nin a library", "")
+    *_, scenes, seeds = handlers.going_on.offer("something else", "", ANN)
+    assert scenes == seeds == gr.skip()
+
+
+def test_leaving_frees_the_anchors(handlers: Handlers):
+    list(handlers.tell(ANN, **the_form()))
+    bank = weakref.ref(handlers._runs["ann"].told.bank)
+    assert bank() is not None
+    handlers.leave(ANN)
+    gc.collect()
+    assert bank() is None
+
+
+def test_an_unlocked_seed_is_rolled_in_begin(handlers: Handlers):
+    ((_, _, seed, seeds, *_),) = handlers.begin(ANN, "cat", False, **the_form())
+    assert 0 <= seed < 2**32
+    assert seeds == ""
+
+
+# -- files, links, sizes ---------------------------------------------------------------------------------
+
+OWN = replace(STORY, seeds=(None, 91), negative="text", style="ein Aquarell von", scenes=("im Wald", *SCENES))
+FILTERED = replace(QUICK, spectrum_k=Spectrum("energy", 0.9), width=128, height=64, masking=False)
+
+
+def test_the_form_holds_all_that_a_story_says():
+    values = {name: update["value"] for name, update in zip(FORM, form_updates(OWN, FILTERED), strict=True)}
+    story, settings = read_form(values)
+    assert settings == FILTERED
+    assert replace(story, concepts=()) == OWN
+    assert seeds_text(OWN.seeds) == "2=91"
+
+
+def test_links_carry_what_differs_and_nothing_else():
+    assert links.decode(links.encode(OWN, FILTERED)) == (OWN, FILTERED)
+    assert len(links.encode(STORY, Settings())) < 150
+    with pytest.raises(ValueError, match="too long for a link"):
+        links.encode(Story("a cat", ("x" * 900,) * 9), QUICK)
+
+
+@pytest.mark.parametrize("code", ["", "ä", "e30", "W10", "eyJzdG9yeSI6IHt9", "%00"])
+def test_broken_links_are_refused_in_words(code: str):
+    with pytest.raises(ValueError, match="link"):
+        links.decode(code)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.png", b""),
+        ("a.json", b"\xff\xfe"),
+        ("a.json", b"[]"),
+        ("a.json", b'{"version": 2}'),
+        ("a.txt", b""),
+    ],
+)
+def test_files_of_others_are_refused_in_words(tmp_path: Path, name: str, content: bytes):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011 - the words are looked at below
+        read_file(tmp_path / name)
+    assert str(tmp_path) not in str(refusal.value)
+
+
+def test_sizes_fit_the_model():
+    offered = offered_sizes((1024, 1024), 32)
+    assert offered["The model's own: 1024 × 1024"] is None
+    for size in filter(None, offered.values()):
+        assert all(side % 32 == 0 for side in size)
+    assert (1184, 896) in offered.values()
+
+
+# -- time left -------------------------------------------------------------------------------------------
+
+
+def test_the_time_left_counts_bunches_and_not_the_first():
+    pace = Pace()
+    left = []
+    for step in range(6):  # four frames a step; the first takes 9 s, the others 2 s each
+        at = 9.0 + 2 * step
+        for frame in range(4):
+            pace.note(step, 4 * step + frame + 1, at)
+            left.append(pace.seconds_left(24, at))
+    assert left[:8] == [None] * 8
+    assert left[-1] == pytest.approx(0.0, abs=2.0)
+    assert left[12] == pytest.approx(2.0 * 2, abs=2.0)
+
+
+def test_a_story_with_nothing_told_says_so():
+    told = Told(STORY, QUICK, STORY, ())
+    assert told.missing == (0, 1, 2)
+    assert "seen" not in view.status(Progress("stopped", 3))
