@@ -4,6 +4,7 @@ import logging
 import threading
 
 from consistory_svd.models import Model, load_model
+from consistory_svd.studio.line import Line
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,7 @@ class Engine:
         self._loaded = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self.line = Line()  # of all who want the model
 
     def start(self) -> None:
         """Begin loading in the background; further calls do nothing."""

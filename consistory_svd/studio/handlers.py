@@ -15,6 +15,7 @@ from consistory_svd.settings import Story, knob
 from consistory_svd.studio import curves, fetching, scorecard, view
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.forms import concept_of, in_words, read_form, read_switch
+from consistory_svd.studio.limits import Limits
 from consistory_svd.studio.worker import Progress, StoryRun
 
 log = logging.getLogger(__name__)
@@ -25,8 +26,9 @@ PATIENCE_SECONDS = 120.0
 class Handlers:
     """The studio's handlers and what they share: the engine and, for each visitor, the latest story."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, limits: Limits | None = None) -> None:
         self.engine = engine
+        self.limits = limits or Limits()
         self._runs: dict[str, StoryRun] = {}
         self._waiting: list[str] = []
         self._suite: Suite | None = None  # made when a first story is scored, or scored otherwise
@@ -83,12 +85,13 @@ class Handlers:
         """
         concept, _ = self.offer_concept(form["subject"], form["concept"], offered)
         try:
-            read_form({**form, "concept": concept})
+            self.limits.check(*read_form({**form, "concept": concept}))
             read_switch("record_spectra", form)
+            self.engine.line.check_room(len(self._waiting))
         except ValueError as error:
             yield view.alert(in_words(error)), concept, *_buttons(telling=False)
             raise gr.Error(in_words(error), print_exception=False) from error
-        before = sum(not run.progress.over for run in self._runs.values()) + len(self._waiting)
+        before = len(self.engine.line) + len(self._waiting)
         self._waiting.append(request.session_hash)
         yield view.waiting(self.engine.loaded, before), concept, *_buttons(telling=True)
 
@@ -104,16 +107,17 @@ class Handlers:
         self._leave_line(session)
         try:
             story, settings = read_form(form)
+            self.limits.check(story, settings)
             record_spectra, show_masks = (
                 read_switch(name, form) for name in ("record_spectra", "show_masks")
             )
+            folder = Path(tempfile.mkdtemp(prefix="story-", dir=self._home.name))
+            run = StoryRun(self.engine, story, settings, folder, record_spectra)
+            run.start()
         except ValueError as error:
             raise gr.Error(in_words(error), print_exception=False) from error
-        folder = Path(tempfile.mkdtemp(prefix="story-", dir=self._home.name))
-        run = StoryRun(self.engine, story, settings, folder, record_spectra)
         self._forget(session)
         self._runs[session] = run
-        run.start()
         try:
             run.show_masks = show_masks
             yield from _updates(run)

@@ -19,6 +19,7 @@ from consistory_svd.settings import Settings, Story
 from consistory_svd.sharing import SpectraSketch
 from consistory_svd.story import Cancelled, Event, Finished, FrameDone, Preview, Started, tell
 from consistory_svd.studio.engine import Engine
+from consistory_svd.studio.line import Place, Ticket, work_of
 
 log = logging.getLogger(__name__)
 # loading: the model is not there yet; waiting: another story has it.
@@ -42,7 +43,8 @@ class Progress:
 
     Frames are told in waves: `last_frame`, counted from 1, is the last of the wave that is being told, and
     its first is the one after the finished pictures. `share` of all the work is done; `seconds_left` is None
-    until a first step was timed. `first_pass` says that the step only looks for what matches; `notes` say
+    until a first step was timed. While it waits, `before` are the stories whose turn comes first, and
+    `seconds_to_wait` is about what they take, where that is known. `first_pass` says that the step only looks for what matches; `notes` say
     what is switched on without effect.
     """
 
@@ -58,6 +60,8 @@ class Progress:
     error: str = ""
     first_pass: bool = False
     notes: tuple[str, ...] = ()
+    before: int = 0
+    seconds_to_wait: float | None = None
 
     @property
     def over(self) -> bool:
@@ -87,6 +91,7 @@ class StoryRun:
         self._discarded = False
         self._began = 0.0  # on the monotonic clock; 0.0 until the model is ours
         self._total_steps = 0
+        self._ticket: Ticket | None = None
 
     @property
     def progress(self) -> Progress:
@@ -95,7 +100,8 @@ class StoryRun:
             return self._progress
 
     def start(self) -> None:
-        """Begin; returns at once."""
+        """Begin; returns at once. ValueError where too many stories wait for the model."""
+        self._ticket = self._engine.line.join(work_of(self._story, self._settings))
         self._engine.start()
         self._thread.start()
 
@@ -133,11 +139,17 @@ class StoryRun:
             model = self._loaded_model()
             if model is not None:
                 self._update(stage="waiting")
-                for event in tell(model, self._story, self._settings, self._stop, spectra=self.spectra):
-                    self._take(event, model)
+                with self._engine.line.turn(self._ticket, self._stop, self._wait):
+                    for event in tell(model, self._story, self._settings, self._stop, spectra=self.spectra):
+                        self._take(event, model)
         except Exception as error:  # the thread's top: whatever went wrong, the page has to tell it
             log.exception("telling a story failed")
             self._update(stage="failed", error=f"The story could not be told: {error}")
+        finally:
+            self._engine.line.leave(self._ticket)
+
+    def _wait(self, place: Place) -> None:
+        self._update(before=place.before, seconds_to_wait=place.seconds)
 
     def _loaded_model(self) -> Model | None:
         """The model once it is loaded; None when the story was stopped before."""
@@ -167,12 +179,13 @@ class StoryRun:
     def _count_step(self, event: Preview) -> None:
         share = event.done / self._total_steps
         seconds = time.monotonic() - self._began
+        self._ticket.seconds_left = seconds * (1 - share) / share
         self._update(
             last_frame=max(event.frame + 1, self._progress.last_frame),
             step=event.step + 1,
             first_pass=event.first_pass,
             share=share,
-            seconds_left=seconds * (1 - share) / share,
+            seconds_left=self._ticket.seconds_left,
         )
 
     def _keep(self, event: FrameDone, model: Model) -> None:
