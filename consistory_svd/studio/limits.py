@@ -17,7 +17,7 @@ def _limit(label: str, help: str, minimum: int, maximum: int) -> Any:
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that one visitor may ask for, on the page and through the API; None: as much as settings allow.
+    """The most that a visitor may ask for, on the page and by the API; None: whatever settings allow.
 
     The model's own picture size is always allowed.
 
@@ -43,7 +43,7 @@ class Limits:
                 )
 
     def check(self, story: Story, settings: Settings) -> None:
-        """Raise ValueError, naming field, value and limit, where a story asks for more than is allowed here."""
+        """Raise ValueError, naming field, value and limit, where a story asks for more."""
         if self.frames is not None and len(story.scenes) > self.frames:
             raise ValueError(
                 f"scenes: {len(story.scenes)} are not allowed in this studio; give at most {self.frames}"

@@ -17,7 +17,7 @@ TICK_SECONDS = 0.2
 
 @dataclass(eq=False)
 class Ticket:
-    """A place in the line. `work` is as in `work_of`; whoever has the turn keeps `seconds_left` up to date."""
+    """A place in the line. `work` is as in `work_of`; who has the turn keeps `seconds_left` up to date."""
 
     work: float
     began: float | None = None  # on the monotonic clock; None while waiting
@@ -33,12 +33,12 @@ class Place:
 
 
 def work_of(story: Story, settings: Settings) -> float:
-    """What a story costs, in steps; only ratios mean anything. Nearly all stories of a studio have one size."""
+    """What a story costs, in steps; only ratios mean anything. Sizes are left out: most are the same."""
     return float(len(story.scenes) * settings.steps * (2 if settings.injection else 1))
 
 
 class Line:
-    """Everyone who wants the model of a studio. `most` may wait beside the one who has it (None: any number)."""
+    """Everyone who wants a studio's model. `most` may wait beside the one who has it (None: any number)."""
 
     def __init__(self, most: int | None = None) -> None:
         self._most = most
@@ -55,7 +55,7 @@ class Line:
         waiting = len(self) + coming - 1  # without the one whose turn it is
         if self._most is not None and waiting >= self._most:
             raise ValueError(
-                f"queue: {waiting} stories are waiting, and this studio lets {self._most} wait; try again later"
+                f"queue: {waiting} stories are waiting; this studio lets {self._most} wait, try again later"
             )
 
     def join(self, work: float) -> Ticket:
@@ -75,7 +75,7 @@ class Line:
 
     @contextmanager
     def turn(self, ticket: Ticket, stop: threading.Event, say: Callable[[Place], None]) -> Iterator[None]:
-        """Wait for the ticket's turn, saying the place whenever it may have changed; or until `stop` is set."""
+        """Wait for the ticket's turn, or until `stop` is set, saying the place again and again."""
         try:
             with self._changed:
                 while self._tickets[0] is not ticket and not stop.is_set():
@@ -99,7 +99,7 @@ class Line:
         return Place(len(before), None if None in seconds else sum(seconds))
 
     def _seconds(self, ticket: Ticket) -> float | None:
-        """About how long a ticket still takes: as it says itself, or as stories before it took for their work."""
+        """About how long a ticket still takes: as it says itself, or as others took for their work."""
         if ticket.seconds_left is not None:
             return ticket.seconds_left
         pace = self._seconds_a_work

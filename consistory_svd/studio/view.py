@@ -27,7 +27,7 @@ def welcome() -> str:
 
 
 def waiting(model_is_ready: bool, stories_before: int, seconds: float | None = None) -> str:
-    """Said between Generate and the first step: the place in the line, and about how long where it is known."""
+    """Said between Generate and the first step: the place in the line, and about how long if known."""
     if not model_is_ready:
         return _bar("Waiting for the model to load", "Your story begins by itself.", None)
     if stories_before:

@@ -5,6 +5,7 @@ from typing import Any
 
 import gradio as gr
 
+from consistory_svd.studio import compare_room
 from consistory_svd.studio.alike import DEPENDENT, HOW_ALIKE, preset_values, switches
 from consistory_svd.studio.examples import EXAMPLES
 from consistory_svd.studio.handlers import Handlers
@@ -26,8 +27,12 @@ SHOW_STATUS = """() => {
 
 def build(handlers: Handlers) -> gr.Blocks:
     """Lay the page out and connect it."""
-    demo, _rooms, form, stage = lay_out()
+    demo, rooms, form, stage = lay_out()
+    handlers.limits.show_on(form)
     with demo:
+        compare = compare_room.lay_out(rooms)
+        how = [stage.scores.backbone, stage.scores.fill]
+        compare_room.connect(demo, handlers, compare, form, how)
         demo.load(
             handlers.follow_model,
             outputs=[stage.model, stage.words_frame, stage.words],
@@ -103,8 +108,7 @@ def _connect_telling(handlers: Handlers, form: Form, stage: Stage) -> None:
         outputs=[stage.pictures, stage.status],
         inputs_kwargs={**form, "show_masks": stage.show_masks},
         api_name="tell",
-        concurrency_limit=1,
-        concurrency_id="model",
+        concurrency_limit=None,  # the engine's line says whose turn it is, and tells the others their place
         show_progress="hidden",
         **AS_SENT,
     )

@@ -44,8 +44,8 @@ class Progress:
     Frames are told in waves: `last_frame`, counted from 1, is the last of the wave that is being told, and
     its first is the one after the finished pictures. `share` of all the work is done; `seconds_left` is None
     until a first step was timed. While it waits, `before` are the stories whose turn comes first, and
-    `seconds_to_wait` is about what they take, where that is known. `first_pass` says that the step only looks for what matches; `notes` say
-    what is switched on without effect.
+    `seconds_to_wait` is about what they take, where that is known. `first_pass` says that the step only looks
+    for what matches; `notes` say what is switched on without effect.
     """
 
     stage: Stage
