@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from PIL.PngImagePlugin import PngInfo
 
-from consistory_svd.scores import ScoreSettings, Suite
+from consistory_svd.scores import ScoreSettings
 from consistory_svd.settings import PRESETS
 from consistory_svd.studio import compare_view, view
 from consistory_svd.studio.comparing import Comparison, Snapshot, compared
@@ -178,6 +178,7 @@ class Comparing:
             story, shared = read_form(form)
             named = [name for name in rows if name != NOTHING]
             chosen = recipe.rows if recipe else chosen_rows(named, shared, CURRENT)
+            scored = ScoreSettings(how[0], fill=how[1])
             told = compared(story, shared, chosen, self.limits)
             self.engine.line.check_room()
         except ValueError as error:
@@ -185,9 +186,8 @@ class Comparing:
             raise gr.Error(in_words(error), print_exception=False) from error
         self._forget(session)
         folder = self._folders[session] = tempfile.TemporaryDirectory(prefix="comparison-")
-        suite = Suite(ScoreSettings(how[0], fill=how[1]))
         title = recipe.title if recipe else ""
-        comparison = Comparison(self.engine, story, told, Path(folder.name), suite, title)
+        comparison = Comparison(self.engine, story, told, Path(folder.name), scored, title)
         self._running[session] = comparison
         look = f'<p class="look"><strong>{recipe.title}.</strong> {recipe.look}</p>' if recipe else ""
         yield look, view.waiting(self.engine.loaded, len(self.engine.line)), "", *self._buttons(True)

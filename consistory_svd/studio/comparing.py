@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from consistory_svd.scores import Absent, Result, Suite
+from consistory_svd.scores import Absent, Result, ScoreSettings, Suite
 from consistory_svd.settings import Settings, Story, check
 from consistory_svd.studio import scorecard
 from consistory_svd.studio.engine import Engine
@@ -30,7 +30,8 @@ class Telling:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How far a comparison is, and what it is called. `at` is the row that is told or was told last; `share` of the work is done."""
+    """How far a comparison is, and what it is called. `at` is the row that is told or was told last;
+    `share` of the work is done."""
 
     story: Story
     tellings: tuple[Telling, ...]
@@ -85,7 +86,8 @@ def compared(story: Story, shared: Settings, rows: Sequence[Row], limits: Limits
 class Comparison:
     """The rows of one comparison, told one after another; between two rows other visitors have their turn.
 
-    `folder` gets a folder of pictures a row. `stop` ends it within a step; what is made stays.
+    `folder` gets a folder of pictures a row; they are scored as `how` says, on the model's device. `stop`
+    ends it within a step; what is made stays.
     """
 
     def __init__(
@@ -94,11 +96,12 @@ class Comparison:
         story: Story,
         rows: Sequence[Row],
         folder: Path,
-        suite: Suite,
+        how: ScoreSettings,
         title: str = "",
     ) -> None:
         said = differences(rows)
-        self._engine, self._story, self._folder, self._suite = engine, story, folder, suite
+        self._engine, self._story, self._folder, self._how = engine, story, folder, how
+        self._suite: Suite | None = None  # made for the model's device, once there is one
         tellings = tuple(Telling(row, words) for row, words in zip(rows, said, strict=True))
         self.snapshot = Snapshot(story, tellings, title)
         self._stop = threading.Event()
@@ -133,7 +136,8 @@ class Comparison:
                     break
                 yield from self._scored()
         finally:
-            self._suite.free()  # the next story needs the memory
+            if self._suite is not None:
+                self._suite.free()  # the next story needs the memory
         ended = replace(self.snapshot, stopped=self._stop.is_set(), scoring=False)
         if ended != self.snapshot:
             self.snapshot = ended
@@ -152,7 +156,10 @@ class Comparison:
             self._run.stop()  # an abandoned generator ends here, and the work with it
 
     def _scored(self) -> Iterator[Snapshot]:
-        frames = scorecard.frames_of(self.snapshot.current.pictures, self._engine.model.name)
+        model = self._engine.model
+        if self._suite is None:
+            self._suite = Suite(replace(self._how, device=str(model.device)))
+        frames = scorecard.frames_of(self.snapshot.current.pictures, model.name)
         self.snapshot = replace(self.snapshot, scoring=True)
         yield self.snapshot
         entries: list[Result | Absent] = []

@@ -1,10 +1,13 @@
 """What the page says: snapshots and models as small pieces of HTML. Pure functions, everything escaped."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
 from consistory_svd.studio.worker import Progress
+
+TAG = re.compile("<[^>]*>")
 
 
 def seconds_in_words(seconds: float) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from consistory_svd.studio import compare_room
+from consistory_svd.studio import api, compare_room
 from consistory_svd.studio.alike import DEPENDENT, HOW_ALIKE, preset_values, switches
 from consistory_svd.studio.examples import EXAMPLES
 from consistory_svd.studio.handlers import Handlers
@@ -33,6 +33,7 @@ def build(handlers: Handlers) -> gr.Blocks:
         compare = compare_room.lay_out(rooms)
         how = [stage.scores.backbone, stage.scores.fill]
         compare_room.connect(demo, handlers, compare, form, how)
+        api.offer(handlers.engine, handlers.limits)
         demo.load(
             handlers.follow_model,
             outputs=[stage.model, stage.words_frame, stage.words],
@@ -107,7 +108,7 @@ def _connect_telling(handlers: Handlers, form: Form, stage: Stage) -> None:
         handlers.tell,
         outputs=[stage.pictures, stage.status],
         inputs_kwargs={**form, "show_masks": stage.show_masks},
-        api_name="tell",
+        api_visibility="private",  # programmes have their own, in `api`
         concurrency_limit=None,  # the engine's line says whose turn it is, and tells the others their place
         show_progress="hidden",
         **AS_SENT,
