@@ -16,6 +16,7 @@ from consistory_svd.studio.recipes import Row, differences, in_story
 from consistory_svd.studio.worker import Progress, StoryRun
 
 log = logging.getLogger(__name__)
+HANDOVER_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ class Comparison:
             for progress in self._run.watch():
                 self._tell(progress=progress)
                 yield self.snapshot
+            self._run.join(HANDOVER_SECONDS)  # or the next row would stand behind this one's end
         finally:
             self._run.stop()  # an abandoned generator ends here, and the work with it
 
