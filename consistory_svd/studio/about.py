@@ -115,8 +115,8 @@ PARTS = (
         "Another way to leave the anchors' background out, which needs no mask: of the keys (K) and values "
         "(V) that anchors lend, only the largest singular values stay, or all are rescaled.",
         "No filter: one red cat, but the beach has lost its clouds, and half of its palms. Quantile 0.05 "
-        "looks much the same here. Quantile 0.01 lends too little: clouds and trees are back, and so are four "
-        "different cats. Log brings the clouds back and loses the colour of two cats; log2 keeps it.",
+        "looks much the same here. Quantile 0.01 lends too little: clouds and trees are back, and so are "
+        "four different cats. Log brings the clouds back and loses the colour of two cats; log2 keeps it.",
         (
             Row("No mask, no filter", replace(UNMASKED, query_blending=True)),
             Row("Quantile 0.05", PRESETS["svd-quantile"]),

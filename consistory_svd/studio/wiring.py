@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from consistory_svd.studio import api, compare_room
+from consistory_svd.studio import about_room, api, compare_room
 from consistory_svd.studio.alike import DEPENDENT, HOW_ALIKE, preset_values, switches
 from consistory_svd.studio.examples import EXAMPLES
 from consistory_svd.studio.handlers import Handlers
@@ -33,6 +33,7 @@ def build(handlers: Handlers) -> gr.Blocks:
         compare = compare_room.lay_out(rooms)
         how = [stage.scores.backbone, stage.scores.fill]
         compare_room.connect(demo, handlers, compare, form, how)
+        about_room.connect(handlers.engine, *about_room.lay_out(rooms))
         api.offer(handlers.engine, handlers.limits)
         demo.load(
             handlers.follow_model,
