@@ -100,7 +100,7 @@ def method(parts: Sequence[Part]) -> str:
         '<section class="about-card"><h2>What the method does</h2><p>Every strip below was told by this app '
         f"with its embedded model, {STEPS} steps, and the same seeds in all strips of a part. That model is "
         "small and rough: the strips show what the parts of the method do, not how fine pictures can be. "
-        f'<a href="{PAPER}" rel="noreferrer">The paper</a>, by Tewel et al., describes all but the filter.</p>'
+        f'<a href="{PAPER}" rel="noreferrer">The paper</a>, by Tewel et al., has all but the filter.</p>'
         f"{''.join(_part(part) for part in parts)}</section>"
     )
 
@@ -115,8 +115,8 @@ def _part(part: Part) -> str:
     )
     return (
         f'<article class="part" id="about-{part.key}"><h3>{escape(part.title)}</h3><p>{escape(part.does)}</p>'
-        f'<div class="strips">{strips}</div><p class="seen"><strong>Seen here:</strong> {escape(part.seen)}</p>'
-        "</article>"
+        f'<div class="strips">{strips}</div><p class="seen"><strong>Seen here:</strong> '
+        f"{escape(part.seen)}</p></article>"
     )
 
 
