@@ -159,6 +159,9 @@ def test_what_is_wrong_is_said_in_the_room(page: Page) -> None:
 def test_limits_are_on_the_page(page: Page) -> None:
     expect(page.locator("#steps input[type=range]")).to_have_attribute("max", "20")
     expect(page.locator("#steps")).to_contain_text("At most 20 in this studio.")
+    page.get_by_role("button", name="Owl at night").click()
+    expect(page.locator("#subject textarea")).to_have_value("an owl")
+    expect(page.locator("#steps input[type=number]")).to_have_value("20")
     _write(page, "a cat", ["in the forest"] * 5, steps=2)
     page.get_by_role("button", name="Generate").click()
     expect(page.locator("#status").get_by_role("alert")).to_contain_text(

@@ -63,8 +63,8 @@ PARTS = (
         "Mask dropout",
         "A share of the subject's places is withheld, drawn anew at every step. It leaves the pictures some "
         "freedom.",
-        "At 0 the belly is yellow in all four; at 0.5 it varies; at 0.9 hardly anything is shared, and blue "
-        "and pink are back.",
+        "At 0 all bellies are yellowish; at 0.5 they are green, white, yellow and white; at 0.9 hardly "
+        "anything is shared, and blue and pink are back.",
         (
             Row("Dropout 0", EXACT),
             Row("Dropout 0.5", replace(EXACT, mask_dropout=0.5)),

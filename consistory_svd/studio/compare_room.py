@@ -20,7 +20,7 @@ from consistory_svd.studio.handlers import PATIENCE_SECONDS, Handlers
 from consistory_svd.studio.recipes import FEWEST, MOST, RECIPES, Recipe, chosen_rows
 from consistory_svd.studio.widgets import card_title
 
-CURRENT = "what the Story room has now"
+CURRENT = "as in the Story room"
 NOTHING = "nothing"
 START_ROWS = ("plain", CURRENT, NOTHING, NOTHING)
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}

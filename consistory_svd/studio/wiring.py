@@ -1,5 +1,6 @@
 """Which handler answers which widget of the page."""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -7,9 +8,10 @@ import gradio as gr
 
 from consistory_svd.studio import about_room, api, compare_room
 from consistory_svd.studio.alike import DEPENDENT, HOW_ALIKE, preset_values, switches
-from consistory_svd.studio.examples import EXAMPLES
+from consistory_svd.studio.examples import EXAMPLES, Example
 from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.layout import Form, Stage, example_values, lay_out
+from consistory_svd.studio.layout import FORM, Form, Stage, example_values, lay_out
+from consistory_svd.studio.limits import Limits
 from consistory_svd.studio.scoring import ScoreWidgets
 from consistory_svd.studio.spectrum import SIDES, start_value
 
@@ -69,11 +71,16 @@ def _connect_form(handlers: Handlers, form: Form, stage: Stage) -> None:
     )
     stage.dice.click(handlers.roll_seed, outputs=form["seed"], **AT_ONCE)
     stage.examples.click(
-        lambda index: (*example_values(EXAMPLES[index]), EXAMPLES[index].concept),
+        lambda index: (*_within(handlers.limits, EXAMPLES[index]), EXAMPLES[index].concept),
         stage.examples,
         [*form.values(), stage.offered],
         **AT_ONCE,
     )
+
+
+def _within(limits: Limits, example: Example) -> Iterable[Any]:
+    """The whole form for an example, no number of it above its limit."""
+    return limits.fitted(dict(zip(FORM, example_values(example), strict=True))).values()
 
 
 def _connect_alike(form: Form, stage: Stage) -> None:
