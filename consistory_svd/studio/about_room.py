@@ -47,7 +47,7 @@ def lay_out(rooms: gr.Tabs) -> tuple[gr.Tab, gr.HTML]:
 def connect(engine: Engine, tab: gr.Tab, machine: gr.HTML) -> None:
     """Tell of the machine whenever the room is entered."""
 
-    def tell() -> Iterator[Any]:
+    def follow() -> Iterator[Any]:
         engine.start()
         yield now(engine)
         while not engine.wait(0.2):
@@ -55,7 +55,7 @@ def connect(engine: Engine, tab: gr.Tab, machine: gr.HTML) -> None:
         yield now(engine)
 
     tab.select(
-        tell, outputs=machine, concurrency_limit=None, show_progress="hidden", api_visibility="private"
+        follow, outputs=machine, concurrency_limit=None, show_progress="hidden", api_visibility="private"
     )
 
 

@@ -32,11 +32,11 @@ def build(handlers: Handlers) -> gr.Blocks:
     demo, rooms, form, stage = lay_out()
     handlers.limits.show_on(form)
     with demo:
+        api.offer(handlers.engine, handlers.limits)  # first: later handlers of the same names give way
         compare = compare_room.lay_out(rooms)
         how = [stage.scores.backbone, stage.scores.fill]
         compare_room.connect(demo, handlers, compare, form, how)
         about_room.connect(handlers.engine, *about_room.lay_out(rooms))
-        api.offer(handlers.engine, handlers.limits)
         demo.load(
             handlers.follow_model,
             outputs=[stage.model, stage.words_frame, stage.words],
