@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -243,3 +245,15 @@ def test_only_who_signs_in_comes_in(tiny_folder: Path):
         assert len(pictures) == 2
     finally:
         demo.close()
+
+
+def test_the_readmes_example_runs(demo: gr.Blocks):
+    example = Path(__file__).parents[1] / "docs" / "client.py"
+    said = subprocess.run(
+        [sys.executable, str(example), demo.local_url], capture_output=True, text=True, timeout=240
+    )
+    assert said.returncode == 0, said.stderr
+    assert "2 pictures in " in said.stdout
+    assert "Storybook CLIP alignment" in said.stdout
+    assert "svd-quantile; " in said.stdout
+    assert "comparison.png" in said.stdout
