@@ -2,15 +2,31 @@
 
 import logging
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from consistory_svd.compat import quiet_libraries
 from consistory_svd.flags import wrong_values
+from consistory_svd.limits import PUBLIC, Limits, limits_of, public, read_auth, warnings
+from consistory_svd.settings import knob
 
 # A Hugging Face Space reaches its app from outside; on a person's machine only the person should.
 DEFAULT_HOST = "0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1"
+
+log = logging.getLogger("studio")
+
+
+def _limit(name: str) -> Any:
+    """The flag of a field of Limits."""
+    known = knob(Limits, name)
+    return typer.Option(
+        f"--max-{name}",
+        min=known.minimum,
+        max=known.maximum,
+        help=f"{known.help} Open by default, {getattr(PUBLIC, name)} where strangers reach the studio.",
+        metavar="NUMBER",
+    )
 
 
 def studio(
@@ -21,20 +37,46 @@ def studio(
         ),
     ] = DEFAULT_HOST,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
-    share: Annotated[bool, typer.Option("--share", help="Also open a public link.")] = False,
+    share: Annotated[
+        bool, typer.Option("--share", help="Also open a public link, for which Gradio's servers are asked.")
+    ] = False,
+    auth: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="user:password of someone who may come in; again, or parted by commas, for more. "
+            "In the variable it is not seen by other users of this machine.",
+            metavar="USER:PASSWORD",
+            envvar="CONSISTORY_SVD_AUTH",
+            show_default=False,
+        ),
+    ] = None,
+    max_frames: Annotated[int | None, _limit("frames")] = None,
+    max_steps: Annotated[int | None, _limit("steps")] = None,
+    max_size: Annotated[int | None, _limit("size")] = None,
+    max_queue: Annotated[int | None, _limit("queue")] = None,
     source: Annotated[
         str | None,
         typer.Option("--model", help="Folder or hub id of an SDXL; by default the storybook model."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="Torch device; the best there is by default.")] = None,
 ) -> None:
-    """Tell stories in the browser."""
+    """Tell stories in the browser.
+
+    Where others than this machine reach the studio (--share, a --host that is not this machine alone, a
+    Hugging Face Space), limits are on.
+    """
     from consistory_svd.studio import create_demo, launch  # Gradio takes seconds that no other command needs
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     quiet_libraries()
     with wrong_values():
+        exposed = public(host, share, os.environ)
+        users = read_auth(auth or ())
+        limits = limits_of(exposed, frames=max_frames, steps=max_steps, size=max_size, queue=max_queue)
+        for line in warnings(exposed, users, os.environ):
+            log.warning(line)
+        demo = create_demo(source, device, limits)
         try:
-            launch(create_demo(source, device), host=host, port=port, share=share)
+            launch(demo, host=host, port=port, share=share, auth=users, public=exposed)
         except OSError as error:
             raise ValueError(f"port: nothing can listen on {port} at {host}; it may be taken") from error

@@ -388,5 +388,5 @@ def test_what_visitors_wrote_is_escaped():
     assert "<b>" not in view.word_groups({"<b>": ["<b>"]})
 
 
-def test_only_tell_is_offered_to_programmes():
-    assert set(create_demo().get_api_info()["named_endpoints"]) == {"/tell"}
+def test_only_what_is_documented_is_offered_to_programmes():
+    assert set(create_demo().get_api_info()["named_endpoints"]) == {"/tell", "/compare", "/score"}

@@ -1,32 +1,53 @@
 """Build the page and serve it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
+from consistory_svd.limits import Limits
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.handlers import Handlers
+from consistory_svd.studio.line import Line
 from consistory_svd.studio.theme import CSS, storybook_theme
 from consistory_svd.studio.wiring import build
 
+# A picture of 4096 x 4096 as PNG is smaller; what strangers upload need not be larger.
+LARGEST_PUBLIC_UPLOAD = "64mb"
+
 
 def create_demo(
-    model_source: str | None = None, device: str | None = None, engine: Engine | None = None
+    model_source: str | None = None,
+    device: str | None = None,
+    limits: Limits | None = None,
+    engine: Engine | None = None,
 ) -> gr.Blocks:
     """The studio's page. The first visitor's coming loads the model (see `load_model`), in the background;
     or `engine` brings it.
 
-    Errors in loading do not come from here: the page tells them in words.
+    `limits` are the most that a visitor may ask for; by default whatever settings allow. Errors in loading do
+    not come from here: the page tells them in words.
     """
-    demo = build(Handlers(engine or Engine(model_source, device)))
+    limits = limits or Limits()
+    engine = engine or Engine(model_source, device)
+    engine.line = Line(limits.queue)
+    demo = build(Handlers(engine, limits))
     demo.queue(default_concurrency_limit=1)
     return demo
 
 
 def launch(
-    demo: gr.Blocks, host: str = "127.0.0.1", port: int | None = 7860, share: bool = False, **options: Any
+    demo: gr.Blocks,
+    host: str = "127.0.0.1",
+    port: int | None = 7860,
+    share: bool = False,
+    auth: Sequence[tuple[str, str]] = (),
+    public: bool = False,
+    **options: Any,
 ) -> None:
     """Serve the page until interrupted; `options` go to `gr.Blocks.launch`.
+
+    `auth` are users and passwords (none: everyone may come); `public` says that strangers reach the studio.
 
     Raises:
         OSError: the port is taken.
@@ -35,6 +56,8 @@ def launch(
         server_name=host,
         server_port=port,
         share=share,
+        auth=list(auth) or None,
+        max_file_size=LARGEST_PUBLIC_UPLOAD if public else None,
         theme=storybook_theme(),
         css=CSS,
         footer_links=["api", "settings"],

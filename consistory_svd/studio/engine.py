@@ -5,6 +5,7 @@ import threading
 
 from consistory_svd.models import Model, load_model
 from consistory_svd.story import tell
+from consistory_svd.studio.line import Line
 from consistory_svd.studio.spectrum import MOST_VALUES
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class Engine:
         self._loaded = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self.line = Line()  # of all who want the model
 
     def start(self) -> None:
         """Begin loading in the background; further calls do nothing."""

@@ -35,6 +35,8 @@ LABELS = {
     "v_as_k": "V as K",
     "record_spectra": "Record the spectra",
     "show_masks": "Show the subject masks",
+    "queue": "Queue",
+    "settings": "Settings",
 }
 
 

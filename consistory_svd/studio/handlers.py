@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from consistory_svd.limits import Limits
 from consistory_svd.scores import ScoreSettings, Suite
 from consistory_svd.scores.weights import fetchable
 from consistory_svd.settings import Story, knob
@@ -28,14 +29,15 @@ PATIENCE_SECONDS = 120.0
 class Handlers:
     """The studio's handlers and what they share: the engine and, for each visitor, the latest story."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, limits: Limits | None = None) -> None:
         self.engine = engine
+        self.limits = limits or Limits()
         self._runs: dict[str, StoryRun] = {}
         self._waiting: list[str] = []
         self._suite: Suite | None = None  # made when a first story is scored, or scored otherwise
         self._wanted: tuple[str, ...] = ()  # weights that the last story's scores lacked
         self._fetching = fetching.Fetching()
-        self.going_on = GoingOn(self._runs, self._waiting)
+        self.going_on = GoingOn(self._runs, self._waiting, engine.line, self.limits)
         # Removed when the studio ends; a visitor's own folder goes when the visitor does.
         self._home = tempfile.TemporaryDirectory(prefix="story-studio-")
 
@@ -92,14 +94,16 @@ class Handlers:
         concept, _ = self.offer_concept(form["subject"], form["concept"], offered)
         rolled = (gr.skip(), gr.skip()) if locked else self.roll_seed()
         try:
-            _, settings = read_form({**form, "concept": concept})
+            story, settings = read_form({**form, "concept": concept})
+            self.limits.check(story, settings)
             read_switch("record_spectra", form)
             if self.engine.loaded and not self.engine.reason:
                 picture_size(self.engine.model, settings)
+            self.engine.line.check_room(len(self._waiting))
         except ValueError as error:
             yield view.alert(in_words(error)), concept, gr.skip(), gr.skip(), *_buttons(telling=False)
             raise gr.Error(in_words(error), print_exception=False) from error
-        before = sum(not run.progress.over for run in self._runs.values()) + len(self._waiting)
+        before = len(self.engine.line) + len(self._waiting)
         self._waiting.append(request.session_hash)
         yield view.waiting(self.engine.loaded, before), concept, *rolled, *_buttons(telling=True)
 
@@ -115,13 +119,15 @@ class Handlers:
         self._leave_line(session)
         try:
             story, settings = read_form(form)
+            self.limits.check(story, settings)
             record_spectra, show_masks = (
                 read_switch(name, form) for name in ("record_spectra", "show_masks")
             )
+            folder = Path(tempfile.mkdtemp(prefix="story-", dir=self._home.name))
+            run = StoryRun(self.engine, story, settings, folder, record_spectra)
+            run.start()
         except ValueError as error:
             raise gr.Error(in_words(error), print_exception=False) from error
-        folder = Path(tempfile.mkdtemp(prefix="story-", dir=self._home.name))
-        run = StoryRun(self.engine, story, settings, folder, record_spectra)
         self._forget(session)
         self._runs[session] = run
         run.show_masks = show_masks
@@ -260,8 +266,7 @@ class Handlers:
 
 
 def _streamed(run: StoryRun) -> Iterator[tuple[Any, ...]]:
-    """Start a run and stream it: pictures, status. Whoever leaves early stops the work."""
-    run.start()
+    """Stream a run that was started: pictures, status. Whoever leaves early stops the work."""
     try:
         yield from updates(run)
     finally:

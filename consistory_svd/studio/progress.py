@@ -16,11 +16,12 @@ class Progress:
 
     Frames are told in waves: `last_frame`, counted from 1, is the last of the wave that is being told, and
     its first is `first_frame`, or where that is 0 the one after the finished pictures. `share` of all the
-    work is done; `seconds_left` is None until steps were timed. `first_pass` says that the step only looks
-    for what matches, `unseen` that anchors are told again that have their pictures already; `notes` say what
-    is switched on without effect. `previews` are the latest of frames that are being told, and `told` counts
-    those that this run has finished; `anew` marks a run that goes on with a story. `prompts` are all
-    frames', those that are still to be told included.
+    work is done; `seconds_left` is None until steps were timed. While it waits, `before` are the stories
+    whose turn comes first, and `seconds_to_wait` is about what they take, where that is known. `first_pass`
+    says that the step only looks for what matches, `unseen` that anchors are told again that have their
+    pictures already; `notes` say what is switched on without effect. `previews` are the latest of frames
+    that are being told, and `told` counts those that this run has finished; `anew` marks a run that goes on
+    with a story. `prompts` are all frames', those that are still to be told included.
     """
 
     stage: Stage
@@ -41,6 +42,8 @@ class Progress:
     told: int = 0
     anew: bool = False
     prompts: tuple[str, ...] = ()
+    before: int = 0
+    seconds_to_wait: float | None = None
 
     @property
     def over(self) -> bool:

@@ -8,10 +8,12 @@ from typing import Any
 
 import gradio as gr
 
+from consistory_svd.limits import Limits
 from consistory_svd.settings import Story, check, knob
 from consistory_svd.studio import view
 from consistory_svd.studio.forms import in_words, seeds_text
 from consistory_svd.studio.gallery import gallery_items
+from consistory_svd.studio.line import Line
 from consistory_svd.studio.told import Told, taken_back, with_scene, with_seed, with_text
 from consistory_svd.studio.worker import StoryRun
 
@@ -107,12 +109,16 @@ def _megabytes(count: int) -> str:
 
 
 class GoingOn:
-    """The handlers of the part. `runs` are the visitors' latest stories, `waiting` those who stand in line;
-    both belong to the studio's other handlers."""
+    """The handlers of the part. `runs` are the visitors' latest stories, `waiting` those who are about to
+    stand in `line`; all belong to the studio's other handlers."""
 
-    def __init__(self, runs: dict[str, StoryRun], waiting: list[str]) -> None:
+    def __init__(
+        self, runs: dict[str, StoryRun], waiting: list[str], line: Line, limits: Limits | None = None
+    ) -> None:
         self._runs = runs
         self._waiting = waiting
+        self._line = line
+        self._limits = limits or Limits()
 
     def begin(self, kind: str, scene: str, picture: Any, text: str, request: gr.Request) -> Iterator[Any]:
         """Look at the wish before it takes its place in the queue: status, Generate, Cancel.
@@ -122,15 +128,16 @@ class GoingOn:
         """
         try:
             self._wish(kind, scene, picture, text, request.session_hash)
+            self._line.check_room(len(self._waiting))
         except ValueError as error:
             yield view.alert(in_words(error)), gr.skip(), gr.skip()
             raise gr.Error(in_words(error), print_exception=False) from error
-        before = sum(not run.progress.over for run in self._runs.values()) + len(self._waiting)
+        before = len(self._line) + len(self._waiting)
         self._waiting.append(request.session_hash)
         yield view.waiting(True, before), gr.update(interactive=False), gr.update(interactive=True)
 
     def next_run(self, kind: str, scene: str, picture: Any, text: str, session: str) -> StoryRun:
-        """The run that does what the visitor wishes, not started yet; it is the visitor's story from now on.
+        """The run that does what the visitor wishes, started; it is the visitor's story from now on.
 
         ValueError as in `begin`.
         """
@@ -140,6 +147,7 @@ class GoingOn:
         told = run.told
         story, wanted = self._wish(kind, scene, picture, text, session)
         again = run.again(story, told.frames_for(wanted))
+        again.start()
         self._runs[session] = again
         return again
 
@@ -173,6 +181,7 @@ class GoingOn:
                     f"Its scene: {text!r} is what picture {frame + 1} shows already; write another"
                 )
         check(story, told.settings)
+        self._limits.check(story, told.settings)
         return story, frames
 
     @staticmethod

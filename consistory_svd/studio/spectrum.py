@@ -165,11 +165,12 @@ def spectrum_title(on: Mapping[str, Any]) -> str:
     if not on["sdsa"] or (keys.identity and lent_values.identity):
         return "Spectrum: off"
     if keys == lent_values:
-        return f"Spectrum: K and V {_in_short(keys)}"
-    return f"Spectrum: K {_in_short(keys)}; V {_in_short(lent_values)}"
+        return f"Spectrum: K and V {in_short(keys)}"
+    return f"Spectrum: K {in_short(keys)}; V {in_short(lent_values)}"
 
 
-def _in_short(spectrum: Spectrum) -> str:
+def in_short(spectrum: Spectrum) -> str:
+    """A filter in a few words, such as "quantile 0.05, log2"."""
     kept = spectrum.select if spectrum.value is None else f"{spectrum.select} {spectrum.value:g}"
     alpha = f" {spectrum.alpha:g}" if spectrum.reweight == "exp" else ""
     return kept if spectrum.reweight == "none" else f"{kept}, {spectrum.reweight}{alpha}"

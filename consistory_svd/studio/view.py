@@ -1,10 +1,13 @@
 """What the page says: snapshots and models as small pieces of HTML. Pure functions, everything escaped."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
 from consistory_svd.studio.progress import Progress
+
+TAG = re.compile("<[^>]*>")
 
 
 def seconds_in_words(seconds: float) -> str:
@@ -26,13 +29,14 @@ def welcome() -> str:
     return _plain("Your pictures will appear here, one by one.")
 
 
-def waiting(model_is_ready: bool, stories_before: int) -> str:
-    """Said between Generate and the first step."""
+def waiting(model_is_ready: bool, stories_before: int, seconds: float | None = None) -> str:
+    """Said between Generate and the first step: the place in the line, and about how long if known."""
     if not model_is_ready:
         return _bar("Waiting for the model to load", "Your story begins by itself.", None)
     if stories_before:
         others = "Another story is" if stories_before == 1 else f"{stories_before} other stories are"
-        return _bar("Waiting for your turn", f"{others} before yours. It begins by itself.", None)
+        long = "" if seconds is None else f" in about {seconds_in_words(seconds)}"
+        return _bar("Waiting for your turn", f"{others} before yours. It begins by itself{long}.", None)
     return _bar("Getting ready", "", None)
 
 
@@ -60,7 +64,7 @@ def status(progress: Progress) -> str:
     """The status area for a snapshot."""
     made = len(progress.pictures)
     if progress.stage in ("loading", "waiting"):
-        return waiting(progress.stage == "waiting", 0)
+        return waiting(progress.stage == "waiting", progress.before, progress.seconds_to_wait)
     if progress.stage == "telling":
         return _telling(progress)
     if progress.stage == "done":

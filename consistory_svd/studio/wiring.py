@@ -1,15 +1,18 @@
 """Which handler answers which widget of the page."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import gradio as gr
 
+from consistory_svd.limits import Limits
+from consistory_svd.studio import about_room, api, compare_room
 from consistory_svd.studio.advanced import DECIDING, Sizes, advanced_looks
 from consistory_svd.studio.alike import DEPENDENT, HOW_ALIKE, preset_values, switches
 from consistory_svd.studio.engine import Engine
-from consistory_svd.studio.examples import EXAMPLES
+from consistory_svd.studio.examples import EXAMPLES, Example
 from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.layout import Form, Stage, example_values, lay_out
+from consistory_svd.studio.layout import FORM, Form, Stage, example_values, lay_out
 from consistory_svd.studio.restore import Restoring, connect_restoring
 from consistory_svd.studio.retell import bound
 from consistory_svd.studio.scenes import connect_scenes
@@ -30,8 +33,14 @@ SHOW_STATUS = """() => {
 
 def build(handlers: Handlers) -> gr.Blocks:
     """Lay the page out and connect it."""
-    demo, _rooms, form, stage = lay_out()
+    demo, rooms, form, stage = lay_out()
+    handlers.limits.show_on(form)
     with demo:
+        api.offer(handlers.engine, handlers.limits)  # first: later handlers of the same names give way
+        compare = compare_room.lay_out(rooms)
+        how = [stage.scores.backbone, stage.scores.fill]
+        compare_room.connect(demo, handlers, compare, form, how)
+        about_room.connect(handlers.engine, *about_room.lay_out(rooms))
         followed = demo.load(
             handlers.follow_model,
             outputs=[stage.model, stage.words_frame, stage.words],
@@ -69,11 +78,16 @@ def _connect_form(handlers: Handlers, form: Form, stage: Stage) -> None:
     connect_scenes(form["scenes"])
     stage.dice.click(handlers.roll_seed, outputs=[form["seed"], form["seeds"]], **AT_ONCE)
     stage.examples.click(
-        lambda index: (*example_values(EXAMPLES[index]), EXAMPLES[index].concept, True),
+        lambda index: (*_within(handlers.limits, EXAMPLES[index]), EXAMPLES[index].concept, True),
         stage.examples,
         [*form.values(), stage.offered, stage.lock],
         **AT_ONCE,
     )
+
+
+def _within(limits: Limits, example: Example) -> Iterable[Any]:
+    """The whole form for an example, no number of it above its limit."""
+    return limits.fitted(dict(zip(FORM, example_values(example), strict=True))).values()
 
 
 def _starting(engine: Engine, side: str) -> Any:
@@ -145,7 +159,7 @@ def _connect_telling(handlers: Handlers, form: Form, stage: Stage) -> None:
     telling = begin.success(
         handlers.tell,
         inputs_kwargs={**form, "show_masks": stage.show_masks},
-        api_name="tell",
+        api_visibility="private",  # programmes have their own, in `api`
         **_long(stage),
     )
     begin.success(lambda: gr.update(visible=False), outputs=stage.go_on.part, **AT_ONCE)
@@ -180,11 +194,11 @@ def _connect_telling(handlers: Handlers, form: Form, stage: Stage) -> None:
 
 
 def _long(stage: Stage) -> dict[str, Any]:
-    """How what uses the model is connected: one at a time."""
+    """How what uses the model is connected: the engine's line says whose turn it is, and tells the others
+    their place."""
     return {
         "outputs": [stage.pictures, stage.status],
-        "concurrency_limit": 1,
-        "concurrency_id": "model",
+        "concurrency_limit": None,
         "show_progress": "hidden",
         **AS_SENT,
     }

@@ -25,6 +25,7 @@ from consistory_svd.sharing import AnchorBank, SpectraSketch
 from consistory_svd.story import Cancelled, Event, Finished, FrameDone, Preview, Started
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.folder import save_picture, write_record
+from consistory_svd.studio.line import Place, Ticket, work_of
 from consistory_svd.studio.pace import Pace
 from consistory_svd.studio.progress import Progress, Stage
 from consistory_svd.studio.told import Picture, Told, in_order
@@ -86,6 +87,7 @@ class StoryRun:
         self._discarded = False
         self._began = 0.0  # on the monotonic clock; 0.0 until the model is ours
         self._total_steps = self._steps_before = 0
+        self._ticket: Ticket | None = None
         self._pace = Pace()
         self._finished: set[int] = set()  # the frames that this run has told
         self._drafts = Path(mkdtemp(prefix="previews-"))
@@ -132,7 +134,8 @@ class StoryRun:
         write_record(self._folder, told, self._engine.model.name, told.seconds)
 
     def start(self) -> None:
-        """Begin; returns at once."""
+        """Begin; returns at once. ValueError where too many stories wait for the model."""
+        self._ticket = self._engine.line.join(work_of(len(self._frames), self._settings))
         self._engine.start()
         self._thread.start()
 
@@ -170,10 +173,16 @@ class StoryRun:
             model = self._loaded_model()
             if model is not None:
                 self._update(stage="waiting")
-                self._tell(model)
+                with self._engine.line.turn(self._ticket, self._stop, self._wait):
+                    self._tell(model)
         except Exception as error:  # the thread's top: whatever went wrong, the page has to tell it
             log.exception("telling a story failed")
             self._update(stage="failed", previews=(), error=f"The story could not be told: {error}")
+        finally:
+            self._engine.line.leave(self._ticket)
+
+    def _wait(self, place: Place) -> None:
+        self._update(before=place.before, seconds_to_wait=place.seconds)
 
     def _tell(self, model: Model) -> None:
         settings, needs_bank = self._settings, self._settings.shares and not self._whole
@@ -251,6 +260,7 @@ class StoryRun:
         now = time.monotonic()
         progress = self._progress
         self._pace.note((self._steps_before, event.step, event.first_pass), done, now)
+        self._ticket.seconds_left = self._pace.seconds_left(self._total_steps, now)
         waiting = [frame for frame in self._frames if frame not in self._finished]
         first = waiting[0] + 1 if waiting and not progress.unseen else 1
         self._update(
@@ -259,7 +269,7 @@ class StoryRun:
             step=event.step + 1,
             first_pass=event.first_pass,
             share=share,
-            seconds_left=self._pace.seconds_left(self._total_steps, now),
+            seconds_left=self._ticket.seconds_left,
         )
 
     def _draft(self, event: Preview) -> None:

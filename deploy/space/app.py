@@ -10,6 +10,7 @@ import spaces.config  # before torch: on ZeroGPU it stands in for CUDA
 import torch
 
 from consistory_svd.compat import quiet_libraries
+from consistory_svd.limits import limits_of
 from consistory_svd.studio import create_demo, launch
 
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
@@ -28,7 +29,8 @@ def main() -> None:
         engine = LentGpuEngine(source)
     log.info("%s with %s", "ZeroGPU" if engine else "own hardware", source or "the storybook model")
     # No port: 7860, or what GRADIO_SERVER_PORT says.
-    launch(create_demo(source, engine=engine), host="0.0.0.0", port=None)
+    demo = create_demo(source, limits=limits_of(exposed=True), engine=engine)
+    launch(demo, host="0.0.0.0", port=None, public=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,130 @@
+"""How much a visitor may ask for, and who may come: what a studio that others reach needs to say."""
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from consistory_svd.settings import MOST_FRAMES, Settings, Story, knob
+
+MOST_WAITING = 1000
+
+
+def _limit(label: str, help: str, minimum: int, maximum: int) -> Any:
+    metadata = {"label": label, "help": help, "minimum": minimum, "maximum": maximum, "step": 1}
+    return field(metadata=metadata, default=None)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that a visitor may ask for, on the page and by the API; None: whatever settings allow.
+
+    The model's own picture size is always allowed.
+
+    Raises:
+        ValueError: a limit is of a wrong type or out of range.
+    """
+
+    frames: int | None = _limit("Most frames", "Most pictures a story may have.", 1, MOST_FRAMES)
+    steps: int | None = _limit("Most steps", "Most steps a picture may take.", 2, 200)
+    size: int | None = _limit(
+        "Largest size", "Most pixels a side, unless the model's own is larger.", 64, 4096
+    )
+    queue: int | None = _limit("Longest queue", "Most stories that may wait their turn.", 1, MOST_WAITING)
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value, known = getattr(self, item.name), knob(Limits, item.name)
+            right = isinstance(value, int) and not isinstance(value, bool)
+            if value is not None and not (right and known.minimum <= value <= known.maximum):
+                raise ValueError(
+                    f"max-{item.name}: {value!r} is not allowed; "
+                    f"give a whole number from {known.minimum} to {known.maximum}"
+                )
+
+    def check(self, story: Story, settings: Settings) -> None:
+        """Raise ValueError, naming field, value and limit, where a story asks for more."""
+        if self.frames is not None and len(story.scenes) > self.frames:
+            raise ValueError(
+                f"scenes: {len(story.scenes)} are not allowed in this studio; give at most {self.frames}"
+            )
+        for name, most in (("steps", self.steps), ("height", self.size), ("width", self.size)):
+            value = getattr(settings, name)
+            if most is not None and value is not None and value > most:
+                raise ValueError(f"{name}: {value} is not allowed in this studio; give at most {most}")
+
+    def fitted(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values of the form, by name, with no number above its limit: examples begin within the limits."""
+        most = {"steps": self.steps, "height": self.size, "width": self.size}
+        return {
+            name: min(value, most[name]) if most.get(name) and isinstance(value, int | float) else value
+            for name, value in values.items()
+        }
+
+    def show_on(self, form: Mapping[str, Any]) -> None:
+        """Let the form's widgets end at the limits, and say so in their help."""
+        for name, most in (("steps", self.steps), ("height", self.size), ("width", self.size)):
+            if most is not None and name in form:
+                widget = form[name]
+                widget.maximum = most
+                widget.info = f"{widget.info} At most {most} in this studio."
+                if isinstance(widget.value, int | float):
+                    widget.value = min(widget.value, most)
+        if self.frames is not None:
+            form["scenes"].info = f"{form['scenes'].info} At most {self.frames} in this studio."
+
+
+# What a studio starts with that strangers reach: stories of a size that lets others have a turn, too.
+PUBLIC = Limits(frames=12, steps=50, size=1024, queue=20)
+
+
+def limits_of(exposed: bool, **given: int | None) -> Limits:
+    """The limits that were given, and for the rest those of PUBLIC where strangers reach the studio."""
+    return replace(
+        PUBLIC if exposed else Limits(), **{name: value for name, value in given.items() if value is not None}
+    )
+
+
+def public(host: str, share: bool, environ: Mapping[str, str]) -> bool:
+    """Whether others than the person at this machine reach the studio: by a shared link, as a Hugging Face
+    Space, or because it listens on more than the loopback address. All safe defaults hang on this."""
+    if share or "SPACE_ID" in environ:
+        return True
+    if host == "localhost":
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return True  # a name that may be anyone's
+
+
+def read_auth(given: Sequence[str]) -> list[tuple[str, str]]:
+    """Users and passwords of `user:password`, each on its own or several parted by commas.
+
+    Raises:
+        ValueError: one is not of that form, or a user is named twice. No message holds a password.
+    """
+    entries = [entry for text in given for entry in text.split(",")]
+    found: dict[str, str] = {}
+    for number, entry in enumerate(entries, start=1):
+        user, colon, password = entry.partition(":")
+        if not (user.strip() and colon and password):
+            raise ValueError(
+                f"auth: number {number} is not of the form user:password, "
+                "or a password holds a comma; give a name, a colon and a password"
+            )
+        if user.strip() in found:
+            raise ValueError(f"auth: the user {user.strip()!r} is given twice; give each once")
+        found[user.strip()] = password
+    return list(found.items())
+
+
+def warnings(exposed: bool, auth: Sequence[tuple[str, str]], environ: Mapping[str, str]) -> list[str]:
+    """What the person who starts a studio should know about who can reach it, a line each."""
+    if not exposed or auth:
+        return []
+    if "SPACE_ID" in environ:
+        return []  # a Space is public on purpose, and has its own switch for who may see it
+    return [
+        "Anyone who finds this address can use this studio. Start it with --auth user:password to ask who."
+    ]

@@ -1,0 +1,313 @@
+"""What programmes may call: named endpoints with documented parameters, beside the page and under its limits.
+
+Everything else that the page does is private. `gradio_client` calls them by name; see the README.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components.api_component import Api
+from gradio.data_classes import ListFiles
+from gradio_client.utils import is_file_obj_with_meta
+from PIL import Image
+
+from consistory_svd.limits import Limits
+from consistory_svd.record import FILE_NAME
+from consistory_svd.scores import Frames, ScoreSettings, Suite
+from consistory_svd.scores.report import as_json
+from consistory_svd.settings import PRESETS, Settings, Story, check, knob, preset
+from consistory_svd.studio import compare_view, view
+from consistory_svd.studio.compare_room import save_grid
+from consistory_svd.studio.comparing import Comparison, compared
+from consistory_svd.studio.engine import Engine
+from consistory_svd.studio.handlers import PATIENCE_SECONDS
+from consistory_svd.studio.recipes import FEWEST, MOST, RECIPES, Row, recipe
+from consistory_svd.studio.worker import StoryRun
+
+TEXT, TEXTS = {"type": "string"}, {"type": "array", "items": {"type": "string"}}
+WHOLE, NUMBER, SWITCH = {"type": "integer"}, {"type": "number"}, {"type": "boolean"}
+OBJECT, ANYTHING = {"type": "object", "additionalProperties": {}}, {}
+FILE = gr.FileData.model_json_schema()
+FILES = ListFiles.model_json_schema()
+WANTED = object()  # of a parameter without a default
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter or a result of an endpoint as the page "Use via API" shows it."""
+
+    name: str
+    label: str
+    schema: Mapping[str, Any]
+    default: Any = WANTED
+
+
+def _known(owner: type, name: str, schema: Mapping[str, Any], default: Any = WANTED) -> Parameter:
+    """A field of Story or Settings: label and help are the field's own."""
+    field = knob(owner, name)
+    limits = "" if field.minimum is None else f" From {field.minimum} to {field.maximum}."
+    return Parameter(name, f"{field.label}: {field.help}{limits}", schema, default)
+
+
+STORY = (
+    _known(Story, "subject", TEXT),
+    _known(Story, "scenes", TEXTS),
+    _known(Story, "style", TEXT, Story.style),
+    _known(Story, "concepts", TEXTS, []),
+    _known(Story, "negative", TEXT, Story.negative),
+    _known(Story, "seed", WHOLE, Story.seed),
+    _known(Settings, "steps", WHOLE, Settings.steps),
+    _known(Settings, "guidance", NUMBER, Settings.guidance),
+)
+PRESET = Parameter("preset", f"Preset: {', '.join(PRESETS)}", TEXT, "consistory")
+FIELDS = ", ".join(item.name for item in fields(Settings))
+SETTINGS = Parameter("settings", f"What differs from the preset, by name, of {FIELDS}", OBJECT, {})
+ROWS = Parameter(
+    "settings",
+    f"{FEWEST} to {MOST} presets to compare, or objects with name, preset, and what differs from it",
+    {"type": "array", "items": ANYTHING},
+    ["plain", "consistory"],
+)
+RECIPE = Parameter(
+    "recipe", f"A figure instead of settings: {', '.join(item.key for item in RECIPES)}; or empty", TEXT, ""
+)
+SCORED = (
+    Parameter("pictures", "Pictures: files, in order", FILES),
+    Parameter("prompts", "Prompts: one a picture", TEXTS),
+    Parameter("masks", "Masks: one a picture, white where the subject is; or none", FILES, []),
+    Parameter("backbone", "DreamSim's network", TEXT, ScoreSettings.backbone),
+    Parameter(
+        "fill", "What replaces the background where the subject is scored alone", TEXT, ScoreSettings.fill
+    ),
+    Parameter("storybook", "Whether the embedded storybook model drew the pictures", SWITCH, False),
+)
+
+
+def story_of(given: Mapping[str, Any]) -> Story:
+    """The story that the values of STORY describe. ValueError, naming the field, for what is not allowed.
+
+    A text with a line for each stands for a list of scenes, and one with commas for a list of concept words.
+    """
+    names = ("subject", "scenes", "style", "concepts", "negative", "seed")
+    values = {name: given[name] for name in names}
+    for name, parts in (("scenes", str.splitlines), ("concepts", lambda text: text.split(","))):
+        if isinstance(values[name], str):
+            values[name] = [part.strip() for part in parts(values[name]) if part.strip()]
+    return Story(**values)
+
+
+def settings_of(base: Settings, story: Story, changes: Any) -> Settings:
+    """Settings with changes by name; fewer anchors than the base has where the story has fewer scenes.
+
+    Raises:
+        ValueError: naming the field, for what is not known or not allowed.
+    """
+    if not isinstance(changes, Mapping):
+        raise ValueError(f"settings: {changes!r} is not allowed; give an object of names and values")
+    known = {item.name for item in fields(Settings)}
+    for name in changes:
+        if name not in known:
+            raise ValueError(f"settings: {name!r} is not known; the names are {', '.join(sorted(known))}")
+    return replace(base, **{"anchors": min(base.anchors, len(story.scenes)), **changes})
+
+
+def row_of(given: Any, story: Story) -> Row:
+    """A row of a comparison: a preset's name, or an object with `name`, `preset` and changes by name."""
+    if isinstance(given, str):
+        return Row(given, preset(given))
+    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+        raise ValueError(f"settings: {given!r} is not allowed; give a preset or an object with a name")
+    changes = {name: value for name, value in given.items() if name not in ("name", "preset")}
+    return Row(given["name"], settings_of(preset(given.get("preset", "sdsa")), story, changes))
+
+
+class Programmes:
+    """The endpoints' handlers. Each call has its own folder, which goes when the call ends."""
+
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        self.engine, self.limits = engine, limits
+
+    def tell(self, **given: Any) -> Iterator[tuple[list, list, dict]]:
+        """Tell a story: a picture for each scene, in which the subject stays the same.
+
+        Streams: pictures come one by one, and the third result says how far the story is.
+        """
+        story = story_of(given)
+        shared = {name: given[name] for name in ("steps", "guidance")}
+        settings = settings_of(preset(given["preset"]), story, {**shared, **_object(given["settings"])})
+        check(story, settings)
+        self.limits.check(story, settings)
+        with tempfile.TemporaryDirectory(prefix="told-") as folder:
+            run = StoryRun(self.engine, story, settings, Path(folder))
+            run.start()
+            try:
+                for progress in run.watch():
+                    files = [picture.path for picture in progress.pictures]
+                    masks = [picture.mask for picture in progress.pictures if picture.mask]
+                    record = Path(folder, FILE_NAME)
+                    known = json.loads(record.read_text(encoding="utf-8")) if progress.over and files else {}
+                    told = {"status": _words(view.status(progress)), **known}
+                    yield _files(files), _files(masks), told
+            finally:
+                run.stop()
+                run.join(PATIENCE_SECONDS)
+            if run.progress.stage == "failed":
+                raise gr.Error(run.progress.error, print_exception=False)
+
+    def compare(self, **given: Any) -> Iterator[tuple[dict | None, list]]:
+        """Tell one story under several settings with the same seeds, and score each.
+
+        Gives the comparison as one picture, and for each setting its name, what differs, files and scores.
+        Streams: the list grows row by row and picture by picture.
+        """
+        story = story_of(given)
+        shared = settings_of(Settings(), story, {name: given[name] for name in ("steps", "guidance")})
+        rows = recipe(given["recipe"]).rows if given["recipe"] else self._rows(given["settings"], story)
+        told = compared(story, shared, rows, self.limits)
+        with tempfile.TemporaryDirectory(prefix="compared-") as folder:
+            comparison = Comparison(self.engine, story, told, Path(folder), ScoreSettings())
+            try:
+                for snapshot in comparison.watch():
+                    figure = (
+                        save_grid(snapshot, Path(folder)) if snapshot.over and snapshot.pictures else None
+                    )
+                    listed = [_row(telling) for telling in snapshot.tellings]
+                    yield (_files([figure])[0] if figure else None), listed
+            finally:
+                comparison.stop()
+                comparison.join(PATIENCE_SECONDS)
+            if comparison.snapshot.current.stage == "failed":
+                raise gr.Error(comparison.snapshot.current.error, print_exception=False)
+
+    def score(self, **given: Any) -> Iterator[dict]:
+        """Score pictures against each other and against their prompts.
+
+        Gives {"scores": [...], "absent": [...]}: numbers with unit, direction, model and protocol, and
+        for each that is not there why, and how to get it.
+        """
+        pictures, masks = (_pictures(name, given[name], self.limits) for name in ("pictures", "masks"))
+        frames = Frames(pictures, given["prompts"], masks, _truth("storybook", given["storybook"]))
+        suite = Suite(ScoreSettings(given["backbone"], fill=given["fill"]))
+        try:
+            yield json.loads(as_json(list(suite.measure(frames))))
+        finally:
+            suite.free()
+
+    def _rows(self, given: Any, story: Story) -> tuple[Row, ...]:
+        if not isinstance(given, list) or not FEWEST <= len(given) <= MOST:
+            raise ValueError(f"settings: {given!r} is not allowed; give a list of {FEWEST} to {MOST}")
+        return tuple(row_of(item, story) for item in given)
+
+
+def offer(engine: Engine, limits: Limits) -> None:
+    """Add the endpoints to the page that is being built; no part of them is seen on it."""
+    calls = Programmes(engine, limits)
+    pictures = Parameter("pictures", "Pictures", FILES)
+    told = (
+        pictures,
+        Parameter("masks", "Masks", FILES),
+        Parameter("story", "Status, story.json at the end", OBJECT),
+    )
+    rows = Parameter(
+        "rows", "Name, differences, pictures and scores of each", {"type": "array", "items": OBJECT}
+    )
+    _offer("tell", calls.tell, (*STORY, PRESET, SETTINGS), told)
+    _offer(
+        "compare", calls.compare, (*STORY, ROWS, RECIPE), (Parameter("figure", "As one picture", FILE), rows)
+    )
+    _offer(
+        "score", calls.score, SCORED, (Parameter("result", "Scores, and what is absent", OBJECT),), "scores"
+    )
+
+
+def _offer(
+    name: str,
+    call: Callable[..., Iterator[Any]],
+    parameters: Sequence[Parameter],
+    results: Sequence[Parameter],
+    queue: str | None = None,
+) -> None:
+    """An endpoint. With `queue` its calls come one after another with others of that queue; without, the
+    engine's line gives them their turn."""
+
+    def handler(**given: Any) -> Iterator[Any]:
+        try:
+            yield from call(**given)
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    boxes = {item.name: _box(item) for item in parameters}
+    gr.Button(name, visible=False).click(
+        handler,
+        inputs_kwargs=boxes,
+        outputs=[Api(None, dict(item.schema), item.label) for item in results],
+        api_name=name,
+        api_description=" ".join((call.__doc__ or "").split()),
+        concurrency_limit=1 if queue else None,
+        concurrency_id=queue,
+        show_progress="hidden",
+    )
+
+
+def _box(item: Parameter) -> Api:
+    return Api(None if item.default is WANTED else item.default, dict(item.schema), item.label)
+
+
+def _row(telling: Any) -> dict[str, Any]:
+    pictures = [picture.path for picture in telling.progress.pictures] if telling.progress else []
+    known = compare_view.headlines(telling.entries or ())
+    return {
+        "name": telling.row.name,
+        "differences": list(telling.differences),
+        "pictures": _files(pictures),
+        "scores": {result.name: result.value for result in known},
+    }
+
+
+def _files(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    return [gr.FileData(path=str(path)).model_dump() for path in paths]
+
+
+def _words(html: str) -> str:
+    """A status line without its markup."""
+    return " ".join(view.TAG.sub(" ", html).split())
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"settings: {value!r} is not allowed; give an object of names and values")
+    return value
+
+
+def _truth(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}: {value!r} is not allowed; give true or false")
+    return value
+
+
+def _pictures(name: str, files: Any, limits: Limits) -> list[Image.Image]:
+    """Uploaded pictures, within the limits."""
+    # Gradio looks at files with this mark alone, and lets only those pass that were uploaded.
+    if not isinstance(files, list) or not all(is_file_obj_with_meta(file) for file in files):
+        raise ValueError(f"{name}: not a list of files; give files, as handle_file(path) does")
+    if limits.frames is not None and len(files) > limits.frames:
+        raise ValueError(f"{name}: {len(files)} are not allowed in this studio; give at most {limits.frames}")
+    return [_picture(name, number, file["path"], limits) for number, file in enumerate(files, start=1)]
+
+
+def _picture(name: str, number: int, path: str, limits: Limits) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            if limits.size is not None and max(image.size) > limits.size:
+                raise ValueError(
+                    f"{name}: number {number} is {image.width} x {image.height}; "
+                    f"give at most {limits.size} pixels a side in this studio"
+                )
+            return image.convert("L" if name == "masks" else "RGB")
+    except OSError as error:  # what is no picture, too
+        raise ValueError(f"{name}: number {number} cannot be read as a picture") from error

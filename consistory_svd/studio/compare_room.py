@@ -1,0 +1,301 @@
+"""The Compare room: the story of the Story room under several settings, side by side."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL.PngImagePlugin import PngInfo
+
+from consistory_svd.scores import ScoreSettings
+from consistory_svd.settings import PRESETS
+from consistory_svd.studio import compare_view, view
+from consistory_svd.studio.comparing import Comparison, Snapshot, compared
+from consistory_svd.studio.forms import in_words, read_form
+from consistory_svd.studio.grid import draw_grid
+from consistory_svd.studio.handlers import PATIENCE_SECONDS, Handlers
+from consistory_svd.studio.recipes import FEWEST, MOST, RECIPES, Recipe, chosen_rows
+from consistory_svd.studio.widgets import card_title
+
+CURRENT = "as in the Story room"
+NOTHING = "nothing"
+START_ROWS = ("plain", CURRENT, NOTHING, NOTHING)
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+# Values reach the library as they came, as in the Story room.
+AS_SENT: dict[str, Any] = {"preprocess": False, **QUIET}
+# One dialog for the page: pictures of the grid are shown large in it. Left and right go on to the next.
+LARGE = """() => {
+  const dialog = document.createElement("dialog");
+  dialog.id = "compare-large";
+  dialog.innerHTML = '<figure><img alt=""><figcaption aria-live="polite"></figcaption></figure>'
+    + '<button type="button" class="close">Close</button>';
+  document.body.append(dialog);
+  let shown = 0;
+  const all = () => [...document.querySelectorAll("#compare-grid button.large")];
+  const show = (at) => {
+    const buttons = all();
+    if (!buttons.length) return;
+    shown = (at + buttons.length) % buttons.length;
+    const image = dialog.querySelector("img");
+    image.src = buttons[shown].querySelector("img").src;
+    image.alt = dialog.querySelector("figcaption").textContent = buttons[shown].dataset.caption;
+    if (!dialog.open) dialog.showModal();
+  };
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("#compare-grid button.large");
+    if (button) show(all().indexOf(button));
+    else if (event.target === dialog || event.target.closest("#compare-large .close")) dialog.close();
+  });
+  dialog.addEventListener("close", () => all()[shown]?.focus());
+  dialog.addEventListener("keydown", (event) => {
+    if (event.key === "ArrowRight") show(shown + 1);
+    if (event.key === "ArrowLeft") show(shown - 1);
+  });
+}"""
+
+
+@dataclass(frozen=True)
+class CompareRoom:
+    """The room's widgets."""
+
+    tab: gr.Tab
+    story: gr.HTML
+    recipes: tuple[gr.Button, ...]
+    rows: tuple[gr.Dropdown, ...]
+    go: gr.Button
+    cancel: gr.Button
+    look: gr.HTML
+    status: gr.HTML
+    grid: gr.HTML
+    download: gr.DownloadButton
+
+    @property
+    def starts(self) -> list[gr.Button]:
+        """Everything that starts a comparison."""
+        return [self.go, *self.recipes]
+
+    @property
+    def shown(self) -> list[Any]:
+        """What a comparison changes, in the order of its updates."""
+        return [self.look, self.status, self.grid, self.download, self.cancel, *self.starts]
+
+
+def lay_out(rooms: gr.Tabs) -> CompareRoom:
+    """The room as a tab of the page, not connected yet."""
+    with rooms, gr.Tab("Compare", id="compare") as tab:
+        story = gr.HTML("", elem_id="compare-story", padding=False)
+        with gr.Row(equal_height=False, elem_id="compare-choices"):
+            with gr.Column(min_width=320), gr.Group(elem_classes="card"):
+                card_title("A figure in one click", "Settings that belong side by side, on your own story.")
+                recipes = tuple(_recipe(item) for item in RECIPES)
+            with gr.Column(min_width=320), gr.Group(elem_classes="card"):
+                card_title("Your own choice", "Two to four settings; all else is as in the Story room.")
+                with gr.Row():
+                    first = [_choice(number) for number in (1, 2)]
+                with gr.Row():
+                    rows = (*first, *(_choice(number) for number in (3, 4)))
+                with gr.Row(elem_id="compare-actions"):
+                    go = gr.Button("Compare", variant="primary", scale=2, elem_id="compare-go")
+                    cancel = gr.Button("Cancel", interactive=False, scale=1, elem_id="compare-cancel")
+        look = gr.HTML("", elem_id="compare-look", padding=False)
+        status = gr.HTML(
+            view._plain("The pictures will appear here, a row a setting."),
+            elem_id="compare-status",
+            padding=False,
+        )
+        grid = gr.HTML("", elem_id="compare-grid", padding=False)
+        download = gr.DownloadButton(
+            "Download as one picture", interactive=False, elem_id="compare-download", size="md"
+        )
+    return CompareRoom(tab, story, recipes, rows, go, cancel, look, status, grid, download)
+
+
+def _recipe(item: Recipe) -> gr.Button:
+    with gr.Row(elem_classes="recipe"):
+        gr.HTML(
+            f"<p><strong>{item.title}</strong><br>{item.look}</p>", elem_classes="card-title", padding=False
+        )
+        return gr.Button("Make this figure", size="md", scale=0, min_width=150, elem_id=f"recipe-{item.key}")
+
+
+def _choice(number: int) -> gr.Dropdown:
+    needed = number <= FEWEST
+    return gr.Dropdown(
+        [*([] if needed else [NOTHING]), CURRENT, *PRESETS],
+        value=START_ROWS[number - 1],
+        label=f"Setting {number}",
+        filterable=False,
+        min_width=150,
+        elem_id=f"compare-{number}",
+    )
+
+
+class Comparing:
+    """The room's handlers, and the latest comparison of each visitor."""
+
+    def __init__(self, story_room: Handlers, room: CompareRoom) -> None:
+        self.engine, self.limits = story_room.engine, story_room.limits
+        self._room = room
+        self._running: dict[str, Comparison] = {}
+        self._folders: dict[str, tempfile.TemporaryDirectory] = {}
+
+    def summarise(self, **form: Any) -> str:
+        """What would be compared: the Story room's story, or why it cannot be told."""
+        try:
+            return compare_view.summary(*read_form(form))
+        except ValueError as error:
+            return view.alert(in_words(error))
+
+    def starter(self, recipe: Recipe | None) -> Callable[..., Iterator[tuple[Any, ...]]]:
+        """The handler of a button that starts a recipe, or the visitor's own choice (None)."""
+
+        def start(request: gr.Request, **values: Any) -> Iterator[tuple[Any, ...]]:
+            rows = [values.pop(f"setting_{number}") for number in range(1, MOST + 1)]
+            how = values.pop("backbone"), values.pop("fill")
+            yield from self.compare(request, recipe, rows, how, **values)
+
+        return start
+
+    def compare(
+        self,
+        request: gr.Request,
+        recipe: Recipe | None,
+        rows: Sequence[str],
+        how: tuple[str, str],
+        **form: Any,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Tell the form's story under each setting: updates of `CompareRoom.shown`. `how` is how scores are
+        computed: DreamSim's network, and what replaces the background.
+
+        Raises:
+            gr.Error: a field is wrong, or a row failed; pictures already made stay.
+        """
+        session = request.session_hash
+        try:
+            story, shared = read_form(form)
+            named = [name for name in rows if name != NOTHING]
+            chosen = recipe.rows if recipe else chosen_rows(named, shared, CURRENT)
+            scored = ScoreSettings(how[0], fill=how[1])
+            told = compared(story, shared, chosen, self.limits)
+            self.engine.line.check_room()
+        except ValueError as error:
+            yield ("", view.alert(in_words(error)), *[gr.skip()] * (len(self._room.shown) - 2))
+            raise gr.Error(in_words(error), print_exception=False) from error
+        self._forget(session)
+        folder = self._folders[session] = tempfile.TemporaryDirectory(prefix="comparison-")
+        title = recipe.title if recipe else ""
+        comparison = Comparison(self.engine, story, told, Path(folder.name), scored, title)
+        self._running[session] = comparison
+        look = f'<p class="look"><strong>{recipe.title}.</strong> {recipe.look}</p>' if recipe else ""
+        yield look, view.waiting(self.engine.loaded, len(self.engine.line)), "", *self._buttons(True)
+        yield from self._updates(comparison)
+
+    def cancel(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        """Stop the visitor's comparison and show what there is."""
+        comparison = self._running.get(request.session_hash)
+        if comparison is None:
+            yield (gr.skip(), gr.skip(), gr.skip(), *self._buttons(False))
+            return
+        comparison.stop()
+        yield gr.skip(), view.stopping(), *[gr.skip()] * (len(self._room.shown) - 2)
+        comparison.join(PATIENCE_SECONDS)
+        yield (gr.skip(), *self._whole(comparison.snapshot), *self._buttons(False, comparison.snapshot))
+
+    def leave(self, request: gr.Request) -> None:
+        """The tab was closed: stop the visitor's comparison and remove its files."""
+        self._forget(request.session_hash)
+
+    def _updates(self, comparison: Comparison) -> Iterator[tuple[Any, ...]]:
+        """Snapshots as updates; what has not changed is not sent again."""
+        shown: tuple[str, str] = ("", "")
+        rest = [gr.skip()] * (len(self._room.shown) - 3)
+        try:
+            for snapshot in comparison.watch():
+                now = self._whole(snapshot)
+                yield (
+                    gr.skip(),
+                    *(gr.skip() if new == old else new for new, old in zip(now, shown, strict=True)),
+                    *(self._buttons(False, snapshot) if snapshot.over else rest),
+                )
+                shown = now
+        except ValueError as error:
+            yield (
+                gr.skip(),
+                view.alert(in_words(error)),
+                gr.skip(),
+                *self._buttons(False, comparison.snapshot),
+            )
+            raise gr.Error(in_words(error), print_exception=False) from error
+        finally:
+            comparison.stop()  # an abandoned generator ends here, and the work with it
+        if comparison.snapshot.current.stage == "failed":
+            raise gr.Error(comparison.snapshot.current.error, print_exception=False)
+
+    def _whole(self, snapshot: Snapshot) -> tuple[str, str]:
+        return compare_view.status(snapshot), compare_view.grid(snapshot, self._address)
+
+    def _address(self, path: Path) -> str:
+        """Where the page finds a picture: the file as it is, beside the page whatever its own address is."""
+        return f"gradio_api/file={self._room.grid.move_resource_to_block_cache(path)}"
+
+    def _buttons(self, running: bool, ended: Snapshot | None = None) -> tuple[Any, ...]:
+        """Updates of download, cancel and everything that starts a comparison."""
+        file = None if ended is None or not ended.pictures else save_grid(ended, self._folder_of(ended))
+        return (
+            gr.update(value=file and str(file), interactive=file is not None),
+            gr.update(interactive=running),
+            *[gr.update(interactive=not running)] * len(self._room.starts),
+        )
+
+    @staticmethod
+    def _folder_of(snapshot: Snapshot) -> Path:
+        first = next(t.progress.pictures[0] for t in snapshot.tellings if t.progress and t.progress.pictures)
+        return first.path.parent.parent
+
+    def _forget(self, session: str) -> None:
+        comparison = self._running.pop(session, None)
+        if comparison is not None:
+            comparison.stop()
+            comparison.join(PATIENCE_SECONDS)
+            self._folders.pop(session).cleanup()
+
+
+def save_grid(snapshot: Snapshot, folder: Path) -> Path:
+    """The comparison as one PNG in `folder`, with the story and its settings in its metadata."""
+    story = snapshot.story
+    title = f"{snapshot.title}. {story.style} {story.subject}".strip(". ")
+    sheet = draw_grid(title, story.scenes, compare_view.grid_rows(snapshot))
+    rows = [{"name": t.row.name, "settings": asdict(t.row.settings)} for t in snapshot.tellings]
+    info = PngInfo()
+    info.add_itxt("comparison", json.dumps({"story": asdict(story), "rows": rows}, ensure_ascii=False))
+    path = folder / "comparison.png"
+    sheet.save(path, format="PNG", pnginfo=info)
+    return path
+
+
+def connect(
+    demo: gr.Blocks, handlers: Handlers, room: CompareRoom, form: Mapping[str, Any], how: Sequence[Any]
+) -> Comparing:
+    """Connect the room, inside the page: `form` are the Story room's boxes by name, `how` its choices of how
+    scores are had."""
+    comparing = Comparing(handlers, room)
+    demo.load(fn=None, js=LARGE)
+    demo.unload(comparing.leave)
+    room.tab.select(comparing.summarise, outputs=room.story, inputs_kwargs=dict(form), queue=False, **AS_SENT)
+    chosen = {f"setting_{number}": widget for number, widget in enumerate(room.rows, start=1)}
+    scoring = dict(zip(("backbone", "fill"), how, strict=True))
+    events = [
+        button.click(
+            comparing.starter(recipe),
+            outputs=room.shown,
+            inputs_kwargs={**form, **chosen, **scoring},
+            concurrency_limit=None,
+            **AS_SENT,
+        )
+        for recipe, button in zip((None, *RECIPES), room.starts, strict=True)
+    ]
+    room.cancel.click(comparing.cancel, outputs=room.shown, cancels=events, concurrency_limit=None, **QUIET)
+    return comparing

@@ -1,0 +1,180 @@
+"""A comparison while it runs: the same story under several settings, row by row, each with its scores."""
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from consistory_svd.limits import Limits
+from consistory_svd.scores import Absent, Result, ScoreSettings, Suite
+from consistory_svd.settings import Settings, Story, check
+from consistory_svd.studio import scorecard
+from consistory_svd.studio.engine import Engine
+from consistory_svd.studio.line import work_of
+from consistory_svd.studio.recipes import Row, differences, in_story
+from consistory_svd.studio.worker import Progress, StoryRun
+
+log = logging.getLogger(__name__)
+HANDOVER_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Telling:
+    """How far a row is. `progress` is None before its turn; `entries` are its scores, None until known."""
+
+    row: Row
+    differences: tuple[str, ...]
+    progress: Progress | None = None
+    entries: tuple[Result | Absent, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """How far a comparison is, and what it is called. `at` is the row that is told or was told last;
+    `share` of the work is done."""
+
+    story: Story
+    tellings: tuple[Telling, ...]
+    title: str = ""
+    at: int = 0
+    scoring: bool = False
+    stopped: bool = False
+
+    @property
+    def over(self) -> bool:
+        """True when nothing more will happen."""
+        failed = self.current is not None and self.current.stage == "failed"
+        return self.stopped or failed or all(telling.entries is not None for telling in self.tellings)
+
+    @property
+    def current(self) -> Progress | None:
+        """The progress of the row that is told or was told last."""
+        return self.tellings[self.at].progress
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures there are."""
+        return sum(len(telling.progress.pictures) for telling in self.tellings if telling.progress)
+
+    @property
+    def share(self) -> float:
+        """How much of all rows' work is done, from 0 to 1."""
+        works = [work_of(len(self.story.scenes), telling.row.settings) for telling in self.tellings]
+        done = [telling.progress.share if telling.progress else 0.0 for telling in self.tellings]
+        return sum(work * share for work, share in zip(works, done, strict=True)) / sum(works)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of telling so far."""
+        return sum(telling.progress.seconds for telling in self.tellings if telling.progress)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """About how many seconds of telling are left; None until a first step was timed."""
+        return self.seconds * (1 - self.share) / self.share if self.share else None
+
+
+def compared(story: Story, shared: Settings, rows: Sequence[Row], limits: Limits) -> tuple[Row, ...]:
+    """The rows as they are told. ValueError, naming the field, where one does not fit story or limits."""
+    told = tuple(in_story(row, story, shared) for row in rows)
+    for row in told:
+        check(story, row.settings)
+        limits.check(story, row.settings)
+    return told
+
+
+class Comparison:
+    """The rows of one comparison, told one after another; between two rows other visitors have their turn.
+
+    `folder` gets a folder of pictures a row; they are scored as `how` says, on the model's device. `stop`
+    ends it within a step; what is made stays.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        story: Story,
+        rows: Sequence[Row],
+        folder: Path,
+        how: ScoreSettings,
+        title: str = "",
+    ) -> None:
+        said = differences(rows)
+        self._engine, self._story, self._folder, self._how = engine, story, folder, how
+        self._suite: Suite | None = None  # made for the model's device, once there is one
+        tellings = tuple(Telling(row, words) for row, words in zip(rows, said, strict=True))
+        self.snapshot = Snapshot(story, tellings, title)
+        self._stop = threading.Event()
+        self._run: StoryRun | None = None
+
+    def stop(self) -> None:
+        """Ask for an end after the step that is running; returns at once."""
+        self._stop.set()
+        if self._run is not None:
+            self._run.stop()
+
+    def join(self, seconds: float) -> None:
+        """Wait at most `seconds` for the row that is told to end, and take what it leaves."""
+        if self._run is not None:
+            self._run.join(seconds)
+            self._tell(progress=self._run.progress)
+        self.snapshot = replace(self.snapshot, stopped=True, scoring=False)
+
+    def watch(self) -> Iterator[Snapshot]:
+        """Do the work, and yield snapshots until it is over: row by row, picture by picture, score by score.
+
+        Raises:
+            ValueError: too many stories wait for the model.
+        """
+        try:
+            for at, telling in enumerate(self.snapshot.tellings):
+                if self._stop.is_set():
+                    break
+                self.snapshot = replace(self.snapshot, at=at)
+                yield from self._told(telling.row.settings)
+                if self.snapshot.current.stage != "done":
+                    break
+                yield from self._scored()
+        finally:
+            if self._suite is not None:
+                self._suite.free()  # the next story needs the memory
+        ended = replace(self.snapshot, stopped=self._stop.is_set(), scoring=False)
+        if ended != self.snapshot:
+            self.snapshot = ended
+            yield ended
+
+    def _told(self, settings: Settings) -> Iterator[Snapshot]:
+        folder = self._folder / f"setting-{self.snapshot.at + 1}"
+        folder.mkdir()
+        self._run = StoryRun(self._engine, self._story, settings, folder)
+        self._run.start()
+        try:
+            for progress in self._run.watch():
+                self._tell(progress=progress)
+                yield self.snapshot
+            self._run.join(HANDOVER_SECONDS)  # or the next row would stand behind this one's end
+        finally:
+            self._run.stop()  # an abandoned generator ends here, and the work with it
+
+    def _scored(self) -> Iterator[Snapshot]:
+        model = self._engine.model
+        if self._suite is None:
+            self._suite = Suite(replace(self._how, device=str(model.device)))
+        frames = scorecard.frames_of(self.snapshot.current.pictures, model.name)
+        self.snapshot = replace(self.snapshot, scoring=True)
+        yield self.snapshot
+        entries: list[Result | Absent] = []
+        for entry in self._suite.measure(frames):
+            if self._stop.is_set():
+                return
+            entries.append(entry)
+            yield self.snapshot  # a place to be cancelled at
+        self._tell(entries=tuple(entries))
+        self.snapshot = replace(self.snapshot, scoring=False)
+        yield self.snapshot
+
+    def _tell(self, **changes: Progress | tuple[Result | Absent, ...]) -> None:
+        tellings = list(self.snapshot.tellings)
+        tellings[self.snapshot.at] = replace(tellings[self.snapshot.at], **changes)
+        self.snapshot = replace(self.snapshot, tellings=tuple(tellings))

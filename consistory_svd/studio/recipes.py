@@ -1,0 +1,153 @@
+"""Settings to compare: what a row of a comparison is, what differs between rows, and the thesis' figures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from consistory_svd.settings import PRESETS, Settings, Spectrum, Story, preset
+from consistory_svd.studio.alike import METHOD
+from consistory_svd.studio.spectrum import in_short
+
+# What tells rows apart; all else, from steps to size, a comparison's rows have in common.
+COMPARED = (*METHOD, "spectrum_k", "spectrum_v")
+FEWEST, MOST = 2, 4
+NAMES = {"sdsa": "SDSA", "freeu": "FreeU"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A setting of a comparison and what it is called."""
+
+    name: str
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A figure that one click makes: `look` says what to look at. `rows` set COMPARED alone."""
+
+    key: str
+    title: str
+    look: str
+    rows: tuple[Row, ...]
+
+
+UNMASKED = Settings(masking=False, mask_dropout=0.0, query_blending=True)
+RECIPES = (
+    Recipe(
+        "leakage",
+        "Figure 3.2: sharing without a mask",
+        "The subject becomes alike; but do the backgrounds leak from picture to picture, too?",
+        (
+            Row("Without sharing", PRESETS["plain"]),
+            Row("SDSA without mask", replace(UNMASKED, query_blending=False)),
+        ),
+    ),
+    Recipe(
+        "mask",
+        "Figure 3.3: what the mask does",
+        "Does the mask keep the subject alike, and give each scene its own background back?",
+        (
+            Row("Without sharing", PRESETS["plain"]),
+            Row("SDSA without mask", replace(UNMASKED, query_blending=False)),
+            Row("SDSA with mask", Settings(masking=True, mask_dropout=0.0)),
+        ),
+    ),
+    Recipe(
+        "filters",
+        "Figure 4.3: the spectral filters",
+        "No mask in any row. How alike is the subject with each filter, and how much background leaks?",
+        (
+            Row("No filter", UNMASKED),
+            Row("Quantile", PRESETS["svd-quantile"]),
+            Row("Energy", PRESETS["svd-energy"]),
+            Row("Log", PRESETS["svd-log"]),
+            Row("Log2", PRESETS["svd-log2"]),
+        ),
+    ),
+)
+
+
+def recipe(key: str) -> Recipe:
+    """The recipe of that key. ValueError naming the known ones when there is none."""
+    known = {item.key: item for item in RECIPES}
+    if key not in known:
+        raise ValueError(f"recipe: {key!r} is not known; give one of {', '.join(known)}")
+    return known[key]
+
+
+def chosen_rows(names: Sequence[str], current: Settings, name_of_current: str) -> tuple[Row, ...]:
+    """Rows by name of a preset, or `name_of_current` for the settings at hand.
+
+    Raises:
+        ValueError: there are too few or too many, one is not known, or one is named twice.
+    """
+    if not FEWEST <= len(names) <= MOST:
+        raise ValueError(f"settings: {len(names)} are chosen; give {FEWEST} to {MOST}")
+    rows = []
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"settings: {name!r} is chosen more than once; its pictures would be the same")
+        if name != name_of_current and name not in PRESETS:
+            raise ValueError(f"settings: {name!r} is not known; give {', '.join(PRESETS)}")
+        rows.append(Row(name, current if name == name_of_current else preset(name)))
+    return tuple(rows)
+
+
+def in_story(row: Row, story: Story, shared: Settings) -> Row:
+    """A row as the story is told with it: COMPARED from the row, everything else from `shared`.
+
+    A row's anchors are "at most so many": a story of one scene has one.
+    """
+    changes = {name: getattr(row.settings, name) for name in COMPARED}
+    changes["anchors"] = min(row.settings.anchors, len(story.scenes))
+    return replace(row, settings=replace(shared, **changes))
+
+
+def differences(rows: Sequence[Row]) -> tuple[tuple[str, ...], ...]:
+    """For each row, in words, what is not the same in all rows, such as ("masking off", "K quantile 0.05").
+
+    What has no effect in a row is not named there.
+    """
+    known = [_effective(row.settings) for row in rows]
+    names = [item.name for item in fields(Settings)]
+    different = [name for name in names if len({values[name] for values in known if name in values}) > 1]
+    return tuple(_in_words({name: values[name] for name in different if name in values}) for values in known)
+
+
+def _effective(settings: Settings) -> dict[str, Any]:
+    """The settings that have an effect, by name."""
+    idle: set[str] = set()
+    if not settings.sdsa:
+        idle |= {"masking", "mask_dropout", "query_blending", "spectrum_k", "spectrum_v"}
+    if not settings.masking:
+        idle.add("mask_dropout")
+    if not settings.shares:
+        idle |= {"anchors", "random_anchors"}
+    if settings.random_anchors:
+        idle.add("anchors")
+    if not settings.injection:
+        idle.add("short_first_pass")
+    values = {item.name: getattr(settings, item.name) for item in fields(settings)}
+    return {name: value for name, value in values.items() if name not in idle}
+
+
+def _in_words(values: dict[str, Any]) -> tuple[str, ...]:
+    keys, lent_values = values.get("spectrum_k"), values.get("spectrum_v")
+    if keys is not None and keys == lent_values:
+        rest = {name: value for name, value in values.items() if not isinstance(value, Spectrum)}
+        return (*_in_words(rest), f"K and V {_filter(keys)}")
+    return tuple(_said(name, value) for name, value in values.items())
+
+
+def _said(name: str, value: Any) -> str:
+    if isinstance(value, Spectrum):
+        return f"{name[-1].upper()} {_filter(value)}"
+    shown = NAMES.get(name, name.replace("_", " "))
+    if isinstance(value, bool):
+        return f"{shown} {'on' if value else 'off'}"
+    return f"{shown} {value:g}" if isinstance(value, int | float) else f"{shown} {value}"
+
+
+def _filter(spectrum: Spectrum) -> str:
+    return "not filtered" if spectrum.identity else in_short(spectrum)

@@ -1,0 +1,304 @@
+"""Limits, who counts as a stranger, sign-in, and the line for the model."""
+
+import os
+import threading
+
+import pytest
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import gradio as gr
+
+import app as studio_app
+from consistory_svd.flags import run
+from consistory_svd.limits import PUBLIC, Limits, limits_of, public, read_auth, warnings
+from consistory_svd.settings import Settings, Story
+from consistory_svd.studio import view
+from consistory_svd.studio.engine import Engine
+from consistory_svd.studio.handlers import Handlers
+from consistory_svd.studio.layout import lay_out
+from consistory_svd.studio.line import Line, Place
+from consistory_svd.studio.worker import Progress
+from tests.test_studio import form
+
+ANN = gr.Request(session_hash="ann")
+STORY = Story("a cat", ("in the forest", "on the beach", "in the snow"))
+SECONDS = 60.0
+
+
+# -- limits ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limits", "settings", "said"),
+    [
+        (Limits(frames=2), Settings(), "scenes: 3 are not allowed in this studio; give at most 2"),
+        (Limits(steps=20), Settings(steps=21), "steps: 21 is not allowed in this studio; give at most 20"),
+        (
+            Limits(size=512),
+            Settings(height=520),
+            "height: 520 is not allowed in this studio; give at most 512",
+        ),
+        (Limits(size=512), Settings(width=1024), "width: 1024 is not allowed"),
+    ],
+)
+def test_a_story_over_a_limit_names_field_value_and_limit(limits: Limits, settings: Settings, said: str):
+    with pytest.raises(ValueError, match=said):
+        limits.check(STORY, settings)
+
+
+def test_a_story_at_its_limits_and_of_the_models_own_size_is_allowed():
+    Limits(frames=3, steps=20, size=512).check(STORY, Settings(steps=20, height=512, width=512))
+    Limits(size=64).check(STORY, Settings())
+    Limits().check(STORY, Settings(steps=200, height=4096))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"frames": 0}, {"steps": 1}, {"size": 5000}, {"queue": True}, {"queue": "9"}]
+)
+def test_a_wrong_limit_names_its_flag(wrong: dict):
+    with pytest.raises(
+        ValueError, match=f"max-{next(iter(wrong))}: .* is not allowed; give a whole number from"
+    ):
+        Limits(**wrong)
+
+
+def test_limits_that_are_given_replace_the_safe_ones_alone():
+    assert limits_of(False) == Limits()
+    assert limits_of(True) == PUBLIC
+    assert limits_of(True, frames=30, steps=None) == Limits(30, PUBLIC.steps, PUBLIC.size, PUBLIC.queue)
+    assert limits_of(False, queue=2) == Limits(queue=2)
+
+
+def test_widgets_end_at_the_limits_and_say_so():
+    _, _, boxes, _ = lay_out()
+    Limits(frames=6, steps=12).show_on(boxes)
+    assert (boxes["steps"].maximum, boxes["steps"].value) == (12, 12)
+    assert boxes["steps"].info.endswith("At most 12 in this studio.")
+    assert boxes["scenes"].info.endswith("At most 6 in this studio.")
+    assert Limits(steps=12).fitted({"steps": 30, "seed": 99, "scenes": "a"}) == {
+        "steps": 12,
+        "seed": 99,
+        "scenes": "a",
+    }
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_folder) -> Engine:
+    engine = Engine(str(tiny_folder), "cpu")
+    engine.start()
+    assert engine.wait(SECONDS)
+    return engine
+
+
+def test_the_page_and_programmes_are_held_to_the_limits(engine: Engine):
+    handlers = Handlers(engine, Limits(frames=2))
+    updates = handlers.begin(ANN, "cat", **form())
+    assert "Scenes: 3 are not allowed in this studio; give at most 2" in next(updates)[0]
+    with pytest.raises(gr.Error, match="Scenes: 3"):
+        next(updates)
+    with pytest.raises(gr.Error, match="Scenes: 3"):
+        next(handlers.tell(ANN, **form()))
+    assert len(engine.line) == 0
+
+
+# -- who can come ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "share", "environ", "expected"),
+    [
+        ("127.0.0.1", False, {}, False),
+        ("127.8.0.1", False, {}, False),
+        ("::1", False, {}, False),
+        ("localhost", False, {}, False),
+        ("127.0.0.1", True, {}, True),
+        ("127.0.0.1", False, {"SPACE_ID": "a/b"}, True),
+        ("0.0.0.0", False, {}, True),
+        ("::", False, {}, True),
+        ("192.168.0.7", False, {}, True),
+        ("studio.example", False, {}, True),
+    ],
+)
+def test_strangers_come_by_link_space_and_any_address_but_this_machines(host, share, environ, expected):
+    assert public(host, share, environ) is expected
+
+
+def test_users_are_read_from_several_flags_and_from_a_list():
+    assert read_auth(["ann:a b", "ben:c:d,cleo:e"]) == [("ann", "a b"), ("ben", "c:d"), ("cleo", "e")]
+    assert read_auth([]) == []
+
+
+@pytest.mark.parametrize("wrong", ["hunter2", ":hunter2", "ann:", "ann:hunter2,hunter3", ""])
+def test_a_wrong_sign_in_names_the_flag_and_never_the_password(wrong: str):
+    with pytest.raises(ValueError, match=r"^auth: number [12] is not of the form user:password") as refusal:
+        read_auth([wrong])
+    assert "hunter" not in str(refusal.value)
+
+
+def test_a_user_given_twice_is_refused_without_the_passwords():
+    with pytest.raises(ValueError, match="auth: the user 'ann' is given twice") as refusal:
+        read_auth(["ann:hunter2", "ann:hunter3"])
+    assert "hunter" not in str(refusal.value)
+
+
+def test_an_open_studio_is_warned_of_once_it_is_open():
+    assert warnings(False, [], {}) == []
+    assert warnings(True, [("ann", "x")], {}) == []
+    assert warnings(True, [], {"SPACE_ID": "a/b"}) == []
+    (line,) = warnings(True, [], {})
+    assert "--auth user:password" in line
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """What the start file would launch, without serving it."""
+    calls: list[dict] = []
+    monkeypatch.setattr(studio_app, "create_demo", lambda *given: given)
+    monkeypatch.setattr(studio_app, "launch", lambda demo, **given: calls.append({"demo": demo, **given}))
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    return calls
+
+
+def test_flags_reach_the_studio(launched: list[dict], caplog: pytest.LogCaptureFixture):
+    assert run(studio_app.app, ["--max-steps", "12", "--auth", "ann:hunter2", "--auth", "ben:hunter3"]) == 0
+    assert launched[0]["demo"][2] == Limits(steps=12)
+    assert launched[0]["auth"] == [("ann", "hunter2"), ("ben", "hunter3")]
+    assert launched[0]["public"] is False
+    assert "hunter" not in caplog.text
+
+
+def test_a_public_host_switches_the_limits_on_and_warns(
+    launched: list[dict], caplog: pytest.LogCaptureFixture
+):
+    assert run(studio_app.app, ["--host", "0.0.0.0", "--max-frames", "4"]) == 0
+    assert launched[0]["demo"][2] == limits_of(True, frames=4)
+    assert launched[0]["public"] is True
+    assert "Start it with --auth" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--auth", "hunter2"], "auth: number 1 is not of the form user:password"),
+        (["--max-frames", "0"], "max-frames: "),
+        (["--max-steps", "many"], "max-steps: "),
+        (["--port", "0"], "port: "),
+    ],
+)
+def test_wrong_flags_are_one_line(launched, capsys: pytest.CaptureFixture, arguments: list[str], said: str):
+    assert run(studio_app.app, arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"error: {said}")
+    assert captured.err.count("\n") == 1
+    assert "hunter2" not in captured.err + captured.out
+    assert launched == []
+
+
+def test_every_flag_says_what_it_does(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    run(studio_app.app, ["--help"])
+    said = capsys.readouterr().out
+    for flag in (
+        "host",
+        "port",
+        "share",
+        "auth",
+        "max-frames",
+        "max-steps",
+        "max-size",
+        "max-queue",
+        "model",
+    ):
+        assert f"--{flag}" in said
+
+
+# -- the line --------------------------------------------------------------------------------------------
+
+
+def test_the_line_tells_places_and_what_those_before_take():
+    line = Line()
+    first, second, third = (line.join(work) for work in (100, 200, 100))
+    assert [line.place(ticket) for ticket in (first, second, third)] == [
+        Place(0, 0),
+        Place(1, None),
+        Place(2, None),
+    ]
+    with line.turn(first, threading.Event(), lambda place: None):
+        first.seconds_left = 30.0
+        assert line.place(second) == Place(1, 30.0)
+        place = line.place(third)
+        assert place.before == 2
+        assert place.seconds == pytest.approx(30.0 + 2 * 30.0, abs=1.0)  # twice the work of the one that runs
+    assert line.place(second) == Place(0, 0)
+    assert line.place(third).seconds == pytest.approx(0.0, abs=0.5)  # the first was quick, by the clock
+
+
+def test_turns_come_in_the_order_of_joining_and_stopping_gives_the_place_up():
+    line, order, entered = Line(), [], threading.Event()
+    tickets = [line.join(1) for _ in range(3)]
+    stops = [threading.Event() for _ in range(3)]
+
+    def take(number: int) -> None:
+        with line.turn(tickets[number], stops[number], lambda place: entered.set()):
+            order.append(number)
+
+    threads = [threading.Thread(target=take, args=(number,)) for number in (2, 1)]
+    for thread in threads:
+        thread.start()
+    assert entered.wait(SECONDS)
+    assert order == []
+    stops[1].set()
+    threads[1].join(SECONDS)
+    assert order == [1], "who stops does not wait any longer"
+    with line.turn(tickets[0], stops[0], lambda place: None):
+        order.append(0)
+    threads[0].join(SECONDS)
+    assert order == [1, 0, 2]
+    assert len(line) == 0
+
+
+def test_a_line_that_is_full_says_so():
+    line = Line(most=1)
+    line.check_room(coming=1)
+    first = line.join(1)
+    line.join(1)
+    with pytest.raises(ValueError, match="queue: 1 stories are waiting; this studio lets 1 wait"):
+        line.join(1)
+    line.leave(first)
+    line.join(1)
+
+
+def test_a_story_behind_a_full_line_is_refused_on_the_page_and_by_programmes(engine: Engine):
+    engine.line, before = Line(most=1), engine.line
+    try:
+        for _ in range(2):
+            engine.line.join(1)
+        handlers = Handlers(engine)
+        assert "Queue: 1 stories are waiting" in next(handlers.begin(ANN, "cat", **form()))[0]
+        with pytest.raises(gr.Error, match="Queue: 1 stories are waiting"):
+            next(handlers.tell(ANN, **form()))
+    finally:
+        engine.line = before
+
+
+def test_a_waiting_story_says_its_place_and_time_and_then_begins(engine: Engine):
+    handlers = Handlers(engine)
+    ticket = engine.line.join(1)
+    ticket.seconds_left = 40.0
+    updates = handlers.tell(ANN, **form())
+    said = next(status for _, status in updates if isinstance(status, str) and "before yours" in status)
+    assert "Another story is before yours. It begins by itself in about 40 s." in said
+    engine.line.leave(ticket)
+    *_, (_, last) = updates
+    assert "3 pictures in " in last
+    assert handlers._runs["ann"].join(SECONDS)
+    assert len(engine.line) == 0
+
+
+def test_waiting_is_said_in_words():
+    waiting = Progress("waiting", 3, before=3, seconds_to_wait=75.0)
+    assert "3 other stories are before yours. It begins by itself in about 1 min 15 s." in view.status(
+        waiting
+    )
+    assert "It begins by itself." in view.status(Progress("waiting", 3, before=1))
