@@ -13,6 +13,7 @@ from consistory_svd.export.typeface import Typeface
 
 PIXELS = 72.0  # dots per inch at which a point is a pixel
 SAMPLE_SIDE = 160
+LETTERS = (27, 90, 150, 205, 255)  # greys that captions and what is below them take, whatever the pictures
 
 
 def frames(book: Book, settings: ExportSettings, face: Typeface) -> list[Image.Image]:
@@ -23,7 +24,8 @@ def frames(book: Book, settings: ExportSettings, face: Typeface) -> list[Image.I
     sizes = tuple(sorted({max(7, side // part) for part in (20, 22, 24, 27, 30, 34)}, reverse=True))
     look = Look(sizes, gutter=0.0, gap=side / 50, inset=side / 48, rim=side / 40)
     captions = [leaf.caption for leaf in book.leaves]
-    pages = arrange(captions, aspect, Box(0, 0, side, side), 1, covers, face, look)
+    space = Box(0, 0, side, side if covers or not any(captions) else side - look.gap)
+    pages = arrange(captions, aspect, space, 1, covers, face, look)
     panels = [page[0] for page in pages]
     surface = Surface(_sheet(panels, look), book.title, PIXELS, lossless=True)
     for panel, leaf in zip(panels, book.leaves, strict=True):
@@ -40,7 +42,9 @@ def frames(book: Book, settings: ExportSettings, face: Typeface) -> list[Image.I
 
 def as_gif(pictures: Sequence[Image.Image], settings: ExportSettings) -> bytes:
     """The pictures as GIF, in 256 colours that they share, so that nothing flickers from one to the next."""
-    colours = _sample(pictures).quantize(256, Image.Quantize.MEDIANCUT)
+    colours = _sample(pictures).quantize(256 - len(LETTERS), Image.Quantize.MEDIANCUT)
+    own = colours.getpalette()[: 3 * (256 - len(LETTERS))]
+    colours.putpalette([*own, *(channel for grey in LETTERS for channel in (grey, grey, grey))])
     drawn = [picture.quantize(palette=colours, dither=Image.Dither.FLOYDSTEINBERG) for picture in pictures]
     # GIF counts in hundredths of a second.
     options = {"duration": round(settings.seconds * 100) * 10, "disposal": 1, "optimize": False}
@@ -58,7 +62,7 @@ def _sheet(panels: Sequence[Panel], look: Look) -> tuple[int, int]:
     picture = panels[0].picture
     below = [panel.caption for panel in panels if panel.caption and not panel.caption.covers]
     band = max((caption.box.height for caption in below), default=0.0)
-    return round(picture.width), round(picture.height + (band + look.gap if below else 0.0))
+    return round(picture.width), round(picture.height + (band + 2 * look.gap if below else 0.0))
 
 
 def _sample(pictures: Sequence[Image.Image]) -> Image.Image:

@@ -70,13 +70,14 @@ class Panel:
 class Look:
     """What differs between a storybook, a comic and an animation: letters' sizes from large to small, the
     space between pictures, between a picture and its caption, of a caption in a picture to the picture's rim,
-    and beside a caption below it."""
+    and beside a caption below it. `above` is the share of a page's spare height that stays free above."""
 
     sizes: tuple[float, ...]
     gutter: float
     gap: float
     inset: float
     rim: float = 0.0
+    above: float = 0.5
 
 
 def arrange(
@@ -99,7 +100,7 @@ def arrange(
     columns, rows, picture = _grid(aspect, space, panels, look.gutter, band)
     cell_width, cell_height = picture.width + look.gutter, picture.height + band + look.gutter
     left = space.left + (space.width - columns * cell_width + look.gutter) / 2
-    top = space.top + (space.height - rows * cell_height + look.gutter) / 2
+    top = space.top + (space.height - rows * cell_height + look.gutter) * look.above
     pages = []
     for start in range(0, len(captions), panels):
         page = []

@@ -58,7 +58,7 @@ def comic(
     margin = COMIC_MARGIN
     top = margin + COMIC_HEADER
     space = Box(margin, top, surface.width - 2 * margin, surface.height - top - margin - 10)
-    look = Look(tuple(COMIC_SIZES[settings.panels]), gutter=15.0, gap=5.0, inset=7.0)
+    look = Look(tuple(COMIC_SIZES[settings.panels]), gutter=15.0, gap=5.0, inset=7.0, above=0.15)
     pages = _arranged(book, space, settings, face, look)
     leaves = iter(book.leaves)
     for number, page in enumerate(pages, start=1):
