@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from consistory_svd.library import KeptStory, is_own_file
 from consistory_svd.record import FILE_NAME
@@ -21,10 +21,14 @@ COVER_BOXES = {
 }
 
 
+# What goes wrong with a broken picture; SyntaxError is Pillow's word for a broken PNG.
+UNREADABLE = (OSError, SyntaxError)
+
+
 def thumbnail(picture: Path) -> Path:
     """The picture at most THUMBNAIL_SIDE pixels a side, as WebP in its story's folder; made when it is new.
 
-    OSError when the picture cannot be read or the folder not be written.
+    Raises one of UNREADABLE when the picture cannot be read or the folder not be written.
     """
     small = picture.parent / FOLDER / f"{picture.stem}.webp"
     if not _newer(small, [picture]):
@@ -35,7 +39,10 @@ def thumbnail(picture: Path) -> Path:
 
 
 def cover(story: KeptStory) -> Path | None:
-    """A picture of the story's first pictures for its card, as WebP; None where there are no pictures."""
+    """A picture of the story's first pictures for its card, as WebP; None where there are no pictures.
+
+    Raises as `thumbnail`.
+    """
     first = story.pictures[:4]
     if not first:
         return None
@@ -47,6 +54,16 @@ def cover(story: KeptStory) -> Path | None:
             sheet.paste(ImageOps.fit(_opened(picture), (right - left, bottom - top)), (left, top))
         _save_webp(sheet, path)
     return path
+
+
+def blank() -> Image.Image:
+    """A cover for a story without pictures: a page, crossed out."""
+    sheet = Image.new("RGB", COVER_SIZE, "#e7e5e4")
+    draw = ImageDraw.Draw(sheet)
+    draw.rectangle((180, 80, 300, 240), fill="white", outline="#78716c", width=3)
+    draw.line((180, 80, 300, 240), fill="#78716c", width=3)
+    draw.line((300, 80, 180, 240), fill="#78716c", width=3)
+    return sheet
 
 
 def _newer(made: Path, sources: Sequence[Path]) -> bool:

@@ -56,10 +56,11 @@ def export(folder: Path, settings: ExportSettings, font: Path | None = None) -> 
         case "comic-pdf":
             return [ExportedFile(f"{name}-comic.pdf", comic(book, settings, face, italic))]
         case "comic":
-            pages = as_pictures(comic(book, settings, face, italic, lossless=True), PRINT_DPI)
+            pdf = comic(book, settings, face, italic, lossless=True)
+            pages = [as_png(page, PRINT_DPI) for page in as_pictures(pdf, PRINT_DPI)]
             names = [f"{name}-comic-{k}.png" for k in range(1, len(pages) + 1)]
             names = [f"{name}-comic.png"] if len(pages) == 1 else names
-            return [ExportedFile(*page) for page in zip(names, _pngs(pages), strict=True)]
+            return [ExportedFile(*page) for page in zip(names, pages, strict=True)]
         case "gif":
             return [ExportedFile(f"{name}.gif", as_gif(frames(book, settings, face), settings))]
         case "webp":
@@ -92,10 +93,6 @@ def _zipped(contents: dict[str, bytes]) -> bytes:
             entry.compress_type = zipfile.ZIP_STORED if small else zipfile.ZIP_DEFLATED
             archive.writestr(entry, content)
     return file.getvalue()
-
-
-def _pngs(pages: list) -> list[bytes]:
-    return [as_png(page, PRINT_DPI) for page in pages]
 
 
 def _check_letters(book: Book, settings: ExportSettings, face: Typeface) -> None:

@@ -54,10 +54,24 @@ def book_of(story: KeptStory, settings: ExportSettings) -> Book:
     return Book(title, slug(title), leaves, _told(story))
 
 
+def opened(picture: Path) -> Image.Image:
+    """A story's picture as RGB. ValueError, naming `story`, where it cannot be read."""
+    try:
+        with Image.open(picture) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError) as error:  # SyntaxError: Pillow's word for a broken PNG
+        raise ValueError(f"story: the picture {picture.name} cannot be read: {error}") from error
+
+
+def aspect_of(book: Book) -> float:
+    """Width to height of the book's first picture."""
+    first = opened(book.leaves[0].picture)
+    return first.width / first.height
+
+
 def _told(story: KeptStory) -> dict[str, str]:
     record = story.record
-    with Image.open(story.pictures[0]) as first:
-        size = f"{first.width} × {first.height} pixels"
+    first = opened(story.pictures[0])
     said = {
         knob(Story, "subject").label: record.story.subject,
         knob(Story, "style").label: record.story.style,
@@ -66,7 +80,7 @@ def _told(story: KeptStory) -> dict[str, str]:
         "Preset": story.preset,
         knob(Settings, "steps").label: str(record.settings.steps),
         knob(Settings, "guidance").label: f"{record.settings.guidance:g}",
-        "Size": size,
+        "Size": f"{first.width} × {first.height} pixels",
         "Model": record.model,
     }
     return {label: plain(text) for label, text in said.items() if text.strip()}

@@ -1,31 +1,39 @@
 """Stories as animations: GIF and WebP."""
 
 import io
+import math
 from collections.abc import Sequence
 
 from PIL import Image
 
-from consistory_svd.export.book import Book
+from consistory_svd.export.book import Book, aspect_of
 from consistory_svd.export.pages import Box, Look, Panel, arrange
 from consistory_svd.export.settings import ExportSettings
 from consistory_svd.export.surface import VEIL, Surface, as_pictures
 from consistory_svd.export.typeface import Typeface
 
 PIXELS = 72.0  # dots per inch at which a point is a pixel
+MOST_PIXELS = 150_000_000  # of all pictures together: they are in memory at once
 SAMPLE_SIDE = 160
 LETTERS = (27, 90, 150, 205, 255)  # greys that captions and what is below them take, whatever the pictures
 
 
 def frames(book: Book, settings: ExportSettings, face: Typeface) -> list[Image.Image]:
-    """The animation's pictures, all of one size, whose longer side is `settings.side` at most."""
-    with Image.open(book.leaves[0].picture) as first:
-        aspect = first.width / first.height
+    """The animation's pictures, all of one size, whose longer side is `settings.side` at most.
+
+    ValueError, naming `side`, where so many pictures of that size need too much memory.
+    """
     side, covers = settings.side, settings.place == "in"
+    most = math.isqrt(MOST_PIXELS // len(book.leaves))
+    if side > most:
+        raise ValueError(
+            f"side: {side} is not allowed for {len(book.leaves)} pictures; give at most {most} pixels"
+        )
     sizes = tuple(sorted({max(7, side // part) for part in (20, 22, 24, 27, 30, 34)}, reverse=True))
     look = Look(sizes, gutter=0.0, gap=side / 50, inset=side / 48, rim=side / 40)
     captions = [leaf.caption for leaf in book.leaves]
     space = Box(0, 0, side, side if covers or not any(captions) else side - look.gap)
-    pages = arrange(captions, aspect, space, 1, covers, face, look)
+    pages = arrange(captions, aspect_of(book), space, 1, covers, face, look)
     panels = [page[0] for page in pages]
     surface = Surface(_sheet(panels, look), book.title, PIXELS, lossless=True)
     for panel, leaf in zip(panels, book.leaves, strict=True):
@@ -37,7 +45,7 @@ def frames(book: Book, settings: ExportSettings, face: Typeface) -> list[Image.I
                 surface.rectangle(panel.caption.box, VEIL, radius=side / 100)
             surface.caption(face, panel.caption, align=0.5)
         surface.next_page()
-    return as_pictures(surface.finished(), PIXELS)
+    return list(as_pictures(surface.finished(), PIXELS))
 
 
 def as_gif(pictures: Sequence[Image.Image], settings: ExportSettings) -> bytes:

@@ -1,8 +1,6 @@
 """Stories on paper: the storybook and the comic."""
 
-from PIL import Image
-
-from consistory_svd.export.book import Book
+from consistory_svd.export.book import Book, aspect_of
 from consistory_svd.export.pages import Box, Look, Panel, arrange
 from consistory_svd.export.settings import PAPERS, ExportSettings
 from consistory_svd.export.surface import CREAM, GREY, PRINT_DPI, VEIL, Surface
@@ -76,10 +74,8 @@ def comic(
 def _arranged(
     book: Book, space: Box, settings: ExportSettings, face: Typeface, look: Look
 ) -> list[list[Panel]]:
-    with Image.open(book.leaves[0].picture) as first:
-        aspect = first.width / first.height
     captions = [leaf.caption for leaf in book.leaves]
-    return arrange(captions, aspect, space, settings.panels, settings.place == "in", face, look)
+    return arrange(captions, aspect_of(book), space, settings.panels, settings.place == "in", face, look)
 
 
 def _title_page(surface: Surface, book: Book, face: Typeface, italic: Typeface) -> None:

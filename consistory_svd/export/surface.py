@@ -2,6 +2,7 @@
 
 import io
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pypdfium2
@@ -10,6 +11,7 @@ from reportlab.lib.colors import Color, HexColor
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
+from consistory_svd.export.book import opened
 from consistory_svd.export.pages import LEADING, Box, Caption
 from consistory_svd.export.typeface import Typeface
 
@@ -40,8 +42,7 @@ class Surface:
 
     def picture(self, file: Path, place: Box) -> Box:
         """Draw a picture as large as `place` lets it, in its middle; where it came to stand."""
-        with Image.open(file) as opened:
-            image = opened.convert("RGB")
+        image = opened(file)
         scale = self._dpi / 72
         box = place.fitted(image.width / image.height)
         left, top, width, height = (
@@ -118,14 +119,19 @@ class Surface:
         return self.height - y
 
 
-def as_pictures(pdf: bytes, dpi: float) -> list[Image.Image]:
-    """The pages of a PDF as RGB pictures."""
+def as_pictures(pdf: bytes, dpi: float) -> Iterator[Image.Image]:
+    """The pages of a PDF as RGB pictures, each made when it is asked for."""
     with RENDERER:
         document = pypdfium2.PdfDocument(pdf)
-        try:
-            return [page.render(scale=dpi / 72).to_pil().convert("RGB") for page in document]
-        finally:
-            document.close()
+        count = len(document)
+    for number in range(count):
+        with RENDERER:
+            page = document[number]
+            image = page.render(scale=dpi / 72).to_pil().convert("RGB")
+            page.close()
+        yield image
+    with RENDERER:
+        document.close()
 
 
 def as_png(image: Image.Image, dpi: float) -> bytes:

@@ -9,6 +9,7 @@ from consistory_svd.settings import Settings, Story, knob
 from consistory_svd.studio import view
 from consistory_svd.studio.alike import DEFAULTS, HOW_ALIKE, alike_values, how_alike
 from consistory_svd.studio.examples import EXAMPLES, STYLES, Example
+from consistory_svd.studio.export_panel import ExportWidgets, export_widgets
 from consistory_svd.studio.scoring import ScoreWidgets, score_widgets
 from consistory_svd.studio.widgets import card_title, dial, text
 
@@ -36,6 +37,7 @@ class Stage:
     pictures: gr.Gallery
     show_masks: gr.Checkbox
     status: gr.HTML
+    export: ExportWidgets
     scores: ScoreWidgets
     spectra: gr.Accordion
     spectra_layer: gr.Dropdown
@@ -170,6 +172,7 @@ def _stage(
         info="What the method takes for the subject stays coloured, the rest turns pale.",
         elem_id="show_masks",
     )
+    export = export_widgets("export")
     scores = score_widgets()
     spectra = _spectra()
     model = gr.HTML(view.model_loading(), elem_id="model", padding=False)
@@ -185,6 +188,7 @@ def _stage(
         pictures,
         show_masks,
         status,
+        export,
         scores,
         *spectra,
         model,

@@ -6,7 +6,8 @@ import gradio as gr
 
 SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
-CSS = Path(__file__).with_name("studio.css").read_text(encoding="utf-8")
+SHEETS = ("studio.css", "library.css")
+CSS = "\n".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in SHEETS)
 
 
 def storybook_theme() -> gr.themes.Base:

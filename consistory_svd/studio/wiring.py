@@ -9,6 +9,7 @@ from consistory_svd.studio.alike import DEPENDENT, HOW_ALIKE, preset_values, swi
 from consistory_svd.studio.examples import EXAMPLES
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import Form, Stage, example_values, lay_out
+from consistory_svd.studio.library_room import add_export, add_library
 from consistory_svd.studio.scoring import ScoreWidgets
 from consistory_svd.studio.spectrum import SIDES, start_value
 
@@ -26,8 +27,10 @@ SHOW_STATUS = """() => {
 
 def build(handlers: Handlers) -> gr.Blocks:
     """Lay the page out and connect it."""
-    demo, _rooms, form, stage = lay_out()
+    demo, rooms, form, stage = lay_out()
     with demo:
+        add_library(handlers, rooms, form, stage)
+        add_export(handlers, stage.export)
         demo.load(
             handlers.follow_model,
             outputs=[stage.model, stage.words_frame, stage.words],

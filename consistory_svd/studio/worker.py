@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -88,6 +89,20 @@ class StoryRun:
         self._began = 0.0  # on the monotonic clock; 0.0 until the model is ours
         self._total_steps = 0
 
+    @classmethod
+    def told_before(
+        cls, engine: Engine, story: Story, settings: Settings, folder: Path, pictures: tuple[Picture, ...]
+    ) -> "StoryRun":
+        """A story that is over since long, with what it left in its folder."""
+        run = cls(engine, story, settings, folder)
+        run._progress = replace(run._progress, stage="done", share=1.0, pictures=pictures)
+        return run
+
+    @property
+    def folder(self) -> Path:
+        """Where the story's files are."""
+        return self._folder
+
     @property
     def progress(self) -> Progress:
         """The latest snapshot."""
@@ -138,6 +153,9 @@ class StoryRun:
         except Exception as error:  # the thread's top: whatever went wrong, the page has to tell it
             log.exception("telling a story failed")
             self._update(stage="failed", error=f"The story could not be told: {error}")
+        finally:
+            with suppress(OSError):  # a story without a picture leaves nothing: only an empty folder goes
+                self._folder.rmdir()
 
     def _loaded_model(self) -> Model | None:
         """The model once it is loaded; None when the story was stopped before."""
@@ -185,11 +203,17 @@ class StoryRun:
             marked = path.with_name(f"marked-{event.frame + 1:02d}.png")
             mark_subject(event.image, event.mask).save(marked)
         self._update(pictures=(*self._progress.pictures, Picture(path, event.prompt, marked, mask)))
+        self._record(model, None)  # now, too: whatever happens next, what is made can be found again
 
     def _close(self, model: Model) -> None:
-        pictures = [picture.path for picture in self._progress.pictures]
-        seconds = time.monotonic() - self._began if self._began else None
-        write_story_json(self._folder, self._story, self._settings, model.name, pictures, seconds=seconds)
+        if self._progress.pictures:
+            self._record(model, time.monotonic() - self._began)
+
+    def _record(self, model: Model, seconds: float | None) -> None:
+        made = self._progress.pictures
+        pictures, masks = [picture.path for picture in made], [picture.mask for picture in made]
+        masks = masks if all(masks) else []
+        write_story_json(self._folder, self._story, self._settings, model.name, pictures, masks, seconds)
 
     def _update(self, **changes: Any) -> None:
         with self._changed:
