@@ -145,10 +145,11 @@ class Library:
 
     def get(self, name: str) -> KeptStory:
         """The story of that name as it is now. ValueError when there is none."""
-        folder = self.root / str(name)
-        if folder.parent != self.root or not folder.is_dir() or folder.is_symlink():
-            raise ValueError(f"story: {name!r} is not in the library; it may have been deleted")
-        return look_at(folder)
+        if name in os.listdir(self.root):  # so no name leads out of it
+            folder = self.root / name
+            if folder.is_dir() and not folder.is_symlink():
+                return look_at(folder)
+        raise ValueError(f"story: {name!r} is not in the library; it may have been deleted")
 
     def delete(self, name: str) -> None:
         """Remove a story's folder for good.

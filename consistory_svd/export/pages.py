@@ -125,14 +125,14 @@ def _letters(
     for size in look.sizes:
         for lines in range(1, MOST_LINES + 1):
             width, most = _room(aspect, space, panels, covers, size, lines, look)
-            if lines <= most and all(len(face.wrapped(text, size, width)) <= lines for text in captions):
+            if lines <= most and all(face.fits(text, size, width, lines) for text in captions):
                 return size, lines
     size = look.sizes[-1]
     for lines in range(MOST_LINES + 1, 30):
         width, most = _room(aspect, space, panels, covers, size, lines, look)
         if lines > most:
             break
-        if all(len(face.wrapped(text, size, width)) <= lines for text in captions):
+        if all(face.fits(text, size, width, lines) for text in captions):
             return size, lines
     return size, lines - 1
 

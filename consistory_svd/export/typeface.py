@@ -22,6 +22,7 @@ class Typeface:
 
     def __init__(self, fonts: Sequence[TTFont]) -> None:
         self._fonts = tuple(fonts)
+        self._widths: dict[str, float] = {}  # of letters of one point
 
     def missing(self, text: str) -> str:
         """The letters of the text that cannot be drawn, each once."""
@@ -33,7 +34,7 @@ class Typeface:
 
     def width(self, text: str, size: float) -> float:
         """The text's width in points when set in `size` points."""
-        return sum(font.stringWidth(piece, size) for font, piece in self.runs(text))
+        return size * sum(map(self._width, text))
 
     def wrapped(self, text: str, size: float, width: float) -> list[str]:
         """The text in as few lines of at most `width` points as it takes, about equally long."""
@@ -44,6 +45,10 @@ class Typeface:
             tried = self._greedy(text, size, middle)
             low, high = (low, middle) if len(tried) <= len(lines) else (middle, high)
         return self._greedy(text, size, high)
+
+    def fits(self, text: str, size: float, width: float, lines: int) -> bool:
+        """Whether the text takes at most so many lines of that width."""
+        return self.width(text, size) <= lines * width and len(self._greedy(text, size, width)) <= lines
 
     def cut(self, text: str, size: float, width: float, lines: int) -> list[str]:
         """The first lines of the text, the last of them with an ellipsis where more would follow."""
@@ -56,24 +61,34 @@ class Typeface:
         return [*whole[: lines - 1], last + CUT]
 
     def _greedy(self, text: str, size: float, width: float) -> list[str]:
-        lines = [""]
+        lines: list[list[str]] = []
+        space, taken = self.width(" ", size), width
         pieces = (piece for word in text.split() for piece in self._pieces(word, size, width))
-        for word in pieces:
-            longer = f"{lines[-1]} {word}".strip()
-            if self.width(longer, size) <= width:
-                lines[-1] = longer
+        for piece in pieces:
+            needed = self.width(piece, size)
+            if lines and taken + space + needed <= width:
+                lines[-1].append(piece)
+                taken += space + needed
             else:
-                lines.append(word)
-        return [line for line in lines if line]
+                lines.append([piece])
+                taken = needed
+        return [" ".join(line) for line in lines]
 
     def _pieces(self, word: str, size: float, width: float) -> list[str]:
         """The word, broken where it is wider than a line."""
+        if self.width(word, size) <= width:
+            return [word]
         pieces = [""]
         for letter in word:
             if pieces[-1] and self.width(pieces[-1] + letter, size) > width:
                 pieces.append("")
             pieces[-1] += letter
         return pieces
+
+    def _width(self, letter: str) -> float:
+        if letter not in self._widths:
+            self._widths[letter] = self._font(letter).stringWidth(letter, 1000) / 1000
+        return self._widths[letter]
 
     def _font(self, letter: str) -> TTFont | None:
         if unicodedata.bidirectional(letter) in RIGHT_TO_LEFT:

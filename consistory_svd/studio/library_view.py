@@ -107,13 +107,13 @@ def compared(stories: Sequence[KeptStory]) -> str:
     columns = "".join(f'<th scope="col">{escape(scene)}</th>' for scene in scenes)
     differing = _differing(stories)
     rows = "".join(
-        f'<tr><th scope="row">{_row_title(story, differing[place])}</th>{_cells(story, scenes)}'
-        f"<td>{_scores(story)}</td></tr>"
+        f'<tr><th scope="row">{_row_title(story, differing[place])}</th><td>{_scores(story)}</td>'
+        f"{_cells(story, scenes)}</tr>"
         for place, story in enumerate(stories)
     )
     return (
         '<section class="scores comparison" aria-label="Comparison"><div class="wide"><table>'
-        f'<thead><tr><th scope="col">Story</th>{columns}<th scope="col">Scores</th></tr></thead>'
+        f'<thead><tr><th scope="col">Story</th><th scope="col">Scores</th>{columns}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div></section>"
     )
 

@@ -202,15 +202,15 @@ class StoryRun:
             event.mask.save(mask)
             marked = path.with_name(f"marked-{event.frame + 1:02d}.png")
             mark_subject(event.image, event.mask).save(marked)
-        self._update(pictures=(*self._progress.pictures, Picture(path, event.prompt, marked, mask)))
-        self._record(model, None)  # now, too: whatever happens next, what is made can be found again
+        made = (*self._progress.pictures, Picture(path, event.prompt, marked, mask))
+        self._record(model, made)  # now, too: whatever happens next, what is made can be found again
+        self._update(pictures=made)
 
     def _close(self, model: Model) -> None:
         if self._progress.pictures:
-            self._record(model, time.monotonic() - self._began)
+            self._record(model, self._progress.pictures, time.monotonic() - self._began)
 
-    def _record(self, model: Model, seconds: float | None) -> None:
-        made = self._progress.pictures
+    def _record(self, model: Model, made: tuple[Picture, ...], seconds: float | None = None) -> None:
         pictures, masks = [picture.path for picture in made], [picture.mask for picture in made]
         masks = masks if all(masks) else []
         write_story_json(self._folder, self._story, self._settings, model.name, pictures, masks, seconds)
