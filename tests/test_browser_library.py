@@ -1,4 +1,4 @@
-"""The library in a browser, end to end: told, found after a restart, opened, compared, taken along, deleted."""
+"""The library in a browser, end to end: told, found after a restart, opened, compared, exported, deleted."""
 
 import io
 import os
@@ -49,8 +49,10 @@ def _no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def tell(page: Page, subject: str, scenes: list[str], steps: int = 2) -> None:
     _write(page, subject, scenes, steps)
     _generate(page)
-    _wait_until_pictures_are_drawn(page, len(scenes))
+    last = f"{subject} {scenes[-1]}"
+    expect(page.locator("#pictures .caption-label").last).to_contain_text(last, timeout=STORY_MS)
     expect(page.locator("#status .note-done")).to_be_visible(timeout=STORY_MS)
+    _wait_until_pictures_are_drawn(page, len(scenes))
 
 
 def enter_library(page: Page) -> None:
@@ -87,7 +89,7 @@ def test_stories_stay_in_the_library_over_a_restart(browser: Browser, tmp_path: 
         page.locator("#preset input").click()
         page.get_by_role("option", name="svd-energy", exact=True).click()
         expect(page.locator("#spectrum")).to_contain_text("energy 0.95")
-        tell(page, "an owl with a hat", ["in the snow"], steps=3)
+        tell(page, "an owl with a hat", ["in the snow", "in a library"], steps=3)
         page.context.close()
     with serving(Library(root)) as address:
         page = _visit(browser, address)
@@ -127,13 +129,12 @@ def _open(page: Page) -> None:
     expect(page.locator("#subject textarea")).to_have_value("an owl with a hat")
     expect(page.locator("#subject textarea")).to_be_visible()
     expect(page.locator("#concepts textarea")).to_have_value("owl")
-    expect(page.locator("#scenes textarea")).to_have_value("in the snow")
+    expect(page.locator("#scenes textarea")).to_have_value("in the snow\nin a library")
     expect(page.locator("#steps input[type=number]")).to_have_value("3")
     expect(page.locator("#preset input")).to_have_value("svd-energy")
     expect(page.locator("#k_value input[type=number]")).to_have_value("0.95")
     expect(page.locator("#status")).to_contain_text("Opened from the library")
-    _wait_until_pictures_are_drawn(page, 1)
-    expect(_pictures(page)).to_have_count(1)
+    _wait_until_pictures_are_drawn(page, 2)
     page.get_by_label("Show the subject masks").check()
     expect(_pictures(page).first).to_have_attribute("src", re.compile("marked"))
     page.locator("#export").get_by_role("button", name="Take it along").click()
@@ -155,7 +156,7 @@ def _compare(page: Page) -> None:
     page.locator("#library-compare-now").click()
     table = page.locator("#library-comparison table")
     expect(table.locator("tbody tr")).to_have_count(2)
-    expect(table.locator("img")).to_have_count(3)
+    expect(table.locator("img")).to_have_count(4)
     expect(table).to_contain_text("Filter on keys: energy 0.95")
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
