@@ -155,7 +155,7 @@ def test_a_comics_panels_stand_in_order_with_gutters_and_margins(folder: Path, l
             assert min(left, page.width - right) > 60
             assert min(top, page.height - bottom) > 60
             assert close(page.getpixel((left - 25, top + 40)), WHITE)  # the gutter, or the margin
-            assert page.getpixel((left - 1, top + 40))[0] < 120  # the ink around the panel
+            assert min(page.getpixel((left - k, top + 40))[0] for k in range(5)) < 60  # ink around it
             for others in here[:n]:
                 below = top >= others[3] + 25
                 beside = left >= others[2] + 25
