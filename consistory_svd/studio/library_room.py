@@ -29,6 +29,7 @@ SHOW_STORY = """() => {
   const box = story.getBoundingClientRect();
   if (box.top < 0 || box.top > window.innerHeight - 200) story.scrollIntoView({block: "start"});
 }"""
+SHOW_COMPARISON = """() => document.getElementById("library-compare").scrollIntoView({block: "nearest"})"""
 TO_TOP = "() => window.scrollTo({top: 0})"
 
 
@@ -151,7 +152,7 @@ def _lay_story_out(made: dict[str, Any]) -> None:
             made["open"] = gr.Button(
                 "Open in Story", variant="primary", min_width=120, elem_id="library-open"
             )
-            made["compare_too"] = gr.Button("Add to comparison", min_width=120, elem_id="library-add")
+            made["compare_too"] = gr.Button("Compare …", min_width=120, elem_id="library-add")
             made["delete"] = gr.Button("Delete", min_width=90, elem_id="library-delete")
         with gr.Group(visible=False, elem_id="library-confirm") as made["confirm"]:
             made["question"] = gr.HTML("", padding=False)
@@ -228,5 +229,6 @@ def _connect_story(room: Room, widgets: LibraryWidgets, rooms: gr.Tabs, form: Fo
     )
     opened.then(fn=None, js=TO_TOP, **AT_ONCE)
     pair = [widgets.compared, widgets.chosen]
-    widgets.compare_too.click(room.add, pair, [widgets.compared, widgets.comparing], **AT_ONCE)
+    added = widgets.compare_too.click(room.add, pair, [widgets.compared, widgets.comparing], **AT_ONCE)
+    added.then(fn=None, js=SHOW_COMPARISON, **AT_ONCE)
     widgets.compare.click(room.compare, widgets.compared, widgets.comparison, **QUEUED)
