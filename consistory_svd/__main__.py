@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from consistory_svd.compat import quiet_libraries
+from consistory_svd.export import commands as export_commands
 from consistory_svd.flags import REWEIGHTS, SELECTS, changed_spectrum, number, run, wrong_values
 from consistory_svd.models import Model, load_model
 from consistory_svd.record import save_frame, write_story_json
@@ -276,6 +277,7 @@ def _interrupts_set(stop: threading.Event) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+app.command("export")(export_commands.export)
 app.command("fetch")(score_commands.fetch)
 app.command("score")(score_commands.score)
 app.command("studio")(studio)

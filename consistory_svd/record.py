@@ -1,6 +1,7 @@
 """What is kept of a story: pictures that know how they were made, and `story.json`."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -33,7 +34,7 @@ class StoryRecord:
     """A told story: `pictures` and `masks` are file names relative to its folder, in the order of its scenes.
 
     A cancelled story has fewer pictures than scenes; `masks` is empty where none were kept. `lenders` is as
-    in `FrameRecord`.
+    in `FrameRecord`. `prompts` are the pictures' own.
     """
 
     story: Story
@@ -43,6 +44,7 @@ class StoryRecord:
     masks: tuple[str, ...] = ()
     seconds: float | None = None
     lenders: Story | None = None
+    prompts: tuple[str, ...] = ()
 
 
 def save_frame(
@@ -134,8 +136,15 @@ def write_story_json(
     if lenders is not None:
         content["lenders"] = asdict(lenders)
     path = folder / FILE_NAME
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    replace_file(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     return path
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that whoever reads it finds the old content or the new, never a half."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_bytes(content)
+    os.replace(unfinished, path)
 
 
 def read_story_json(path: Path) -> StoryRecord:
@@ -154,6 +163,7 @@ def read_story_json(path: Path) -> StoryRecord:
         masks=tuple(_plain_name(name) for name in _masks(content.get("masks", []))),
         seconds=content.get("seconds"),
         lenders=_lenders(content.get("lenders")),
+        prompts=tuple(str(frame.get("prompt", "")) for frame in content["frames"]),
     )
 
 

@@ -2,12 +2,14 @@
 
 import logging
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from consistory_svd.compat import quiet_libraries
 from consistory_svd.flags import wrong_values
+from consistory_svd.library import VARIABLE, Library, open_library
 from consistory_svd.limits import PUBLIC, Limits, limits_of, public, read_auth, warnings
 from consistory_svd.settings import knob
 
@@ -27,6 +29,23 @@ def _limit(name: str) -> Any:
         help=f"{known.help} Open by default, {getattr(PUBLIC, name)} where strangers reach the studio.",
         metavar="NUMBER",
     )
+
+
+def chosen_library(folder: Path | None, private: bool) -> Library | None:
+    """The library that all see, or None where each visitor has their own.
+
+    ValueError, naming `library`, for a folder that nobody would see.
+    """
+    if not private:
+        library = open_library(folder)
+        log.info(library.note or f"Stories are kept in {library.root}")
+        return library
+    if folder is not None:
+        raise ValueError(
+            f"library: {str(folder)!r} is not allowed where each visitor has their own stories; leave it "
+            "out, or add --common-stories to show it to all who come"
+        )
+    return None
 
 
 def studio(
@@ -59,11 +78,27 @@ def studio(
         typer.Option("--model", help="Folder or hub id of an SDXL; by default the storybook model."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="Torch device; the best there is by default.")] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--library",
+            help=f"Folder that stories are kept in; {VARIABLE} or a folder among the user's data by default.",
+        ),
+    ] = None,
+    private: Annotated[
+        bool | None,
+        typer.Option(
+            "--private-stories/--common-stories",
+            help="Whether each visitor sees only the stories of their own visit, which go when it ends. "
+            "So it is by default where others than this machine reach the studio.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Tell stories in the browser.
 
     Where others than this machine reach the studio (--share, a --host that is not this machine alone, a
-    Hugging Face Space), limits are on.
+    Hugging Face Space), limits are on, and each visitor sees only their own stories.
     """
     from consistory_svd.studio import create_demo, launch  # Gradio takes seconds that no other command needs
 
@@ -75,8 +110,9 @@ def studio(
         limits = limits_of(exposed, frames=max_frames, steps=max_steps, size=max_size, queue=max_queue)
         for line in warnings(exposed, users, os.environ):
             log.warning(line)
-        demo = create_demo(source, device, limits)
+        library = chosen_library(folder, exposed if private is None else private)
+        demo = create_demo(source, device, limits, library)
         try:
-            launch(demo, host=host, port=port, share=share, auth=users, public=exposed)
+            launch(demo, host=host, port=port, share=share, auth=users, public=exposed, library=library)
         except OSError as error:
             raise ValueError(f"port: nothing can listen on {port} at {host}; it may be taken") from error

@@ -154,8 +154,10 @@ def test_an_open_studio_is_warned_of_once_it_is_open():
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """What the start file would launch, without serving it."""
     calls: list[dict] = []
-    monkeypatch.setattr(studio_app, "create_demo", lambda *given: given)
-    monkeypatch.setattr(studio_app, "launch", lambda demo, **given: calls.append({"demo": demo, **given}))
+    monkeypatch.setattr("consistory_svd.studio.create_demo", lambda *given: given)
+    monkeypatch.setattr(
+        "consistory_svd.studio.launch", lambda demo, **given: calls.append({"demo": demo, **given})
+    )
     monkeypatch.delenv("SPACE_ID", raising=False)
     return calls
 

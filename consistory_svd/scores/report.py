@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console, Group
 from rich.markup import escape
@@ -34,6 +34,15 @@ def as_json(entries: Sequence[Result | Absent]) -> str:
     results, absent = _apart(entries)
     content = {"scores": [asdict(r) for r in results], "absent": [asdict(a) for a in absent]}
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def from_json(content: Mapping[str, Any]) -> list[Result | Absent]:
+    """What `as_json` wrote, parsed. ValueError where it is something else."""
+    try:
+        results = [_result(values) for values in content["scores"]]
+        return results + [Absent(**values) for values in content["absent"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"scores: cannot be read: {error}") from error
 
 
 def as_csv(entries: Sequence[Result | Absent]) -> str:
@@ -84,6 +93,13 @@ def published_words(result: Result) -> str:
         return f"{result.name} elsewhere: no published values beside it. {result.unlike}."
     values = ", ".join(f"{method} {value:.4f}" for method, value in result.published.items())
     return f"{result.name} elsewhere: {values} ({result.source})"
+
+
+def _result(values: Mapping[str, Any]) -> Result:
+    """A result whose rows are tuples again."""
+    rows = {name: tuple(tuple(row) for row in values[name]) for name in ("matrix", "table")}
+    flat = {name: tuple(values[name]) for name in ("per_frame", "notes")}
+    return Result(**{**values, **rows, **flat})
 
 
 def _apart(entries: Sequence[Result | Absent]) -> tuple[list[Result], list[Absent]]:

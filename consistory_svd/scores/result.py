@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-Better = Literal["higher", "lower"]
+from consistory_svd.scores.headline import Better
 
 
 @dataclass(frozen=True)

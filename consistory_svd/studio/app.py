@@ -5,10 +5,12 @@ from typing import Any
 
 import gradio as gr
 
+from consistory_svd.library import Library
 from consistory_svd.limits import Limits
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.line import Line
+from consistory_svd.studio.shelves import Shelves
 from consistory_svd.studio.theme import CSS, storybook_theme
 from consistory_svd.studio.wiring import build
 
@@ -20,18 +22,20 @@ def create_demo(
     model_source: str | None = None,
     device: str | None = None,
     limits: Limits | None = None,
+    library: Library | None = None,
     engine: Engine | None = None,
 ) -> gr.Blocks:
     """The studio's page. The first visitor's coming loads the model (see `load_model`), in the background;
     or `engine` brings it.
 
-    `limits` are the most that a visitor may ask for; by default whatever settings allow. Errors in loading do
-    not come from here: the page tells them in words.
+    `limits` are the most that a visitor may ask for; by default whatever settings allow. Every story is kept
+    in `library`, which all who come see; without one each visitor has their own, which goes when they do.
+    Give the same library to `launch`. Errors in loading do not come from here: the page tells them in words.
     """
     limits = limits or Limits()
     engine = engine or Engine(model_source, device)
     engine.line = Line(limits.queue)
-    demo = build(Handlers(engine, limits))
+    demo = build(Handlers(engine, limits, Shelves(library)))
     demo.queue(default_concurrency_limit=1)
     return demo
 
@@ -43,9 +47,12 @@ def launch(
     share: bool = False,
     auth: Sequence[tuple[str, str]] = (),
     public: bool = False,
+    library: Library | None = None,
     **options: Any,
 ) -> None:
-    """Serve the page until interrupted; `options` go to `gr.Blocks.launch`.
+    """Serve the page until interrupted.
+
+    `library` is that of `create_demo`; `options` go to `gr.Blocks.launch`.
 
     `auth` are users and passwords (none: everyone may come); `public` says that strangers reach the studio.
 
@@ -62,5 +69,7 @@ def launch(
         css=CSS,
         footer_links=["api", "settings"],
         ssr_mode=False,
+        # Gradio shows files of few folders only.
+        allowed_paths=[str(library.root)] if library else None,
         **options,
     )

@@ -2,15 +2,16 @@
 
 import logging
 import secrets
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from consistory_svd.library import keep_scores
 from consistory_svd.limits import Limits
 from consistory_svd.scores import ScoreSettings, Suite
+from consistory_svd.scores.report import as_json
 from consistory_svd.scores.weights import fetchable
 from consistory_svd.settings import Story, knob
 from consistory_svd.story import picture_size
@@ -19,6 +20,7 @@ from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.forms import concept_of, in_words, read_form, read_switch
 from consistory_svd.studio.gallery import gallery_items, updates
 from consistory_svd.studio.retell import GoingOn
+from consistory_svd.studio.shelves import Shelves
 from consistory_svd.studio.worker import StoryRun
 
 log = logging.getLogger(__name__)
@@ -27,19 +29,19 @@ PATIENCE_SECONDS = 120.0
 
 
 class Handlers:
-    """The studio's handlers and what they share: the engine and, for each visitor, the latest story."""
+    """The studio's handlers and what they share: the engine, and for each visitor the latest story and the
+    library (by default one of their own)."""
 
-    def __init__(self, engine: Engine, limits: Limits | None = None) -> None:
+    def __init__(self, engine: Engine, limits: Limits | None = None, shelves: Shelves | None = None) -> None:
         self.engine = engine
         self.limits = limits or Limits()
+        self.shelves = shelves or Shelves()
         self._runs: dict[str, StoryRun] = {}
         self._waiting: list[str] = []
         self._suite: Suite | None = None  # made when a first story is scored, or scored otherwise
         self._wanted: tuple[str, ...] = ()  # weights that the last story's scores lacked
         self._fetching = fetching.Fetching()
         self.going_on = GoingOn(self._runs, self._waiting, engine.line, self.limits)
-        # Removed when the studio ends; a visitor's own folder goes when the visitor does.
-        self._home = tempfile.TemporaryDirectory(prefix="story-studio-")
 
     # -- the model ---------------------------------------------------------------------------------------
 
@@ -123,11 +125,15 @@ class Handlers:
             record_spectra, show_masks = (
                 read_switch(name, form) for name in ("record_spectra", "show_masks")
             )
-            folder = Path(tempfile.mkdtemp(prefix="story-", dir=self._home.name))
+            folder = self.shelves.of(session).new(story.subject)
             run = StoryRun(self.engine, story, settings, folder, record_spectra)
             run.start()
         except ValueError as error:
             raise gr.Error(in_words(error), print_exception=False) from error
+        except OSError as error:
+            raise gr.Error(
+                f"The library's folder cannot be written: {error}", print_exception=False
+            ) from error
         self._forget(session)
         self._runs[session] = run
         run.show_masks = show_masks
@@ -170,6 +176,10 @@ class Handlers:
         finally:
             suite.free()  # the next story needs the memory
         self._wanted = fetchable(entries)
+        try:
+            keep_scores(run.folder, [picture.path for picture in run.progress.pictures], as_json(entries))
+        except OSError:  # the story was deleted meanwhile, or the disk is full: the page has the scores
+            log.warning("the scores of %s could not be kept", run.folder.name, exc_info=True)
 
     def offer_fetch(self) -> tuple[Any, str]:
         """The button that fetches what the scores lack, and the line below it; neither where nothing does."""
@@ -243,9 +253,38 @@ class Handlers:
         return gallery_items(run.progress, shown)
 
     def leave(self, request: gr.Request) -> None:
-        """The tab was closed: stop the visitor's story and remove its files."""
-        self._leave_line(request.session_hash)
+        """The tab was closed: stop the visitor's story, and remove what nobody else has a right to."""
+        session = request.session_hash
+        self._leave_line(session)
+        run = self._forget(session)
+        busy = run is not None and not run.progress.over
+        if busy and self.shelves.private:
+            run.remove_files()
+        self.shelves.leave(session, run.folder if busy else None)
+
+    def story_of(self, request: gr.Request) -> StoryRun | None:
+        """The story that the visitor's page shows; None where there is none yet."""
+        return self._runs.get(request.session_hash)
+
+    def show(self, run: StoryRun, request: gr.Request) -> None:
+        """Make a story that is over the one that the visitor's page shows."""
         self._forget(request.session_hash)
+        self._runs[request.session_hash] = run
+
+    def forget_folder(self, folder: Path) -> None:
+        """A story was deleted: no page shows it any longer. None is told into it."""
+        for session, run in list(self._runs.items()):
+            if run.folder == folder:
+                del self._runs[session]
+
+    def is_telling(self, request: gr.Request) -> bool:
+        """Whether a story of the visitor is being told, or waits for its turn."""
+        run = self.story_of(request)
+        return request.session_hash in self._waiting or (run is not None and not run.progress.over)
+
+    def is_told_into(self, folder: Path) -> bool:
+        """Whether a story is being told into the folder, by whomever."""
+        return any(run.folder == folder and not run.progress.over for run in self._runs.values())
 
     @staticmethod
     def rest() -> tuple[Any, ...]:
@@ -258,11 +297,11 @@ class Handlers:
             self._waiting.remove(session)
         return waited
 
-    def _forget(self, session: str) -> None:
+    def _forget(self, session: str) -> StoryRun | None:
         run = self._runs.pop(session, None)
         if run is not None:
             run.stop()
-            run.remove_files()
+        return run
 
 
 def _streamed(run: StoryRun) -> Iterator[tuple[Any, ...]]:

@@ -10,6 +10,7 @@ from consistory_svd.studio import view
 from consistory_svd.studio.advanced import advanced
 from consistory_svd.studio.alike import DEFAULTS, HOW_ALIKE, alike_values, how_alike
 from consistory_svd.studio.examples import EXAMPLES, STYLES, Example
+from consistory_svd.studio.export_panel import ExportWidgets, export_widgets
 from consistory_svd.studio.forms import seeds_text, size_text
 from consistory_svd.studio.retell import GoOnWidgets, go_on_widgets
 from consistory_svd.studio.scenes import scene_list
@@ -43,6 +44,7 @@ class Stage:
     pictures: gr.Gallery
     show_masks: gr.Checkbox
     status: gr.HTML
+    export: ExportWidgets
     scores: ScoreWidgets
     spectra: gr.Accordion
     spectra_layer: gr.Dropdown
@@ -203,6 +205,7 @@ def _stage(**around: Any) -> Stage:
         elem_id="show_masks",
     )
     go_on = go_on_widgets()
+    export = export_widgets("export")
     scores = score_widgets()
     spectra = _spectra()
     model = gr.HTML(view.model_loading(), elem_id="model", padding=False)
@@ -213,6 +216,7 @@ def _stage(**around: Any) -> Stage:
         pictures=pictures,
         show_masks=show_masks,
         status=status,
+        export=export,
         scores=scores,
         model=model,
         words_frame=words_frame,

@@ -11,12 +11,10 @@ from PIL import Image
 
 from consistory_svd.scores import Absent, Frames, Result
 from consistory_svd.scores.folder import STORYBOOK_NAME
+from consistory_svd.scores.headline import ALIGNED, ALIKE
 from consistory_svd.scores.report import ARROWS
 from consistory_svd.studio.worker import Picture
 
-# The headline is the first of each that is known; all keep their own names.
-ALIKE = ("DreamSim (subject only)", "DreamSim", "Identity agreement by the storybook reader")
-ALIGNED = ("CLIPScore", "Scaled CLIP-T", "Storybook CLIP alignment")
 LABEL_PIXELS = 56
 
 

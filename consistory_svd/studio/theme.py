@@ -6,9 +6,8 @@ import gradio as gr
 
 SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
-CSS = "\n".join(
-    Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("studio.css", "rooms.css")
-)
+SHEETS = ("studio.css", "library.css", "rooms.css")
+CSS = "\n".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in SHEETS)
 
 
 def storybook_theme() -> gr.themes.Base:

@@ -60,6 +60,11 @@ def stopping() -> str:
     return _plain("Stopping after this step.")
 
 
+def making_file() -> str:
+    """Said while a story is made into a file."""
+    return _bar("The file is being made", "", None)
+
+
 def status(progress: Progress) -> str:
     """The status area for a snapshot."""
     made = len(progress.pictures)

@@ -13,6 +13,7 @@ from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.examples import EXAMPLES, Example
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import FORM, Form, Stage, example_values, lay_out
+from consistory_svd.studio.library_room import add_export, add_library
 from consistory_svd.studio.restore import Restoring, connect_restoring
 from consistory_svd.studio.retell import bound
 from consistory_svd.studio.scenes import connect_scenes
@@ -40,6 +41,8 @@ def build(handlers: Handlers) -> gr.Blocks:
         compare = compare_room.lay_out(rooms)
         how = [stage.scores.backbone, stage.scores.fill]
         compare_room.connect(demo, handlers, compare, form, how)
+        add_library(handlers, rooms, form, stage)
+        add_export(handlers, stage.export)
         about_room.connect(handlers.engine, *about_room.lay_out(rooms))
         followed = demo.load(
             handlers.follow_model,

@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
@@ -93,6 +94,21 @@ class StoryRun:
         self._drafts = Path(mkdtemp(prefix="previews-"))
         weakref.finalize(self, shutil.rmtree, self._drafts, ignore_errors=True)
 
+    @classmethod
+    def told_before(cls, engine: Engine, told: Told, folder: Path) -> "StoryRun":
+        """A story that is over since long, with what it left in its folder."""
+        run = cls(engine, told.story, told.settings, folder)
+        run._lenders, run._former = told.lenders, told.former
+        run._progress = replace(
+            run._progress, stage="done", share=1.0, pictures=told.pictures, seconds=told.seconds
+        )
+        return run
+
+    @property
+    def folder(self) -> Path:
+        """Where the story's files are."""
+        return self._folder
+
     @property
     def progress(self) -> Progress:
         """The latest snapshot."""
@@ -135,7 +151,11 @@ class StoryRun:
 
     def start(self) -> None:
         """Begin; returns at once. ValueError where too many stories wait for the model."""
-        self._ticket = self._engine.line.join(work_of(len(self._frames), self._settings))
+        try:
+            self._ticket = self._engine.line.join(work_of(len(self._frames), self._settings))
+        except ValueError:
+            self._leave_no_empty_folder()
+            raise
         self._engine.start()
         self._thread.start()
 
@@ -180,6 +200,11 @@ class StoryRun:
             self._update(stage="failed", previews=(), error=f"The story could not be told: {error}")
         finally:
             self._engine.line.leave(self._ticket)
+            self._leave_no_empty_folder()
+
+    def _leave_no_empty_folder(self) -> None:
+        with suppress(OSError):  # one with a picture in it stays
+            self._folder.rmdir()
 
     def _wait(self, place: Place) -> None:
         self._update(before=place.before, seconds_to_wait=place.seconds)
@@ -287,8 +312,12 @@ class StoryRun:
         others = tuple(one for one in progress.pictures if one not in replaced)
         self._former += replaced
         self._finished.add(frame)
+        pictures = in_order((*others, picture))
+        # First the record: whatever happens next, what is made can be found again.
+        told = replace(self.told, story=self._story, lenders=self._lenders, pictures=pictures)
+        write_record(self._folder, told, model.name, None)
         self._update(
-            pictures=in_order((*others, picture)),
+            pictures=pictures,
             previews=tuple(one for one in progress.previews if one[0] != frame),
             told=len(self._finished),
         )
@@ -297,7 +326,8 @@ class StoryRun:
         self._bank = _small_enough(bank) if bank else self._bank
         self._update(previews=())
         told = self.told
-        write_record(self._folder, told, model.name, told.seconds if self._began else None)
+        if told.pictures:
+            write_record(self._folder, told, model.name, told.seconds if self._began else None)
         self._update(stage=stage, unseen=False, **changes)
 
     def _update(self, **changes: Any) -> None:
