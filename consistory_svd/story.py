@@ -196,6 +196,9 @@ class _Telling:
                 yield Cancelled(0)
                 return
         try:
+            if self._model.placement.retired:
+                yield Cancelled(0, "another model was chosen while this story waited; tell it again")
+                return
             yield from self._events()
         finally:
             lock.release()

@@ -29,6 +29,7 @@ class Placement:
 
     def __init__(self, pipe: StableDiffusionXLPipeline, device: torch.device) -> None:
         self.name: str | None = None
+        self.retired = False
         self._pipe, self._device = pipe, device
         self._dtype = pipe.unet.dtype
         self._tile = (pipe.vae.use_tiling, pipe.vae.tile_sample_min_size, pipe.vae.tile_latent_min_size)
@@ -68,6 +69,15 @@ class Placement:
             )
         else:
             unet.to(self._device)
+        free_cache(self._device)
+
+    def retire(self) -> None:
+        """Let the weights go, whoever still refers to the pipeline; it cannot be used any more."""
+        self.retired = True
+        pipe = self._pipe
+        for part in (pipe.unet, pipe.vae, pipe.text_encoder, pipe.text_encoder_2):
+            for weight in (*part.parameters(), *part.buffers()):
+                weight.data = torch.empty_like(weight, device="meta")
         free_cache(self._device)
 
     @contextmanager

@@ -4,18 +4,25 @@ from typing import Any
 
 import gradio as gr
 
+from consistory_svd.loading import ModelRequest
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.theme import CSS, storybook_theme
 from consistory_svd.studio.wiring import build
 
 
-def create_demo(model_source: str | None = None, device: str | None = None) -> gr.Blocks:
-    """The studio's page. The first visitor's coming loads the model (see `load_model`), in the background.
+def create_demo(
+    model: ModelRequest | str | None = None, device: str | None = None, may_switch: bool = True
+) -> gr.Blocks:
+    """The studio's page. The first visitor's coming loads the model, in the background.
+
+    `model` is what `ModelRequest` takes, or its source alone. `may_switch`: visitors may load another model;
+    off on a shared demo.
 
     Errors in loading do not come from here: the page tells them in words.
     """
-    demo = build(Handlers(Engine(model_source, device)))
+    request = model if isinstance(model, ModelRequest) else ModelRequest(model, device)
+    demo = build(Handlers(Engine(request, may_switch)))
     demo.queue(default_concurrency_limit=1)
     return demo
 

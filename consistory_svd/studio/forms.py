@@ -62,6 +62,7 @@ def read_form(values: Mapping[str, Any]) -> tuple[Story, Settings]:
         **{name: read_switch(name, values) for name in SWITCHES},
         **{name: _whole(name, values[name]) for name in ("steps", "anchors")},
         **{name: _number(name, values[name]) for name in ("guidance", "mask_dropout")},
+        **{name: values.get(name) or "own" for name in ("scheduler", "spacing")},
         spectrum_k=spectrum_k,
         spectrum_v=spectrum_v,
     )

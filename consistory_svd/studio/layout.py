@@ -9,8 +9,9 @@ from consistory_svd.settings import Settings, Story, knob
 from consistory_svd.studio import view
 from consistory_svd.studio.alike import DEFAULTS, HOW_ALIKE, alike_values, how_alike
 from consistory_svd.studio.examples import EXAMPLES, STYLES, Example
+from consistory_svd.studio.model_choice import ModelWidgets, model_widgets
 from consistory_svd.studio.scoring import ScoreWidgets, score_widgets
-from consistory_svd.studio.widgets import card_title, dial, text
+from consistory_svd.studio.widgets import card_title, dial, one_of, text
 
 START = EXAMPLES[0]
 # The boxes of the form in its order, by the names under which their values reach the handlers.
@@ -19,6 +20,7 @@ FORM = (
     *HOW_ALIKE,
     "record_spectra",
     *("steps", "guidance", "seed"),
+    *("scheduler", "spacing"),
 )
 Form = dict[str, Any]  # the boxes' widgets by name, in the order of FORM
 
@@ -42,6 +44,7 @@ class Stage:
     spectra_step: gr.Dropdown
     spectra_figures: gr.HTML
     model: gr.HTML
+    model_choice: ModelWidgets
     words_frame: gr.Accordion
     words: gr.HTML
     offered: gr.State
@@ -79,7 +82,7 @@ def form_values(story: Story, settings: Settings) -> list[Any]:
         "scenes": "\n".join(story.scenes),
         **alike_values(settings),
         "record_spectra": False,
-        **{name: getattr(settings, name) for name in ("steps", "guidance")},
+        **{name: getattr(settings, name) for name in ("steps", "guidance", "scheduler", "spacing")},
     }
     return [values[name] for name in FORM]
 
@@ -135,6 +138,9 @@ def _form() -> tuple[Form, gr.Dropdown, gr.Accordion, gr.Button]:
             made["steps"] = dial("steps", DEFAULTS.steps)
             made["guidance"] = dial("guidance", DEFAULTS.guidance)
         with gr.Row():
+            made["scheduler"] = one_of("scheduler", DEFAULTS.scheduler)
+            made["spacing"] = one_of("spacing", DEFAULTS.spacing)
+        with gr.Row():
             known = knob(Story, "seed")
             made["seed"] = gr.Number(
                 START.seed, precision=0, label=known.label, info=known.help, scale=3, elem_id="seed"
@@ -173,6 +179,7 @@ def _stage(
     scores = score_widgets()
     spectra = _spectra()
     model = gr.HTML(view.model_loading(), elem_id="model", padding=False)
+    model_choice = model_widgets()
     with gr.Accordion("Words this model knows", open=False, visible=False, elem_id="words") as words_frame:
         words = gr.HTML("")
     return Stage(
@@ -188,6 +195,7 @@ def _stage(
         scores,
         *spectra,
         model,
+        model_choice,
         words_frame,
         words,
         gr.State(START.concept),

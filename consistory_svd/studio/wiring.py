@@ -5,6 +5,7 @@ from typing import Any
 
 import gradio as gr
 
+from consistory_svd.studio import model_choice
 from consistory_svd.studio.alike import DEPENDENT, HOW_ALIKE, preset_values, switches
 from consistory_svd.studio.examples import EXAMPLES
 from consistory_svd.studio.handlers import Handlers
@@ -35,6 +36,8 @@ def build(handlers: Handlers) -> gr.Blocks:
             **QUIET,
         )
         demo.unload(handlers.leave)
+        line = [stage.model, stage.words_frame, stage.words]
+        model_choice.connect(handlers.engine, stage.model_choice, demo, line, handlers.follow_model)
         _connect_form(handlers, form, stage)
         _connect_alike(form, stage)
         _connect_telling(handlers, form, stage)

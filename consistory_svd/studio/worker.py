@@ -17,7 +17,7 @@ from consistory_svd.models import Model
 from consistory_svd.record import mark_subject, save_frame, write_story_json
 from consistory_svd.settings import Settings, Story
 from consistory_svd.sharing import SpectraSketch
-from consistory_svd.story import Cancelled, Event, Finished, FrameDone, Preview, Started, tell
+from consistory_svd.story import Cancelled, Event, Finished, FrameDone, Note, Preview, Started, tell
 from consistory_svd.studio.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,8 @@ class Progress:
     Frames are told in waves: `last_frame`, counted from 1, is the last of the wave that is being told, and
     its first is the one after the finished pictures. `share` of all the work is done; `seconds_left` is None
     until a first step was timed. `first_pass` says that the step only looks for what matches; `notes` say
-    what is switched on without effect.
+    what is switched on without effect or had to be done otherwise; `plans` how memory is used and how long it
+    will take.
     """
 
     stage: Stage
@@ -58,6 +59,7 @@ class Progress:
     error: str = ""
     first_pass: bool = False
     notes: tuple[str, ...] = ()
+    plans: tuple[str, ...] = ()
 
     @property
     def over(self) -> bool:
@@ -152,7 +154,9 @@ class StoryRun:
             case Started():
                 self._began = time.monotonic()
                 self._total_steps = event.total_steps
-                self._update(stage="telling", steps=event.steps, notes=event.notes)
+                # Memory and time are said before the first step.
+                plans = tuple(f"{known.words()}." for known in (event.memory, event.estimate) if known)
+                self._update(stage="telling", steps=event.steps, notes=event.notes, plans=plans)
             case Preview():
                 self._count_step(event)
             case FrameDone():
@@ -160,9 +164,11 @@ class StoryRun:
             case Finished():
                 self._close(model)
                 self._update(stage="done", share=1.0)
-            case Cancelled():
+            case Note():
+                self._update(notes=(*self._progress.notes, event.text))
+            case Cancelled(reason=reason):
                 self._close(model)
-                self._update(stage="stopped")
+                self._update(stage="failed" if reason else "stopped", error=_sentence(reason))
 
     def _count_step(self, event: Preview) -> None:
         share = event.done / self._total_steps
@@ -198,3 +204,7 @@ class StoryRun:
             if self._progress.over and self._discarded:
                 shutil.rmtree(self._folder)
             self._changed.notify_all()
+
+
+def _sentence(reason: str) -> str:
+    return f"The story could not be finished: {reason}." if reason else ""
