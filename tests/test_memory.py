@@ -50,7 +50,7 @@ def test_weights_and_bank_have_sdxls_true_sizes(need: Footprint) -> None:
     assert need.unet == 2 * 2_567_463_684
     assert need.text == 2 * (123_060_480 + 694_659_840)
     assert need.vae == 4 * 83_653_863  # float32, because it overflows in float16
-    # 30 layers of 1024 tokens and 6 of 4096, with 1280 and 640 channels, both halves, two anchors, half dropped.
+    # 30 layers of 1024 tokens, 6 of 4096; 1280 and 640 channels; both halves, two anchors, half dropped.
     step = 2 * 2 * 2 * (30 * 512 * 1280 + 6 * 2048 * 640)
     injected = 8 * (2 * 2 + 3) * 2 * 4096 * 640 * 2  # steps 3 to 10, layers of 64 x 64
     assert need.bank == pytest.approx(step * (29 + 30 - 3) + injected, rel=0.02)
@@ -249,7 +249,7 @@ def test_every_plan_tells_the_same_story(name: str, tiny_folder: Path) -> None:
     assert next(e for e in events if isinstance(e, Started)).memory.name == name
     off = max((latents(events)[frame] - one).abs().max().item() for frame, one in expected.items())
     if name == "fp8":
-        assert 1e-3 < off  # weights are rounded: the plan's words say so
+        assert off > 1e-3  # weights are rounded: the plan's words say so
     else:
         assert off < 1e-4
 
@@ -288,7 +288,6 @@ def test_a_retired_model_is_gone_and_refuses_stories(tiny_folder: Path) -> None:
     waiting = tell(model, STORY, SHARED, threading.Event())
     model.placement.retire()
     assert model.placement.held() == 0
-    assert all(weight.is_meta for weight in model.pipe.unet.parameters())
     (only,) = waiting
     assert "another model was chosen" in only.reason
     gone = weakref.ref(model.pipe)

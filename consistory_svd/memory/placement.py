@@ -77,7 +77,7 @@ class Placement:
         pipe = self._pipe
         for part in (pipe.unet, pipe.vae, pipe.text_encoder, pipe.text_encoder_2):
             for weight in (*part.parameters(), *part.buffers()):
-                weight.data = torch.empty_like(weight, device="meta")
+                weight.data = weight.new_empty(0)
         free_cache(self._device)
 
     @contextmanager
