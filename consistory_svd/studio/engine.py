@@ -99,13 +99,12 @@ class Engine:
 
     def _replace(self, wanted: ModelRequest) -> None:
         before = self._wanted
-        self._free()
-        failure = self._tried(wanted)
-        self._reason = failure
-        if failure:
-            self._reason = self._tried(before)
-            self._complaint = failure
-        self._loaded.set()
+        try:
+            self._free()
+            self._complaint = self._tried(wanted)
+            self._reason = self._tried(before) if self._complaint else ""
+        finally:
+            self._loaded.set()
 
     def _tried(self, wanted: ModelRequest) -> str:
         """Load a model; why that failed, in words."""
