@@ -1,6 +1,7 @@
 """What a program is told about its model, by flags or on the page, made into a loaded model."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,14 @@ from consistory_svd.schedulers import Recipe, recipe_for
 from consistory_svd.scores.fetch import Report
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+COLUMNS = (
+    TextColumn("Downloading"),
+    BarColumn(),
+    DownloadColumn(),
+    TransferSpeedColumn(),
+    TimeRemainingColumn(),
+)
 
 
 @dataclass(frozen=True)
@@ -107,18 +116,16 @@ def with_recipe(recipe: Recipe | None, given: Mapping[str, Any]) -> tuple[dict[s
 
 
 def load_with_bar(request: ModelRequest, console: Console) -> Model:
-    """`request.load` with a bar for a download, and a line until then."""
-    columns = (
-        TextColumn("Downloading"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("model", visible=False)
+    """`request.load` with a line, and a bar in its place once something is downloaded."""
+    with ExitStack() as shown:
+        line = shown.enter_context(console.status("Loading the model"))
+        bars: list[Progress] = []
 
         def report(done: int, whole: int | None) -> None:
-            bar.update(task, completed=done, total=whole, visible=True)
+            if not bars:
+                line.stop()
+                bars.append(shown.enter_context(Progress(*COLUMNS, console=console, transient=True)))
+                bars[0].add_task("model")
+            bars[0].update(bars[0].task_ids[0], completed=done, total=whole)
 
         return request.load(report)
