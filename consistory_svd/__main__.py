@@ -17,15 +17,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from consistory_svd.compat import quiet_libraries
 from consistory_svd.export import commands as export_commands
 from consistory_svd.flags import REWEIGHTS, SELECTS, changed_spectrum, number, run, wrong_values
-from consistory_svd.models import Model, load_model
+from consistory_svd.loading import ModelRequest, load_with_bar, with_recipe
+from consistory_svd.model_flags import CONFIG, DEVICE, DTYPE, LORA, MEMORY, MODEL
+from consistory_svd.models import Model
 from consistory_svd.record import save_frame, write_story_json
 from consistory_svd.scores import commands as score_commands
 from consistory_svd.serve import studio
 from consistory_svd.settings import PRESETS, Settings, Story, check, knob, preset
 from consistory_svd.sharing import AnchorBank
-from consistory_svd.story import Event, Finished, FrameDone, Preview, Started, tell
+from consistory_svd.story import Cancelled, Event, Finished, FrameDone, Note, Preview, Started, tell
 
-INTERRUPTED = 130
+INTERRUPTED, FAILED = 130, 1
 # What a story leaves in its folder; nothing else is ever removed from it.
 OWN_FILES = re.compile(r"(frame|mask)-\d+\.png|story\.json")
 RESCALED = "How the kept singular values of the anchors' {} are rescaled."
@@ -62,6 +64,12 @@ def _switch(name: str) -> Any:
 def _spectrum_flag(help: str, allowed: str) -> Any:
     """A flag of the spectral filter, and what it takes."""
     return typer.Option(help=f"{help} Give {allowed}.", metavar="TEXT")
+
+
+def _choice(name: str) -> Any:
+    """The flag of a field of Settings that is one of a few words."""
+    known = knob(Settings, name)
+    return typer.Option(help=f"{known.help} One of {', '.join(known.choices)}.", metavar="TEXT")
 
 
 @app.command("tell")
@@ -101,11 +109,14 @@ def tell_story(
         Path | None,
         typer.Option(help="Folder of kept anchors: the scenes are told against them, after theirs."),
     ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option("--model", help="Folder or hub id of an SDXL; the storybook model by default."),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="Torch device; the best there is by default.")] = None,
+    scheduler: Annotated[str | None, _choice("scheduler")] = None,
+    spacing: Annotated[str | None, _choice("spacing")] = None,
+    source: Annotated[str | None, MODEL] = None,
+    lora: Annotated[list[str] | None, LORA] = None,
+    device: Annotated[str | None, DEVICE] = None,
+    dtype: Annotated[str | None, DTYPE] = None,
+    memory: Annotated[str, MEMORY] = "auto",
+    config: Annotated[Path | None, CONFIG] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures and story.json.")] = Path("story"),
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the story that is in the folder.")
@@ -132,6 +143,7 @@ def tell_story(
         "freeu": freeu,
     }
     with wrong_values():
+        request = ModelRequest.of(source, device, dtype, lora or (), memory, config)
         bank = None if anchors_from is None else AnchorBank.load(anchors_from)
         before = () if bank is None else bank.origin.scenes
         story = Story(
@@ -144,6 +156,10 @@ def tell_story(
         )
         changes = {name: number(text) for name, text in numbers.items() if text is not None}
         changes |= {name: on for name, on in switches.items() if on is not None}
+        words = {"scheduler": scheduler, "spacing": spacing}
+        changes |= {name: word for name, word in words.items() if word is not None}
+        recipe, said = with_recipe(request.recipe, changes)
+        changes = recipe | changes
         settings = preset(preset_name)
         changes["spectrum_k"] = changed_spectrum(settings.spectrum_k, "keys", keys, keys_reweight)
         changes["spectrum_v"] = changed_spectrum(settings.spectrum_v, "values", values, values_reweight)
@@ -154,7 +170,10 @@ def tell_story(
         check_folder(out, overwrite)
         if keep_anchors is not None:
             check_folder(keep_anchors, overwrite, "keep-anchors")
-        model = quietly_loaded(source, device)
+        model = quietly_loaded(request)
+        for line in (model.describe(), said):
+            if line:
+                CONSOLE.print(line, highlight=False)
         new = None if bank is None else range(len(before), len(story.scenes))
         kept: list[AnchorBank] = []
         events = tell(
@@ -173,11 +192,10 @@ def tell_story(
     raise typer.Exit(code)
 
 
-def quietly_loaded(source: str | None, device: str | None) -> Model:
-    """`load_model` with one line of its own in place of the libraries' many bars."""
+def quietly_loaded(request: ModelRequest) -> Model:
+    """The model, with one bar of its own for a download in place of the libraries' many."""
     quiet_libraries()
-    with CONSOLE.status("Loading the model"):
-        return load_model(source, device)
+    return load_with_bar(request, CONSOLE)
 
 
 def check_folder(folder: Path, overwrite: bool, flag: str = "out") -> None:
@@ -219,7 +237,7 @@ def tell_into(
     pictures: list[Path] = []
     masks: list[Path] = []
     frames: list[int] = []
-    seconds = None
+    seconds, code = None, INTERRUPTED
     with _interrupts_set(stop), _progress_bar() as bar:
         task = bar.add_task("Telling", total=None)
         for event in events:
@@ -228,6 +246,10 @@ def tell_into(
                     bar.update(task, total=event.total_steps)
                     for note in event.notes:
                         CONSOLE.print(f"note: {note}", highlight=False)
+                    for plan in (event.memory, event.estimate):
+                        CONSOLE.print(f"{plan.words()}.", highlight=False)
+                case Note():
+                    CONSOLE.print(f"note: {event.text}", highlight=False)
                 case Preview():
                     bar.update(task, completed=event.done)
                 case FrameDone():
@@ -240,8 +262,11 @@ def tell_into(
                 case Finished():
                     seconds = event.timings.seconds
                     kept += [event.bank] if event.bank else []
+                case Cancelled(reason=reason) if reason:
+                    CONSOLE.print(f"error: {reason}; finished pictures are kept", highlight=False)
+                    code = FAILED
     write_story_json(folder, story, settings, model_name, pictures, masks, seconds, frames)
-    return INTERRUPTED if seconds is None else 0
+    return code if seconds is None else 0
 
 
 def _file(folder: Path, kind: str, event: FrameDone) -> Path:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 from torch import Tensor
 
+from consistory_svd.memory import Estimate, MemoryPlan
 from consistory_svd.sharing import AnchorBank
 
 
@@ -14,7 +15,8 @@ class Started:
     a first pass included.
 
     `height` and `width` are in pixels; `concepts` are the words whose pixels are shared; `notes` say what is
-    switched on and has no effect.
+    switched on and has no effect. `memory` is the plan that the story is told with, `estimate` the time that
+    it will take.
     """
 
     prompts: tuple[str, ...]
@@ -25,6 +27,15 @@ class Started:
     steps: int
     total_steps: int
     notes: tuple[str, ...] = ()
+    memory: MemoryPlan | None = field(default=None, compare=False)
+    estimate: Estimate | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that had to be done otherwise than asked for while the story is told, in words."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -101,11 +112,13 @@ class Finished:
 class Cancelled:
     """The story was stopped after `frames` finished frames, which stay good.
 
-    `bank` is as in `Finished`, where all anchors were finished: the other frames can still be told.
+    `bank` is as in `Finished`, where all anchors were finished: the other frames can still be told. `reason`
+    says why the story was stopped where nobody asked for it: memory ran out, say.
     """
 
     frames: int
     bank: AnchorBank | None = field(default=None, repr=False)
+    reason: str = ""
 
 
-Event = Started | Preview | FrameDone | Finished | Cancelled
+Event = Started | Note | Preview | FrameDone | Finished | Cancelled

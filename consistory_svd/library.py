@@ -31,7 +31,7 @@ ORDERS = ("Newest first", "Oldest first", "Subject, A to Z", "Most alike first")
 NAME = re.compile(r"(\d{4}-\d\d-\d\d-\d{6})-[\w-]+")
 TIME = "%Y-%m-%d-%H%M%S"
 # Of Settings, what says how pictures are drawn and not how alike they are.
-SAMPLING = ("steps", "guidance", "height", "width", "batch", "preview_every")
+SAMPLING = ("steps", "guidance", "height", "width", "batch", "scheduler", "spacing", "preview_every")
 
 
 @dataclass(frozen=True)

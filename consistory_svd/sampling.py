@@ -12,6 +12,7 @@ from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from PIL import Image
 from torch import Tensor
 
+from consistory_svd.schedulers import foreseen, make_scheduler, set_steps, step_extras
 from consistory_svd.sharing import Occurrences, SharingState, find_occurrences
 
 FREEU = {"s1": 0.6, "s2": 0.4, "b1": 1.1, "b2": 1.2}
@@ -40,6 +41,11 @@ class Step:
     prediction: Tensor
 
 
+def guides(pipe: StableDiffusionXLPipeline, guidance: float) -> bool:
+    """Whether guidance takes a second half of the batch: above 1, unless the U-Net has it distilled in."""
+    return guidance > 1 and pipe.unet.config.time_cond_proj_dim is None
+
+
 @torch.no_grad()
 def encode_prompts(
     pipe: StableDiffusionXLPipeline, prompts: Sequence[str], negative: str, guidance: float
@@ -47,10 +53,10 @@ def encode_prompts(
     """Encode a batch's prompts as the stock pipeline does: guidance <= 1 means none, and an empty negative
     prompt is all zeros where the model's `force_zeros_for_empty_prompt` says so.
     """
-    guided = guidance > 1
+    guided = guides(pipe, guidance)
     positive, unconditional, pooled, unconditional_pooled = pipe.encode_prompt(
         prompt=list(prompts),
-        device=pipe.unet.device,
+        device=pipe._execution_device,  # with offloading the weights may lie elsewhere
         do_classifier_free_guidance=guided,
         negative_prompt=[negative] * len(prompts) if negative.strip() else None,
     )
@@ -83,7 +89,7 @@ def initial_latents(
     factor = pipe.vae_scale_factor
     shape = (1, pipe.unet.config.in_channels, size[0] // factor, size[1] // factor)
     draws = [torch.randn(shape, generator=generator) for generator in generators]
-    return torch.cat(draws).to(pipe.unet.device, pipe.unet.dtype)
+    return torch.cat(draws).to(pipe._execution_device, pipe.unet.dtype)
 
 
 @contextmanager
@@ -99,11 +105,13 @@ def free_u(unet: UNet2DConditionModel, on: bool) -> Iterator[None]:
                 setattr(block, name, value)
 
 
-def prepare_scheduler(pipe: StableDiffusionXLPipeline, steps: int) -> Any:
-    """A copy of the model's scheduler, set to the number of steps, so that no two runs share its state."""
-    scheduler = copy.deepcopy(pipe.scheduler)
-    scheduler.set_timesteps(steps, device=pipe.unet.device)
-    return scheduler
+def prepare_scheduler(
+    pipe: StableDiffusionXLPipeline, steps: int, kind: str = "own", spacing: str = "own"
+) -> Any:
+    """A scheduler set to the number of steps, so that no two runs share its state: a copy of the model's own,
+    or made from it as `make_scheduler` does.
+    """
+    return set_steps(make_scheduler(pipe.scheduler, kind, spacing), steps, pipe._execution_device)
 
 
 @dataclass
@@ -125,9 +133,11 @@ class Trajectory:
         noise: Tensor,
         steps: int,
         generators: Sequence[torch.Generator],
+        kind: str = "own",
+        spacing: str = "own",
     ) -> "Trajectory":
-        """Before the first step, from noise of unit variance."""
-        scheduler = prepare_scheduler(pipe, steps)
+        """Before the first step, from noise of unit variance, with a scheduler as of `prepare_scheduler`."""
+        scheduler = prepare_scheduler(pipe, steps, kind, spacing)
         return cls(noise * scheduler.init_noise_sigma, scheduler, list(generators))
 
     def fork(self) -> "Trajectory":
@@ -155,15 +165,17 @@ def denoise(
     U-Net.
     """
     scheduler, count = trajectory.scheduler, len(trajectory.scheduler.timesteps)
-    noise = pipe.prepare_extra_step_kwargs(trajectory.generators, eta=0.0)
+    extras = step_extras(scheduler, trajectory.generators)
     conditions = {"text_embeds": text.pooled, "time_ids": _time_ids(pipe, trajectory.latents, text)}
-    guided = guidance > 1
+    guided = guides(pipe, guidance)
+    strength = _distilled_guidance(pipe, guidance, len(text.tokens))
 
     def call(model_input: Tensor, timestep: Tensor) -> Tensor:
         return pipe.unet(
             model_input,
             timestep,
             encoder_hidden_states=text.tokens,
+            timestep_cond=strength,
             added_cond_kwargs=conditions,
             return_dict=False,
         )[0]
@@ -182,33 +194,31 @@ def denoise(
         if guided:
             unconditional, conditional = prediction.chunk(2)
             prediction = unconditional + guidance * (conditional - unconditional)
-        latents = scheduler.step(prediction, timestep, latents, **noise, return_dict=False)[0]
+        latents = scheduler.step(prediction, timestep, latents, **extras, return_dict=False)[0]
         if state is not None:
             state.end_step()
         trajectory.latents, trajectory.index = latents, index + 1
         yield Step(index, count, timestep, latents, model_input[: len(latents)], prediction)
 
 
-def predicted_picture(pipe: StableDiffusionXLPipeline, step: Step) -> Tensor:
+def predicted_picture(pipe: StableDiffusionXLPipeline, step: Step, scheduler: Any = None) -> Tensor:
     """The denoised latents that a step foresees, [B, channels, h, w], float32.
 
-    What the U-Net is given is, for every scheduler, sqrt(a) x0 + sqrt(1 - a) noise with a the cumulative
-    product of alphas at the timestep. ValueError for a prediction type that SDXL models do not have.
+    `scheduler` is the one that the step was taken with, the model's own by default. ValueError for a
+    prediction type that SDXL models do not have.
     """
-    cumulative = pipe.scheduler.alphas_cumprod[int(step.timestep.round())].item()
-    signal, noise = cumulative**0.5, (1 - cumulative) ** 0.5
-    given, prediction = step.model_input.float(), step.prediction.float()
-    kind = pipe.scheduler.config.prediction_type
-    if kind == "epsilon":
-        return (given - noise * prediction) / signal
-    if kind == "v_prediction":
-        return signal * given - noise * prediction
-    raise ValueError(f"prediction_type: {kind!r} of the scheduler is not known; epsilon and v_prediction are")
+    scheduler = pipe.scheduler if scheduler is None else scheduler
+    return foreseen(scheduler, step.timestep, step.model_input, step.prediction)
+
+
+def decode(pipe: StableDiffusionXLPipeline, latents: Tensor) -> Image.Image:
+    """Decode one frame's latents, [channels, h, w], to a picture."""
+    return pipe.image_processor.postprocess(decoded_pixels(pipe, latents), output_type="pil")[0]
 
 
 @torch.no_grad()
-def decode(pipe: StableDiffusionXLPipeline, latents: Tensor) -> Image.Image:
-    """Decode one frame's latents, [channels, h, w], to a picture."""
+def decoded_pixels(pipe: StableDiffusionXLPipeline, latents: Tensor) -> Tensor:
+    """What the autoencoder makes of one frame's latents, [channels, h, w]: [1, 3, height, width], -1 to 1."""
     vae = pipe.vae
     scaled = latents[None].to(vae.dtype)
     mean, deviation = vae.config.latents_mean, vae.config.latents_std
@@ -217,8 +227,16 @@ def decode(pipe: StableDiffusionXLPipeline, latents: Tensor) -> Image.Image:
         scaled = scaled * deviation / vae.config.scaling_factor + mean
     else:
         scaled = scaled / vae.config.scaling_factor
-    decoded = vae.decode(scaled, return_dict=False)[0]
-    return pipe.image_processor.postprocess(decoded, output_type="pil")[0]
+    return vae.decode(scaled, return_dict=False)[0]
+
+
+def _distilled_guidance(pipe: StableDiffusionXLPipeline, guidance: float, items: int) -> Tensor | None:
+    """The guidance as a U-Net takes it that has it distilled in (LCM): [items, channels]; None for others."""
+    channels = pipe.unet.config.time_cond_proj_dim
+    if channels is None:
+        return None
+    scale = torch.full((items,), guidance - 1.0)
+    return pipe.get_guidance_scale_embedding(scale, channels).to(pipe._execution_device, pipe.unet.dtype)
 
 
 def _time_ids(pipe: StableDiffusionXLPipeline, latents: Tensor, text: TextEmbeddings) -> Tensor:

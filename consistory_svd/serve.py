@@ -11,6 +11,8 @@ from consistory_svd.compat import quiet_libraries
 from consistory_svd.flags import wrong_values
 from consistory_svd.library import VARIABLE, Library, open_library
 from consistory_svd.limits import PUBLIC, Limits, limits_of, public, read_auth, warnings
+from consistory_svd.loading import ModelRequest
+from consistory_svd.model_flags import CONFIG, DEVICE, DTYPE, LORA, MEMORY, MODEL
 from consistory_svd.settings import knob
 
 # A Hugging Face Space reaches its app from outside; on a person's machine only the person should.
@@ -73,11 +75,12 @@ def studio(
     max_steps: Annotated[int | None, _limit("steps")] = None,
     max_size: Annotated[int | None, _limit("size")] = None,
     max_queue: Annotated[int | None, _limit("queue")] = None,
-    source: Annotated[
-        str | None,
-        typer.Option("--model", help="Folder or hub id of an SDXL; by default the storybook model."),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="Torch device; the best there is by default.")] = None,
+    source: Annotated[str | None, MODEL] = None,
+    lora: Annotated[list[str] | None, LORA] = None,
+    device: Annotated[str | None, DEVICE] = None,
+    dtype: Annotated[str | None, DTYPE] = None,
+    memory: Annotated[str, MEMORY] = "auto",
+    config: Annotated[Path | None, CONFIG] = None,
     folder: Annotated[
         Path | None,
         typer.Option(
@@ -98,7 +101,8 @@ def studio(
     """Tell stories in the browser.
 
     Where others than this machine reach the studio (--share, a --host that is not this machine alone, a
-    Hugging Face Space), limits are on, and each visitor sees only their own stories.
+    Hugging Face Space), limits are on, each visitor sees only their own stories, and nobody loads another
+    model.
     """
     from consistory_svd.studio import create_demo, launch  # Gradio takes seconds that no other command needs
 
@@ -111,7 +115,8 @@ def studio(
         for line in warnings(exposed, users, os.environ):
             log.warning(line)
         library = chosen_library(folder, exposed if private is None else private)
-        demo = create_demo(source, device, limits, library)
+        request = ModelRequest.of(source, device, dtype, lora or (), memory, config)
+        demo = create_demo(request, limits=limits, library=library, may_switch=not exposed)
         try:
             launch(demo, host=host, port=port, share=share, auth=users, public=exposed, library=library)
         except OSError as error:

@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from consistory_svd.nouns import contains, find_concept
 
@@ -33,7 +33,8 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Knob:
-    """A field as a person sees it; `minimum`, `maximum` and `step` are None where it is not a number."""
+    """A field as a person sees it; `minimum`, `maximum` and `step` are None where it is not a number,
+    `choices` empty where it is not one of a few words."""
 
     name: str
     label: str
@@ -42,13 +43,16 @@ class Knob:
     minimum: float | None = None
     maximum: float | None = None
     step: float | None = None
+    choices: tuple[str, ...] = ()
 
 
 def knob(owner: type, name: str) -> Knob:
     """The knob of the field `name` of `Story` or `Settings`. KeyError when there is no such field."""
     found = {item.name: item for item in fields(owner)}[name]
     default = None if found.default is MISSING else found.default
-    return Knob(name=name, default=default, **found.metadata)
+    kind = get_type_hints(owner)[name]
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    return Knob(name=name, default=default, choices=choices, **found.metadata)
 
 
 def _text(label: str, help: str, **extra: Any) -> Any:
@@ -287,6 +291,16 @@ class Settings:
         "Strengthen shapes over texture in the model's last blocks, as the paper does.",
         default=False,
     )
+    scheduler: Literal["own", "ddim", "euler", "dpm++", "unipc", "lcm", "tcd"] = _text(
+        "Scheduler",
+        "How steps lead from noise to picture: the model's own, or another.",
+        default="own",
+    )
+    spacing: Literal["own", "leading", "trailing", "linspace"] = _text(
+        "Step spacing",
+        "Where the steps lie: as the scheduler has it; trailing for models that are made for few steps.",
+        default="own",
+    )
     batch: int = _number("Batch", "Pictures drawn together; more need more memory.", 1, 64, 1, 4)
     preview_every: int = _number("Preview every", "Steps between previews; 0 shows none.", 0, 200, 1, 0)
 
@@ -299,6 +313,11 @@ class Settings:
             elif kind is bool:
                 if not isinstance(value, bool):
                     raise ValueError(f"{name}: {value!r} is not allowed; give True or False")
+            elif get_origin(kind) is Literal:
+                if value not in get_args(kind):
+                    raise ValueError(
+                        f"{name}: {value!r} is not allowed; give one of {', '.join(get_args(kind))}"
+                    )
             elif not (value is None and kind == int | None):
                 _check_number(knob(Settings, name), value, whole=kind is not float)
 
@@ -344,12 +363,12 @@ def notes(settings: Settings) -> tuple[str, ...]:
     said = []
     if settings.query_blending and not settings.sdsa:
         said.append("query_blending: has no effect without sharing, because queries are blended only there")
-    elif settings.query_blending and settings.steps < 10:
-        said.append(f"query_blending: has no effect with {settings.steps} steps; it needs at least 10")
     if settings.filters and not settings.sdsa:
         said.append("spectrum_k, spectrum_v: have no effect without sharing; only what is lent is filtered")
     if settings.short_first_pass and not settings.injection:
         said.append("short_first_pass: has no effect without feature injection, which alone has two passes")
+    if settings.spacing != "own" and settings.scheduler in ("lcm", "tcd"):
+        said.append(f"spacing: has no effect with {settings.scheduler}, which places its steps itself")
     if settings.random_anchors and not settings.shares:
         said.append("random_anchors: has no effect while nothing is shared")
     return tuple(said)

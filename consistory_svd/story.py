@@ -12,22 +12,26 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from consistory_svd.events import Cancelled, Event, Finished, FrameDone, Preview, Started, Timings
+from consistory_svd.decoding import Decoder, Overflow
+from consistory_svd.events import Cancelled, Event, Finished, FrameDone, Note, Preview, Started, Timings
+from consistory_svd.memory import Job, is_out_of_memory
+from consistory_svd.memory.keeper import MemoryKeeper
 from consistory_svd.models import Model
 from consistory_svd.sampling import (
     Step,
     TextEmbeddings,
     Trajectory,
-    decode,
     denoise,
     encode_prompts,
     frame_generators,
     free_u,
+    guides,
     initial_latents,
     locate_concepts,
     predicted_picture,
     prepare_scheduler,
 )
+from consistory_svd.schedulers import noise_levels
 from consistory_svd.settings import Settings, Story, check, notes
 from consistory_svd.sharing import AnchorBank, Origin, Schedule, SharingState, SpectraLog, sharing
 
@@ -38,6 +42,7 @@ __all__ = [
     "Event",
     "Finished",
     "FrameDone",
+    "Note",
     "Preview",
     "Started",
     "Timings",
@@ -82,14 +87,17 @@ def tell(
     of the U-Net. The model is locked from the first event to the last: consume the generator or close it
     before telling another story in the same thread. However it ends, the model is as it was.
 
+    `Started.memory` is the memory plan. Where memory runs out all the same, the story goes on with a smaller
+    plan from the first frame that is not finished, and a `Note` says so; below the smallest it is `Cancelled`
+    with a reason. A frame is the same with every plan but for what the plan's words say.
+
     Args:
         latents: initial noise of unit variance, [frames, channels, h, w], instead of the seeds' own; a row
             a scene of the story, whichever are told.
         bank: the anchors of a story told before, as `Finished.bank` gave them or `AnchorBank.load` did:
             every frame is told against them, none is an anchor itself.
-        frames: which scenes are told, by position from 0; all by default. A part needs a bank, or
-            settings that share nothing: frames told without their anchors would not be the story's. The
-            anchors alone, to be kept, need none.
+        frames: which scenes are told, by position from 0; all by default. A part without the anchors needs
+            a bank, or settings that share nothing: told without them, frames would not be the story's.
         keep_anchors: fill `Finished.bank`, for frames that come later.
         with_masks: look for the subject's masks also where nothing is shared.
         spectra: a log that the spectral filter writes to.
@@ -108,8 +116,8 @@ def tell(
     if latents is not None and tuple(latents.shape) != shape:
         raise ValueError(f"latents: the shape {tuple(latents.shape)} is not allowed; give {shape}")
     chosen = _chosen(frames, len(story.scenes))
-    anchors_alone = keep_anchors and chosen == tuple(range(settings.anchors))
-    if len(chosen) < len(story.scenes) and settings.shares and bank is None and not anchors_alone:
+    anchored = not settings.random_anchors and set(range(settings.anchors)) <= set(chosen)
+    if len(chosen) < len(story.scenes) and settings.shares and bank is None and not anchored:
         raise ValueError(
             f"frames: {len(chosen)} of {len(story.scenes)} scenes need the anchors of the others; give a bank"
         )
@@ -138,7 +146,13 @@ class _Telling:
         self, model: Model, story: Story, settings: Settings, size: tuple[int, int], stop: threading.Event
     ) -> None:
         self._model, self._pipe = model, model.pipe
+        # A U-Net with distilled guidance has no unconditional half, whatever the guidance.
+        self._guidance = settings.guidance
+        if not guides(model.pipe, settings.guidance):
+            settings = replace(settings, guidance=min(settings.guidance, 1.0))
         self._story, self._settings = story, settings
+        self._said: list[str] = []
+        self._decoder = Decoder(model.pipe, self._said.append)
         self._size, self._stop = size, stop
         self._steps_done = 0
         self._denoising = self._decoding = self._previewing = 0.0
@@ -156,12 +170,14 @@ class _Telling:
     ) -> None:
         """Take what `tell` was given beside the story; ValueError for a bank that does not fit."""
         settings = self._settings
-        timesteps = tuple(prepare_scheduler(self._pipe, settings.steps).timesteps.tolist())
+        scheduler = prepare_scheduler(self._pipe, settings.steps, settings.scheduler, settings.spacing)
+        timesteps, self._scheduler = noise_levels(scheduler), scheduler
         self._schedule = Schedule.of(timesteps, settings)
         self._latents, self._chosen, self._with_masks = latents, chosen, with_masks
         self._spectra, self._has_bank, self._preview_share = spectra, bank is not None, preview_share
         self._keeps_anchors = keep_anchors
         self._bank = AnchorBank() if bank is None else bank
+        self._memory = MemoryKeeper(self._model, self._job(), self._schedule, len(chosen))
         if bank is not None or keep_anchors:
             origin = Origin.of(
                 self._model.name,
@@ -186,12 +202,16 @@ class _Telling:
                 yield Cancelled(0)
                 return
         try:
+            if self._model.placement.retired:
+                yield Cancelled(0, reason="another model was chosen while this story waited; tell it again")
+                return
             yield from self._events()
         finally:
             lock.release()
 
     def _events(self) -> Iterator[Event]:
         story, schedule = self._story, self._schedule
+        self._memory.begin(self._bank)
         yield Started(
             story.prompts,
             story.frame_seeds,
@@ -200,21 +220,59 @@ class _Telling:
             schedule.steps,
             total_steps=len(self._chosen) * schedule.calls,
             notes=notes(self._settings),
+            memory=self._memory.plan,
+            estimate=self._memory.estimate,
         )
-        with free_u(self._pipe.unet, self._settings.freeu):
-            for wave in self._waves():
-                yield from self._tell_wave(wave)
-                if self._stop.is_set() and len(self._frames) < len(self._chosen):
-                    anchors_done = all(frame in self._frames for frame in range(self._anchors))
-                    yield Cancelled(len(self._frames), self._kept_bank if anchors_done else None)
-                    return
+        try:
+            with free_u(self._pipe.unet, self._settings.freeu):
+                reason = yield from self._tell_waves()
+        finally:
+            self._memory.end()
+        if len(self._frames) < len(self._chosen):
+            anchors_done = all(frame in self._frames for frame in range(self._anchors))
+            yield Cancelled(len(self._frames), self._kept_bank if anchors_done else None, reason)
+            return
         made = [self._frames[frame] for frame in self._chosen]
+        self._memory.learn(self._denoising + self._decoding)
         yield Finished(
             tuple(frame.image for frame in made),
             tuple(frame.mask for frame in made),
             Timings(self._denoising, self._decoding, len(made), self._bank.size),
             self._kept_bank,
         )
+
+    def _tell_waves(self) -> Iterator[Event]:
+        """Tell wave after wave, with a smaller memory plan where needed; returns why it ended early."""
+        while waves := self._waves():
+            steps, ran_out = self._steps_done, ""
+            try:
+                yield from self._tell_wave(waves[0])
+            except Overflow as error:
+                return str(error)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                ran_out = str(error).strip().partition("\n")[0]
+            yield from self._notes()
+            if ran_out:  # outside of the handler, whose error holds on to what was allocated
+                self._steps_done = steps
+                if not self._memory.step_down(self._bank):
+                    return f"memory ran out, and there is no smaller plan: {ran_out}"
+                yield Note(self._memory.stepped_down(len(self._frames)))
+            if self._stop.is_set() and self._waves():
+                return ""
+        return ""
+
+    def _notes(self) -> Iterator[Note]:
+        yield from map(Note, self._said)
+        self._said.clear()
+
+    def _job(self) -> Job:
+        factor = self._pipe.vae_scale_factor
+        halves = 2 if guides(self._pipe, self._guidance) else 1
+        latent = (self._size[0] // factor, self._size[1] // factor)
+        settings = self._settings if not self._has_bank else replace(self._settings, random_anchors=False)
+        return Job(latent, len(self._chosen), settings, halves)
 
     @property
     def _kept_bank(self) -> AnchorBank | None:
@@ -227,13 +285,16 @@ class _Telling:
         return settings.anchors if settings.shares and not self._has_bank else 0
 
     def _waves(self) -> list[tuple[int, ...]]:
-        """The frames that are told together: all anchors, then the others in batches."""
-        chosen, batch = self._chosen, self._settings.batch
+        """The frames that are left, as they are told together: all anchors, then the others in batches."""
+        left = tuple(frame for frame in self._chosen if frame not in self._frames)
+        batch = min(self._settings.batch, self._memory.plan.batch)
         if self._anchors and self._settings.random_anchors:
-            return [chosen]
-        others = chosen[self._anchors :]
-        waves = [others[start : start + batch] for start in range(0, len(others), batch)]
-        return [chosen[: self._anchors], *waves] if self._anchors else waves
+            return [self._chosen] if left else []
+        first = self._chosen[: self._anchors]
+        others = [frame for frame in left if frame not in first]
+        waves = [tuple(others[start : start + batch]) for start in range(0, len(others), batch)]
+        # Anchors are drawn together, even if only one of them is left.
+        return [first, *waves] if set(first) & set(left) else waves
 
     def _tell_wave(self, wave: tuple[int, ...]) -> Iterator[Event]:
         state = self._sharing_state(wave)
@@ -252,14 +313,15 @@ class _Telling:
         for position, frame in enumerate(wave):
             if self._stop.is_set():
                 return
-            yield self._finish(frame, last.latents[position], state, position)
+            if frame not in self._frames:
+                yield self._finish(frame, last.latents[position], state, position)
 
     def _steps(self, wave: tuple[int, ...], state: SharingState | None) -> Iterator[Step]:
         """The steps of a wave: one pass, or with feature injection two that begin as one."""
         trajectory, text = self._begin(wave)
 
         def run(way: Trajectory, until: int | None = None) -> Iterator[Step]:
-            return denoise(self._pipe, way, text, self._settings.guidance, state, self._stop, until)
+            return denoise(self._pipe, way, text, self._guidance, state, self._stop, until)
 
         if not self._schedule.injected:
             yield from run(trajectory)
@@ -275,9 +337,9 @@ class _Telling:
 
     def _begin(self, wave: tuple[int, ...]) -> tuple[Trajectory, TextEmbeddings]:
         settings, pipe = self._settings, self._pipe
-        text = encode_prompts(
-            pipe, self._of(wave, self._story.prompts), self._story.negative, settings.guidance
-        )
+        with self._model.placement.encoding():
+            prompts = self._of(wave, self._story.prompts)
+            text = encode_prompts(pipe, prompts, self._story.negative, settings.guidance)
         seeds = self._of(wave, self._story.frame_seeds)
         generators = frame_generators(seeds)
         noise = initial_latents(pipe, generators, self._size)
@@ -287,7 +349,9 @@ class _Telling:
             noise = torch.where(own.view(-1, 1, 1, 1), noise, first)
         if self._latents is not None:
             noise = self._latents[list(wave)].to(noise)
-        return Trajectory.begin(pipe, noise, settings.steps, generators), text
+        return Trajectory.begin(
+            pipe, noise, settings.steps, generators, settings.scheduler, settings.spacing
+        ), text
 
     def _sharing_state(self, wave: tuple[int, ...]) -> SharingState | None:
         """What the wave shares; None when nothing is: then the model's own processors stay."""
@@ -316,7 +380,7 @@ class _Telling:
     def _previews(self, wave: tuple[int, ...], step: Step, first_pass: bool) -> Iterator[Preview]:
         every = self._settings.preview_every
         shown = every > 0 and (step.index + 1) % every == 0 and self._time_for_previews()
-        foreseen = predicted_picture(self._pipe, step) if shown else None
+        foreseen = predicted_picture(self._pipe, step, self._scheduler) if shown else None
         for position, frame in enumerate(wave):
             self._steps_done += 1
             image = None
@@ -352,7 +416,7 @@ class _Telling:
 
     def _decode(self, latents: Tensor) -> Image.Image:
         began = time.perf_counter()
-        image = decode(self._pipe, latents)
+        image = self._decoder.decode(latents)
         self._decoding += time.perf_counter() - began
         return image
 

@@ -34,7 +34,7 @@ SECONDS_PER_PICTURE = 1.0
 MILLION_PIXELS = 1024 * 1024
 # The filter takes the singular values of large matrices, at every step.
 FILTER_FACTOR = 2.0
-NO_ANCHORS = "keep_anchors: has no effect on a GPU that is lent for one story; later scenes are told anew"
+NO_ANCHORS = "keep_anchors: has no effect on a GPU that is lent for one story; they are told again"
 SMALLER = "fewer scenes, fewer steps or smaller pictures need less of the GPU's time"
 
 _lent: dict[str, Model] = {}  # by name: the forked process finds the model here, it cannot be sent
@@ -58,7 +58,7 @@ class LentGpuEngine(Engine):
     """
 
     def __init__(self, source: str | None = None, device: str | None = None) -> None:
-        super().__init__(source, device)
+        super().__init__(source, device, may_switch=False)
         self._model = load_model(source, device=device)
         _lent[self._model.name] = self._model
         self._loaded.set()
@@ -67,6 +67,7 @@ class LentGpuEngine(Engine):
         """Nothing is left to do."""
 
     scores_on = "cpu"
+    keeps_anchors = False
 
     @staticmethod
     def tell(

@@ -116,7 +116,7 @@ def test_blending_keeps_a_fifth_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "weights", "injected"), [(19, 2, (1, 6)), (50, 6, (5, 16)), (30, 4, (3, 10)), (4, 1, (0, 1))]
+    ("steps", "weights", "injected"), [(19, 2, (1, 6)), (50, 6, (5, 16)), (30, 4, (3, 10)), (4, 2, (0, 1))]
 )
 def test_the_schedule_is_that_of_the_spec(steps: int, weights: int, injected: tuple[int, int]) -> None:
     settings = Settings(steps=steps, query_blending=True, injection=True)

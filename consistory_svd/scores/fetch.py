@@ -137,8 +137,12 @@ def fetch_dreamsim(
     return folder
 
 
-def download(url: str, target: Path, report: Report = lambda done, whole: None) -> Path:
+def download(
+    url: str, target: Path, report: Report = lambda done, whole: None, token: str | None = None
+) -> Path:
     """Download into `target`, which appears only when all bytes are there.
+
+    `token` is shown to the server of `url` alone, not to those that it sends us on to.
 
     Bytes of an interrupted download lie in `target`.part and are gone on from where the server allows it and
     still has the same file. Raises FetchError, after which the part stays.
@@ -148,6 +152,8 @@ def download(url: str, target: Path, report: Report = lambda done, whole: None) 
     part, tag_file = (target.with_name(target.name + end) for end in (".part", ".tag"))
     have = part.stat().st_size if part.exists() and tag_file.exists() else 0
     request = urllib.request.Request(url)
+    if token:
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
     if have:
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", tag_file.read_text(encoding="utf-8"))

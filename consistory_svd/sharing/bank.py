@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
+from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -86,6 +87,10 @@ def fingerprint(unet: UNet2DConditionModel) -> str:
         digest.update(name.encode())
         sample = weight.detach().flatten()[:64].to("cpu", torch.float32).half()
         digest.update(sample.numpy().tobytes())
+    for module in unet.modules():
+        if isinstance(module, LoraLayer):  # its strength is no weight
+            digest.update(json.dumps(module.scaling).encode())
+            break
     return digest.hexdigest()[:16]
 
 

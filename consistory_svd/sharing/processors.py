@@ -35,6 +35,11 @@ class SharedSelfAttention:
         self._grid = layer.grid(state.latent_size)
         self._is_extended, self._is_injected = extended, injected
 
+    @property
+    def injected(self) -> bool:
+        """Whether features are injected into the layer."""
+        return self._is_injected
+
     def __call__(
         self,
         attn: Attention,

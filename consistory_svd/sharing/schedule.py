@@ -17,6 +17,10 @@ class Schedule:
     0 is never applied, because step 0 is not extended. injected: the steps at which features are injected.
     feature_step: at which matching reads its features, the one nearest to timestep 261. first_pass_end: the
     step before which the first of two passes ends.
+
+    Blending takes the first tenth of the steps and injection what lies between a tenth and a third, rounded
+    down as the paper does. With fewer than 10 steps the tenth would hold step 0 alone, which is not extended:
+    then step 1, the first that is, is blended with the last weight.
     """
 
     steps: int
@@ -32,8 +36,9 @@ class Schedule:
         tenth = steps // 10
         weights: tuple[float, ...] = ()
         if settings.query_blending and settings.sdsa:
-            slope = (LAST_BLEND - FIRST_BLEND) / max(1, tenth)
-            weights = tuple(FIRST_BLEND + slope * k for k in range(tenth + 1))
+            last = max(1, tenth)
+            slope = (LAST_BLEND - FIRST_BLEND) / last
+            weights = tuple(FIRST_BLEND + slope * k for k in range(last + 1))
         if not settings.injection:
             return cls(steps, weights)
         feature_step = min(range(steps), key=lambda k: abs(float(timesteps[k]) - FEATURE_TIMESTEP))

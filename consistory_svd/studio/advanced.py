@@ -9,7 +9,7 @@ from consistory_svd.studio.alike import DEFAULTS
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.forms import size_text
 from consistory_svd.studio.sizes import OWN, offered_sizes
-from consistory_svd.studio.widgets import dial, text, usable
+from consistory_svd.studio.widgets import dial, one_of, text, usable
 
 # What decides on the looks of the folded part's own boxes.
 DECIDING = ("guidance", "sdsa", "injection", "random_anchors")
@@ -41,6 +41,9 @@ def advanced(concept: str) -> tuple[dict[str, Any], gr.Dropdown]:
         with gr.Row():
             made["steps"] = dial("steps", DEFAULTS.steps)
             made["guidance"] = dial("guidance", DEFAULTS.guidance)
+        with gr.Row():
+            made["scheduler"] = one_of("scheduler", DEFAULTS.scheduler)
+            made["spacing"] = one_of("spacing", DEFAULTS.spacing)
         made["batch"] = dial("batch", DEFAULTS.batch)
         made["seeds"] = text(Story, "seeds", "", placeholder="2=91, 5=7")
     return made, size

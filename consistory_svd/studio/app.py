@@ -7,6 +7,7 @@ import gradio as gr
 
 from consistory_svd.library import Library
 from consistory_svd.limits import Limits
+from consistory_svd.loading import ModelRequest
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.line import Line
@@ -19,21 +20,28 @@ LARGEST_PUBLIC_UPLOAD = "64mb"
 
 
 def create_demo(
-    model_source: str | None = None,
+    model: ModelRequest | str | None = None,
     device: str | None = None,
     limits: Limits | None = None,
     library: Library | None = None,
     engine: Engine | None = None,
+    may_switch: bool = True,
 ) -> gr.Blocks:
-    """The studio's page. The first visitor's coming loads the model (see `load_model`), in the background;
-    or `engine` brings it.
+    """The studio's page. The first visitor's coming loads the model, in the background.
 
-    `limits` are the most that a visitor may ask for; by default whatever settings allow. Every story is kept
-    in `library`, which all who come see; without one each visitor has their own, which goes when they do.
-    Give the same library to `launch`. Errors in loading do not come from here: the page tells them in words.
+    Args:
+        model: what `ModelRequest` takes, or its source alone; `device` is for the latter.
+        limits: the most that a visitor may ask for; by default whatever settings allow.
+        library: where every story is kept, for all who come; without one each visitor has their own, which
+            goes when they do. Give the same to `launch`.
+        engine: brings the model, instead of `model`.
+        may_switch: visitors may load another model; off on a shared demo.
+
+    Errors in loading do not come from here: the page tells them in words.
     """
     limits = limits or Limits()
-    engine = engine or Engine(model_source, device)
+    request = model if isinstance(model, ModelRequest) else ModelRequest(model, device)
+    engine = engine or Engine(request, may_switch=may_switch)
     engine.line = Line(limits.queue)
     demo = build(Handlers(engine, limits, Shelves(library)))
     demo.queue(default_concurrency_limit=1)

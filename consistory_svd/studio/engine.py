@@ -1,9 +1,11 @@
 """The model behind the page: loaded once, in the background, so that the page is there at once."""
 
+import gc
 import logging
 import threading
 
-from consistory_svd.models import Model, load_model
+from consistory_svd.loading import ModelRequest
+from consistory_svd.models import Model
 from consistory_svd.story import tell
 from consistory_svd.studio.line import Line
 from consistory_svd.studio.spectrum import MOST_VALUES
@@ -14,28 +16,50 @@ log = logging.getLogger(__name__)
 class Engine:
     """Owner of the one model that all visitors share.
 
-    `source` and `device` are those of `load_model`; None means the embedded model, on the best device.
     `tell` is how its model tells a story: an engine whose GPU is elsewhere has another.
+
+    Args:
+        wanted: which model, or its source alone; None: the one that suits the machine.
+        device: of a source that is given alone.
+        may_switch: whether visitors may load another model; off on a shared demo.
     """
 
     tell = staticmethod(tell)
+    keeps_anchors = True  # whether `Finished.bank` can be had
 
-    def __init__(self, source: str | None = None, device: str | None = None) -> None:
-        self._source = source
-        self._device = device
+    def __init__(
+        self, wanted: ModelRequest | str | None = None, device: str | None = None, may_switch: bool = True
+    ) -> None:
+        self.may_switch = may_switch
+        self._wanted = wanted if isinstance(wanted, ModelRequest) else ModelRequest(wanted, device)
         self._model: Model | None = None
-        self._reason = ""
+        self._reason = self._complaint = ""
         self._loaded = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self.line = Line()  # of all who want the model
+        self._arrived: tuple[int, int | None] = (0, None)
 
     def start(self) -> None:
         """Begin loading in the background; further calls do nothing."""
         with self._starting:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._load, name="load-model", daemon=True)
-                self._thread.start()
+                self._begin(self._load, self._wanted)
+
+    def switch(self, wanted: ModelRequest) -> None:
+        """Load another model in the background: a story that runs is waited for, then the old model is freed,
+        then the new one is loaded; where that fails the old one is loaded again, and `complaint` says why.
+
+        Raises:
+            ValueError: switching is off here, or a model is being loaded already.
+        """
+        if not self.may_switch:
+            raise ValueError("model: another one cannot be chosen here, because this page is shared")
+        with self._starting:
+            if self._thread is not None and not self._loaded.is_set():
+                raise ValueError("model: one is being loaded already; wait until it is there")
+            self._loaded.clear()
+            self._begin(self._replace, wanted)
 
     def wait(self, seconds: float) -> bool:
         """Wait at most `seconds` for loading to end; True when it has ended, well or badly."""
@@ -48,8 +72,23 @@ class Engine:
 
     @property
     def reason(self) -> str:
-        """Why the model could not be loaded, in words; empty while all is well."""
+        """Why there is no model, in words; empty while all is well."""
         return self._reason
+
+    @property
+    def complaint(self) -> str:
+        """Why the model that was asked for last could not be loaded, where the old one is back."""
+        return self._complaint
+
+    @property
+    def arrived(self) -> tuple[int, int | None]:
+        """Bytes of a download that are here, and all of them where that is known; (0, None) without one."""
+        return self._arrived
+
+    @property
+    def wanted(self) -> ModelRequest:
+        """What the model that is there, or is being loaded, was asked for with."""
+        return self._wanted
 
     @property
     def model(self) -> Model:
@@ -71,11 +110,43 @@ class Engine:
             return MOST_VALUES
         return max(self._model.pipe.unet.config.block_out_channels)
 
-    def _load(self) -> None:
+    def _begin(self, work: object, wanted: ModelRequest) -> None:
+        self._arrived, self._complaint = (0, None), ""
+        self._thread = threading.Thread(target=work, args=(wanted,), name="load-model", daemon=True)
+        self._thread.start()
+
+    def _load(self, wanted: ModelRequest) -> None:
+        self._reason = self._tried(wanted)
+        self._loaded.set()
+
+    def _replace(self, wanted: ModelRequest) -> None:
+        before = self._wanted
         try:
-            self._model = load_model(self._source, device=self._device)
-        except Exception as error:  # the thread's top: whatever went wrong, the page has to tell it
-            log.exception("loading the model failed")
-            self._reason = f"The model could not be loaded. {error}"
+            self._free()
+            self._complaint = self._tried(wanted)
+            self._reason = self._tried(before) if self._complaint else ""
         finally:
             self._loaded.set()
+
+    def _tried(self, wanted: ModelRequest) -> str:
+        """Load a model; why that failed, in words."""
+        try:
+            self._model = wanted.load(self._report)
+            self._wanted = wanted
+        except Exception as error:  # the thread's top: whatever went wrong, the page has to tell it
+            log.exception("loading the model failed")
+            return f"The model could not be loaded. {error}"
+        return ""
+
+    def _free(self) -> None:
+        """Let the old model go, after the story that uses it."""
+        model, self._model = self._model, None
+        if model is None:
+            return
+        with model.lock:
+            model.placement.retire()
+        del model
+        gc.collect()
+
+    def _report(self, done: int, whole: int | None) -> None:
+        self._arrived = (done, whole)

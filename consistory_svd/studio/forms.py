@@ -68,6 +68,7 @@ def read_form(values: Mapping[str, Any]) -> tuple[Story, Settings]:
         **{name: _whole(name, values[name]) for name in ("steps", "anchors", "batch")},
         **{name: _number(name, values[name]) for name in ("guidance", "mask_dropout")},
         **{name: _size(name, values[name]) for name in ("width", "height")},
+        **{name: values.get(name) or "own" for name in ("scheduler", "spacing")},
         spectrum_k=spectrum_k,
         spectrum_v=spectrum_v,
     )

@@ -12,6 +12,7 @@ from consistory_svd.studio.alike import DEFAULTS, HOW_ALIKE, alike_values, how_a
 from consistory_svd.studio.examples import EXAMPLES, STYLES, Example
 from consistory_svd.studio.export_panel import ExportWidgets, export_widgets
 from consistory_svd.studio.forms import seeds_text, size_text
+from consistory_svd.studio.model_choice import ModelWidgets, model_widgets
 from consistory_svd.studio.retell import GoOnWidgets, go_on_widgets
 from consistory_svd.studio.scenes import scene_list
 from consistory_svd.studio.scoring import ScoreWidgets, score_widgets
@@ -26,6 +27,7 @@ FORM = (
     "record_spectra",
     *("steps", "guidance", "seed"),
     *("seeds", "width", "height", "batch"),
+    *("scheduler", "spacing"),
 )
 LOCK_HELP = "Locked: the same story again. Unlocked: each Generate first rolls a new seed and shows it here."
 Form = dict[str, Any]  # the boxes' widgets by name, in the order of FORM
@@ -51,6 +53,7 @@ class Stage:
     spectra_step: gr.Dropdown
     spectra_figures: gr.HTML
     model: gr.HTML
+    model_choice: ModelWidgets
     words_frame: gr.Accordion
     words: gr.HTML
     offered: gr.State
@@ -98,7 +101,7 @@ def form_values(story: Story, settings: Settings) -> list[Any]:
         "scenes": "\n".join(story.scenes),
         **alike_values(settings),
         "record_spectra": False,
-        **{name: getattr(settings, name) for name in ("steps", "guidance", "batch")},
+        **{name: getattr(settings, name) for name in ("steps", "guidance", "batch", "scheduler", "spacing")},
         **{name: size_text(getattr(settings, name)) for name in ("width", "height")},
     }
     return [values[name] for name in FORM]
@@ -209,6 +212,7 @@ def _stage(**around: Any) -> Stage:
     scores = score_widgets()
     spectra = _spectra()
     model = gr.HTML(view.model_loading(), elem_id="model", padding=False)
+    model_choice = model_widgets()
     with gr.Accordion("Words this model knows", open=False, visible=False, elem_id="words") as words_frame:
         words = gr.HTML("")
     part, layer, step, figures = spectra
@@ -219,6 +223,7 @@ def _stage(**around: Any) -> Stage:
         export=export,
         scores=scores,
         model=model,
+        model_choice=model_choice,
         words_frame=words_frame,
         words=words,
         offered=gr.State(START.concept),

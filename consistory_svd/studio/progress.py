@@ -14,14 +14,15 @@ Stage = Literal["loading", "waiting", "telling", "done", "stopped", "failed"]
 class Progress:
     """How far a story is.
 
-    Frames are told in waves: `last_frame`, counted from 1, is the last of the wave that is being told, and
-    its first is `first_frame`, or where that is 0 the one after the finished pictures. `share` of all the
-    work is done; `seconds_left` is None until steps were timed. While it waits, `before` are the stories
-    whose turn comes first, and `seconds_to_wait` is about what they take, where that is known. `first_pass`
-    says that the step only looks for what matches, `unseen` that anchors are told again that have their
-    pictures already; `notes` say what is switched on without effect. `previews` are the latest of frames
-    that are being told, and `told` counts those that this run has finished; `anew` marks a run that goes on
-    with a story. `prompts` are all frames', those that are still to be told included.
+    Frames are told in waves: `last_frame`, counted from 1, is the last of the wave that is being told,
+    and its first is `first_frame`, or where that is 0 the one after the finished pictures. `share` of all
+    the work is done; `seconds_left` is None until steps were timed. While it waits, `before` are the
+    stories whose turn comes first, and `seconds_to_wait` is about what they take, where that is known.
+    `first_pass` says that the step only looks for what matches, `unseen` that anchors are told again that
+    have their pictures already; `notes` say what is switched on without effect or had to be done
+    otherwise, `plans` how memory is used and how long it will take. `previews` are the latest of frames
+    that are being told, and `told` counts those that this run has finished; `anew` marks a run that goes
+    on with a story. `prompts` are all frames', those that are still to be told included.
     """
 
     stage: Stage
@@ -36,6 +37,7 @@ class Progress:
     error: str = ""
     first_pass: bool = False
     notes: tuple[str, ...] = ()
+    plans: tuple[str, ...] = ()
     first_frame: int = 0
     unseen: bool = False
     previews: tuple[tuple[int, Path], ...] = ()

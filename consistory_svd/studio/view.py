@@ -105,6 +105,11 @@ def model_loading() -> str:
     )
 
 
+def loading_words(words: str) -> str:
+    """How loading another model goes."""
+    return _plain(words)
+
+
 def word_groups(groups: Mapping[str, Sequence[str]]) -> str:
     """The words a small model knows, a row for each group."""
     rows = "".join(
@@ -124,7 +129,10 @@ def _telling(progress: Progress) -> str:
         headline += " of the first pass"
     left = progress.seconds_left
     detail = "" if left is None else f"About {seconds_in_words(left)} left"
-    return _bar(headline, detail, progress.share)
+    said = " ".join((*progress.plans, *(f"Note: {note}." for note in progress.notes)))
+    return _bar(headline, detail, progress.share) + (
+        f'<p class="plan-line">{escape(said)}</p>' if said else ""
+    )
 
 
 def _bar(headline: str, detail: str, share: float | None) -> str:

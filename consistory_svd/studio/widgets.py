@@ -42,6 +42,21 @@ def dial(name: str, value: float) -> gr.Slider:
     )
 
 
+def one_of(name: str, value: str) -> gr.Dropdown:
+    """A list to choose from, for a field of Settings that is one of a few words."""
+    known = knob(Settings, name)
+    choices = [("the model's own" if choice == "own" else choice, choice) for choice in known.choices]
+    return gr.Dropdown(
+        choices,
+        value=value,
+        label=known.label,
+        info=known.help,
+        filterable=False,
+        min_width=210,
+        elem_id=name,
+    )
+
+
 def usable(help: str, reason: str) -> dict[str, Any]:
     """How a widget looks: with its help, or disabled with the reason where there is one."""
     return {"interactive": not reason, "info": reason or help}

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from consistory_svd.limits import Limits
-from consistory_svd.studio import about_room, api, compare_room
+from consistory_svd.studio import about_room, api, compare_room, model_choice
 from consistory_svd.studio.advanced import DECIDING, Sizes, advanced_looks
 from consistory_svd.studio.alike import DEPENDENT, HOW_ALIKE, preset_values, switches
 from consistory_svd.studio.engine import Engine
@@ -51,6 +51,8 @@ def build(handlers: Handlers) -> gr.Blocks:
             **QUIET,
         )
         demo.unload(handlers.leave)
+        line = [stage.model, stage.words_frame, stage.words]
+        model_choice.connect(handlers.engine, stage.model_choice, demo, line, handlers.follow_model)
         _connect_form(handlers, form, stage)
         _connect_alike(handlers.engine, form, stage)
         _connect_advanced(Sizes(handlers.engine), form, stage, followed)

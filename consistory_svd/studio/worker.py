@@ -23,13 +23,13 @@ import psutil
 from consistory_svd.models import Model
 from consistory_svd.settings import Settings, Story
 from consistory_svd.sharing import AnchorBank, SpectraSketch
-from consistory_svd.story import Cancelled, Event, Finished, FrameDone, Preview, Started
+from consistory_svd.story import Cancelled, Event, Finished, FrameDone, Note, Preview, Started
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.folder import save_picture, write_record
 from consistory_svd.studio.line import Place, Ticket, work_of
 from consistory_svd.studio.pace import Pace
 from consistory_svd.studio.progress import Progress, Stage
-from consistory_svd.studio.told import Picture, Told, in_order
+from consistory_svd.studio.told import Picture, Told, foreign_lenders, in_order
 
 log = logging.getLogger(__name__)
 # Previews of a pass, at most, and the share of the denoising time that they may take.
@@ -210,13 +210,17 @@ class StoryRun:
         self._update(before=place.before, seconds_to_wait=place.seconds)
 
     def _tell(self, model: Model) -> None:
-        settings, needs_bank = self._settings, self._settings.shares and not self._whole
+        settings, frames = self._settings, self._frames
+        needs_bank = settings.shares and not self._whole
+        if needs_bank and not self._engine.keeps_anchors:
+            frames, needs_bank = self._with_anchors(), False
         if needs_bank and self._bank is None:
             self._tell_anchors_again(model)
             if self._stop.is_set():
                 self._close(model, "stopped", None)
                 return
         keeps = settings.shares and not settings.random_anchors and not needs_bank
+        keeps = keeps and self._engine.keeps_anchors
         every = max(1, settings.steps // PREVIEWS)
         for event in self._engine.tell(
             model,
@@ -224,12 +228,22 @@ class StoryRun:
             replace(settings, preview_every=every),
             self._stop,
             bank=self._bank if needs_bank else None,
-            frames=self._frames,
+            frames=frames,
             keep_anchors=keeps,
             spectra=self.spectra,
             preview_share=PREVIEW_SHARE,
         ):
             self._take(event, model)
+
+    def _with_anchors(self) -> tuple[int, ...]:
+        """The frames, and the anchors that they look at, to be told together where no bank is kept."""
+        anchors = range(self._settings.anchors)
+        if foreign_lenders(self._story, self._lenders, self._settings):
+            raise ValueError(
+                "an anchor was changed, and the former one is not kept on a GPU that is lent for one story; "
+                "tell the story anew"
+            )
+        return tuple(sorted({*anchors, *self._frames}))
 
     def _tell_anchors_again(self, model: Model) -> None:
         """Fill the bank with the anchors as they were told at first; their pictures are there already."""
@@ -267,17 +281,22 @@ class StoryRun:
                 self._count_step(event)
                 if event.image is not None:
                     self._draft(event)
-            case FrameDone():
+            case FrameDone() if event.frame in self._frames:
                 self._keep(event, model)
             case Finished():
                 self._close(model, "done", event.bank, share=1.0)
-            case Cancelled():
-                self._close(model, "stopped", event.bank)
+            case Note():
+                self._update(notes=(*self._progress.notes, event.text))
+            case Cancelled(reason=reason):
+                stage = "failed" if reason else "stopped"
+                self._close(model, stage, event.bank, error=_sentence(reason))
 
     def _begin(self, event: Started) -> None:
         self._began = self._began or time.monotonic()
         self._total_steps = self._total_steps or event.total_steps
-        self._update(stage="telling", steps=event.steps, notes=event.notes, unseen=False)
+        # Memory and time are said before the first step.
+        plans = tuple(f"{known.words()}." for known in (event.memory, event.estimate) if known)
+        self._update(stage="telling", steps=event.steps, notes=event.notes, plans=plans, unseen=False)
 
     def _count_step(self, event: Preview) -> None:
         done = self._steps_before + event.done
@@ -345,3 +364,7 @@ def _small_enough(bank: AnchorBank | None) -> AnchorBank | None:
     if bank is None or bank.size > MOST_OF_MEMORY * psutil.virtual_memory().available:
         return None
     return bank.to("cpu")
+
+
+def _sentence(reason: str) -> str:
+    return f"The story could not be finished: {reason}." if reason else ""

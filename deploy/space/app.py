@@ -29,7 +29,7 @@ def main() -> None:
         engine = LentGpuEngine(source)
     log.info("%s with %s", "ZeroGPU" if engine else "own hardware", source or "the storybook model")
     # No port: 7860, or what GRADIO_SERVER_PORT says.
-    demo = create_demo(source, limits=limits_of(exposed=True), engine=engine)
+    demo = create_demo(source, limits=limits_of(exposed=True), engine=engine, may_switch=False)
     launch(demo, host="0.0.0.0", port=None, public=True)
 
 

@@ -1,0 +1,131 @@
+"""The part of the page where another model is chosen: what it is, its LoRAs, its memory plan."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from consistory_svd.loading import ModelRequest, with_recipe
+from consistory_svd.memory import PLANS
+from consistory_svd.models import EMBEDDED_NAME, SDXL_BASE
+from consistory_svd.studio import view
+from consistory_svd.studio.engine import Engine
+from consistory_svd.studio.fetching import in_megabytes
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class ModelWidgets:
+    """The widgets of the choice. `said` tells how loading goes."""
+
+    frame: gr.Accordion
+    source: gr.Dropdown
+    loras: gr.Textbox
+    memory: gr.Dropdown
+    load: gr.Button
+    said: gr.HTML
+
+
+def model_widgets() -> ModelWidgets:
+    """The folded part below the model line."""
+    with gr.Accordion("Use another model", open=False, elem_id="model-choice") as frame:
+        source = gr.Dropdown(
+            [("The embedded storybook model", EMBEDDED_NAME), (f"SDXL base ({SDXL_BASE})", SDXL_BASE)],
+            value=None,
+            allow_custom_value=True,
+            label="Model",
+            info="Of the SDXL family: a hub id, a folder in diffusers' format or a .safetensors file.",
+            elem_id="model-source",
+        )
+        loras = gr.Textbox(
+            "",
+            lines=2,
+            label="LoRA files",
+            info="One a line, each with a colon and its weight if that is not 1: toys.safetensors:0.8",
+            elem_id="model-loras",
+        )
+        memory = gr.Dropdown(
+            [
+                ("Chosen for what is free", AUTO),
+                *((f"{name}: {words}", name) for name, words in PLANS.items()),
+            ],
+            value=AUTO,
+            filterable=False,
+            label="Memory plan",
+            info="From fast to small; a story steps down by itself where memory runs out.",
+            elem_id="model-memory",
+        )
+        load = gr.Button("Load this model", elem_id="model-load")
+        said = gr.HTML("", elem_id="model-said", padding=False)
+    return ModelWidgets(frame, source, loras, memory, load, said)
+
+
+def offered(engine: Engine) -> dict[str, Any]:
+    """Whether the choice is there at all: not on a shared demo."""
+    return gr.update(visible=engine.may_switch)
+
+
+def load_chosen(engine: Engine, source: Any, loras: Any, memory: Any) -> Iterator[str]:
+    """Switch to the model that the visitor chose, and tell how it goes until it is there.
+
+    Raises:
+        gr.Error: a field is wrong or the model could not be loaded; the line has said so before.
+    """
+    try:
+        for name, value in (("model", source), ("lora", loras), ("memory", memory)):
+            if value is not None and not isinstance(value, str):
+                raise ValueError(f"{name}: {value!r} is not allowed; give a text")
+        if not (source or "").strip():
+            raise ValueError("model: it is empty; choose one, or give a folder, a file or a hub id")
+        lines = [line for line in (loras or "").splitlines() if line.strip()]
+        now = engine.wanted
+        engine.switch(
+            ModelRequest.of(source.strip(), now.device, now.dtype, lines, memory or AUTO, now.config)
+        )
+    except ValueError as error:
+        yield view.alert(str(error))
+        raise gr.Error(str(error), print_exception=False) from error
+    yield view.loading_words("Waiting for the story that is told, then the model is loaded.")
+    while not engine.wait(0.2):
+        done, whole = engine.arrived
+        if done:
+            yield view.loading_words(f"Downloading the model: {in_megabytes(done, whole)}.")
+        else:
+            yield gr.skip()
+    failure = engine.complaint or engine.reason
+    if failure:
+        back = " The model from before is in use again." if engine.complaint and not engine.reason else ""
+        yield view.alert(f"{failure}{back}")
+        raise gr.Error(failure, print_exception=False)
+    yield view.loading_words(f"Loaded. {advice(engine)}")
+
+
+def advice(engine: Engine) -> str:
+    """How a few-step model wants to be run, for the visitor to set; empty for others."""
+    recipe = engine.model.recipe
+    taken, _ = with_recipe(recipe, {})
+    wanted = ", ".join(f"{name} {value}" for name, value in taken.items())
+    return "" if recipe is None else f"{recipe.name} is made for few steps; set {wanted}."
+
+
+def connect(engine: Engine, widgets: ModelWidgets, demo: gr.Blocks, model_line: Any, follow: Any) -> None:
+    """Connect the choice. `follow` fills `model_line`'s widgets again when a model is there.
+
+    Call it inside of the page's Blocks.
+    """
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    demo.load(lambda: offered(engine), outputs=widgets.frame, queue=False, **quiet)
+
+    def load(source: Any, loras: Any, memory: Any) -> Iterator[str]:
+        yield from load_chosen(engine, source, loras, memory)
+
+    gone = widgets.load.click(
+        load,
+        [widgets.source, widgets.loras, widgets.memory],
+        widgets.said,
+        concurrency_limit=None,
+        **quiet,
+    )
+    gone.then(follow, outputs=model_line, concurrency_limit=None, **quiet)
