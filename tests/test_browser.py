@@ -68,8 +68,8 @@ def test_a_story_arrives_with_its_prompts_as_captions(page: Page) -> None:
     write_story(page, "a brown dog with a hat", ["in the snow", "in a library", "on the beach"], steps=4)
     expect(page.locator("#concepts textarea")).to_have_value("dog")
     _generate(page)
-    expect(page.locator("#status .progress")).to_contain_text(re.compile(r"Picture \d"), timeout=STORY_MS)
-    expect(page.locator("#status .progress")).to_contain_text("of 4", timeout=STORY_MS)
+    said = re.compile(r"Pictures? \d.* of 3, step \d of 4")
+    expect(page.locator("#status .progress")).to_contain_text(said, timeout=STORY_MS)
     _wait_until_pictures_are_drawn(page, 3)
     expect(page.locator("#status .note-done")).to_contain_text("3 pictures", timeout=STORY_MS)
     assert captions(page) == [
