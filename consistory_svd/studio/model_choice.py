@@ -96,7 +96,7 @@ def load_chosen(engine: Engine, source: Any, loras: Any, memory: Any) -> Iterato
             yield gr.skip()
     failure = engine.complaint or engine.reason
     if failure:
-        back = " The model from before is in use again." if engine.complaint and not engine.reason else ""
+        back = ". The model from before is in use again." if engine.complaint and not engine.reason else ""
         yield view.alert(f"{failure}{back}")
         raise gr.Error(failure, print_exception=False)
     yield view.loading_words(f"Loaded. {advice(engine)}")

@@ -131,7 +131,7 @@ def _telling(progress: Progress) -> str:
     detail = "" if left is None else f"About {seconds_in_words(left)} left"
     said = " ".join((*progress.plans, *(f"Note: {note}." for note in progress.notes)))
     return _bar(headline, detail, progress.share) + (
-        f'<p class="plan-line">{escape(said)}</p>' if said else ""
+        f'<p class="model-line plan-line">{escape(said)}</p>' if said else ""
     )
 
 
