@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from PIL import Image
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect
 
 from consistory_svd.limits import Limits
 from consistory_svd.scores.fetch import CACHE_VARIABLE
@@ -25,11 +24,7 @@ from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.recipes import RECIPES
 from consistory_svd.studio.wiring import build
-
-MODEL_MS = 120_000
-STORY_MS = 240_000
-expect.set_options(timeout=30_000)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+from tests.browsing import STORY_MS, chromium, visit, write_story
 
 
 @pytest.fixture(scope="module")
@@ -45,39 +40,20 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    assert chromium, "chromium is not installed: run `make setup`, or apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    page = _visit(browser, address)
+    page = visit(browser, address)
     yield page
     page.context.close()
 
 
-def _visit(browser: Browser, address: str) -> Page:
-    page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
-    page.goto(address)
-    expect(page.locator("#model .dot-ready")).to_be_visible(timeout=MODEL_MS)
-    return page
-
-
-def _write(page: Page, subject: str, scenes: list[str], steps: int) -> None:
-    page.locator("#subject textarea").fill(subject)
-    page.locator("#scenes textarea").fill("\n".join(scenes))
-    box = page.locator("#steps input[type=number]")
-    box.fill(str(steps))
-    box.blur()
-
-
 def _compare(page: Page, subject: str = "a cat", steps: int = 2) -> None:
     """Write a story and go to the Compare room."""
-    _write(page, subject, ["in the forest", "on the beach"], steps)
+    write_story(page, subject, ["in the forest", "on the beach"], steps)
     _enter(page, "Compare")
     expect(page.locator(".compare-story")).to_contain_text(f"{subject}, 2 scenes")
 
@@ -162,7 +138,7 @@ def test_limits_are_on_the_page(page: Page) -> None:
     page.get_by_role("button", name="Owl at night").click()
     expect(page.locator("#subject textarea")).to_have_value("an owl")
     expect(page.locator("#steps input[type=number]")).to_have_value("20")
-    _write(page, "a cat", ["in the forest"] * 5, steps=2)
+    write_story(page, "a cat", ["in the forest"] * 5, steps=2)
     page.get_by_role("button", name="Generate").click()
     expect(page.locator("#status").get_by_role("alert")).to_contain_text(
         "Scenes: 5 are not allowed in this studio; give at most 4"
@@ -170,9 +146,9 @@ def test_limits_are_on_the_page(page: Page) -> None:
 
 
 def test_two_visitors_at_once_get_their_own_and_know_their_place(browser: Browser, address: str) -> None:
-    first, second = _visit(browser, address), _visit(browser, address)
+    first, second = visit(browser, address), visit(browser, address)
     _compare(first, "a cat", steps=20)
-    _write(second, "an owl", ["in the snow", "in a library"], steps=2)
+    write_story(second, "an owl", ["in the snow", "in a library"], steps=2)
     first.locator("#compare-go").click()
     expect(first.locator("#compare-status .progress")).to_contain_text("Setting 1", timeout=STORY_MS)
     second.get_by_role("button", name="Generate").click()
@@ -266,7 +242,7 @@ def test_twelve_large_frames_are_shown_as_the_files_they_are(browser: Browser, t
     demo = build(Shown(twelve))
     launch(demo, port=None, prevent_thread_lock=True, quiet=True)
     try:
-        page = _visit(browser, demo.local_url)
+        page = visit(browser, demo.local_url)
         began = time.monotonic()
         page.get_by_role("button", name="Generate").click()
         pictures = page.locator("#pictures .thumbnail-item img")

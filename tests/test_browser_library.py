@@ -19,15 +19,14 @@ from playwright.sync_api import Browser, Page, expect
 from consistory_svd.library import Library
 from consistory_svd.scores.fetch import CACHE_VARIABLE
 from consistory_svd.studio import create_demo, launch
-from tests.test_browser import (  # noqa: F401 - browser is a fixture
-    STORY_MS,
-    _generate,
-    _pictures,
-    _visit,
-    _wait_until_pictures_are_drawn,
-    _write,
-    browser,
-)
+from tests.browsing import STORY_MS, chromium, pictures, visit, write_story
+from tests.test_browser import _generate, _wait_until_pictures_are_drawn
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
 
 
 @contextmanager
@@ -47,7 +46,7 @@ def _no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tell(page: Page, subject: str, scenes: list[str], steps: int = 2) -> None:
-    _write(page, subject, scenes, steps)
+    write_story(page, subject, scenes, steps)
     _generate(page)
     last = f"{subject} {scenes[-1]}"
     expect(page.locator("#pictures .caption-label").last).to_contain_text(last, timeout=STORY_MS)
@@ -79,10 +78,10 @@ def choose_format(page: Page, part: str, label: str) -> None:
     page.get_by_role("option", name=label).click()
 
 
-def test_stories_stay_in_the_library_over_a_restart(browser: Browser, tmp_path: Path) -> None:  # noqa: F811
+def test_stories_stay_in_the_library_over_a_restart(browser: Browser, tmp_path: Path) -> None:
     root = tmp_path / "library"
     with serving(Library(root)) as address:
-        page = _visit(browser, address)
+        page = visit(browser, address)
         tell(page, "a cat", ["in the forest", "on the beach"])
         expect(page.locator("#scores .heat")).to_be_visible(timeout=STORY_MS)
         expect(page.locator("#fetch")).to_be_visible(timeout=STORY_MS)  # the scores are complete
@@ -92,7 +91,7 @@ def test_stories_stay_in_the_library_over_a_restart(browser: Browser, tmp_path: 
         tell(page, "an owl with a hat", ["in the snow", "in a library"], steps=3)
         page.context.close()
     with serving(Library(root)) as address:
-        page = _visit(browser, address)
+        page = visit(browser, address)
         _look_and_search(page)
         _open(page)
         _compare(page)
@@ -136,7 +135,7 @@ def _open(page: Page) -> None:
     expect(page.locator("#status")).to_contain_text("Opened from the library")
     _wait_until_pictures_are_drawn(page, 2)
     page.get_by_label("Show the subject masks").check()
-    expect(_pictures(page).first).to_have_attribute("src", re.compile("marked"))
+    expect(pictures(page).first).to_have_attribute("src", re.compile("marked"))
     page.locator("#export").get_by_role("button", name="Take it along").click()
     choose_format(page, "export", "Animated GIF")
     expect(page.locator("#export-seconds")).to_be_visible()
@@ -199,10 +198,10 @@ def _delete(page: Page, root: Path) -> None:
 
 
 def test_two_visitors_of_a_shared_demo_see_their_own_stories_alone(
-    browser: Browser,  # noqa: F811
+    browser: Browser,
 ) -> None:
     with serving(None) as address:
-        first, second = _visit(browser, address), _visit(browser, address)
+        first, second = visit(browser, address), visit(browser, address)
         for page, subject in ((first, "a cat"), (second, "an owl")):
             tell(page, subject, ["in the forest", "on the beach"])
         for page, subject in ((first, "a cat"), (second, "an owl")):
