@@ -24,7 +24,7 @@ from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.recipes import RECIPES
 from consistory_svd.studio.wiring import build
-from tests.browsing import STORY_MS, chromium, visit, write_story
+from tests.browsing import MODEL_MS, STORY_MS, chromium, unfold, visit, write_story
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +192,7 @@ def test_no_room_asks_another_host(browser: Browser, address: str) -> None:
     page.on("request", note)
     page.goto(address)
     expect(page.locator("#model .dot-ready")).to_be_visible(timeout=MODEL_MS)
+    unfold(page)
     _compare(page)
     page.locator("#compare-go").click()
     _wait_until_drawn(page, 4)
