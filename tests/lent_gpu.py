@@ -57,6 +57,8 @@ def stand_in() -> None:
         torch.version.cuda = "13.0"
         torch._C._cuda_init = lambda: None
         torch.cuda._is_in_bad_fork = bool  # False, and sent to another process
+        torch.cuda.mem_get_info = lambda device=None: (70 * 10**9, 70 * 10**9)
+        torch.cuda.memory_reserved = torch.cuda.memory_allocated = lambda device=None: 0
     import spaces
     from spaces.zero import torch as patched
     from spaces.zero.torch import patching
@@ -71,6 +73,10 @@ def stand_in() -> None:
     patched.move = move
     patched.pack = lambda: 0
     assert spaces.config.Config.zero_gpu
+
+    from consistory_svd.memory import pace
+
+    pace.trial = lambda device, dtype: 1e11  # of a GPU that is not there
 
 
 if __name__ == "__main__":

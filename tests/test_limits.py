@@ -93,7 +93,7 @@ def engine(tiny_folder) -> Engine:
 
 def test_the_page_and_programmes_are_held_to_the_limits(engine: Engine):
     handlers = Handlers(engine, Limits(frames=2))
-    updates = handlers.begin(ANN, "cat", **form())
+    updates = handlers.begin(ANN, "cat", True, **form())
     assert "Scenes: 3 are not allowed in this studio; give at most 2" in next(updates)[0]
     with pytest.raises(gr.Error, match="Scenes: 3"):
         next(updates)
@@ -154,7 +154,7 @@ def test_an_open_studio_is_warned_of_once_it_is_open():
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """What the start file would launch, without serving it."""
     calls: list[dict] = []
-    monkeypatch.setattr("consistory_svd.studio.create_demo", lambda *given: given)
+    monkeypatch.setattr("consistory_svd.studio.create_demo", lambda model, **given: given)
     monkeypatch.setattr(
         "consistory_svd.studio.launch", lambda demo, **given: calls.append({"demo": demo, **given})
     )
@@ -164,7 +164,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
 
 def test_flags_reach_the_studio(launched: list[dict], caplog: pytest.LogCaptureFixture):
     assert run(studio_app.app, ["--max-steps", "12", "--auth", "ann:hunter2", "--auth", "ben:hunter3"]) == 0
-    assert launched[0]["demo"][2] == Limits(steps=12)
+    assert launched[0]["demo"]["limits"] == Limits(steps=12)
     assert launched[0]["auth"] == [("ann", "hunter2"), ("ben", "hunter3")]
     assert launched[0]["public"] is False
     assert "hunter" not in caplog.text
@@ -174,7 +174,7 @@ def test_a_public_host_switches_the_limits_on_and_warns(
     launched: list[dict], caplog: pytest.LogCaptureFixture
 ):
     assert run(studio_app.app, ["--host", "0.0.0.0", "--max-frames", "4"]) == 0
-    assert launched[0]["demo"][2] == limits_of(True, frames=4)
+    assert launched[0]["demo"]["limits"] == limits_of(True, frames=4)
     assert launched[0]["public"] is True
     assert "Start it with --auth" in caplog.text
 
@@ -277,7 +277,7 @@ def test_a_story_behind_a_full_line_is_refused_on_the_page_and_by_programmes(eng
         for _ in range(2):
             engine.line.join(1)
         handlers = Handlers(engine)
-        assert "Queue: 1 stories are waiting" in next(handlers.begin(ANN, "cat", **form()))[0]
+        assert "Queue: 1 stories are waiting" in next(handlers.begin(ANN, "cat", True, **form()))[0]
         with pytest.raises(gr.Error, match="Queue: 1 stories are waiting"):
             next(handlers.tell(ANN, **form()))
     finally:

@@ -40,7 +40,7 @@ def test_a_story_is_read_as_written(tmp_path: Path) -> None:
         tmp_path, STORY, SETTINGS, "tiny", [tmp_path / "frame-01.png", "frame-02.png"], ["mask-01.png"], 1.5
     )
     pictures = ("frame-01.png", "frame-02.png")
-    expected = StoryRecord(STORY, SETTINGS, "tiny", pictures, ("mask-01.png",), 1.5, STORY.prompts)
+    expected = StoryRecord(STORY, SETTINGS, "tiny", pictures, ("mask-01.png",), 1.5, prompts=STORY.prompts)
     assert read_story_json(path) == read_story_json(tmp_path) == expected
     content = json.loads(path.read_text(encoding="utf-8"))
     assert content["version"] == 1

@@ -90,7 +90,7 @@ def test_a_told_story_is_scored_with_its_masks_and_gives_way_to_the_next(handler
 
     again = handlers.score("ensemble", "noise", ANN)
     assert next(again) == scorecard.scoring()
-    for _ in handlers.begin(ANN, "", **form()):
+    for _ in handlers.begin(ANN, "", True, **form()):
         pass
     assert list(again) == [""], "an older story's scores stand below a newer one"
 

@@ -66,7 +66,8 @@ def now(engine: Engine) -> str:
     if engine.reason:
         return facts(engine.reason, memory(), versions())
     model = engine.model
-    return facts(model.describe(), memory(model.device), versions())
+    # Not the model's device: the memory of a GPU that is lent is not seen from here.
+    return facts(model.describe(), memory(engine.scores_on), versions())
 
 
 def facts(model: str, memories: Sequence[Memory], known: dict[str, str]) -> str:

@@ -151,6 +151,7 @@ class StoryRun:
 
     def start(self) -> None:
         """Begin; returns at once. ValueError where too many stories wait for the model."""
+        self._folder.mkdir(exist_ok=True)  # it went where a story was stopped before its first picture
         try:
             self._ticket = self._engine.line.join(work_of(len(self._frames), self._settings))
         except ValueError:
