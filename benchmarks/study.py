@@ -157,7 +157,8 @@ def report(
                 f"out: {out} mixes rows of different numbers of stories or steps; tell them anew"
             )
     by_name = {row["row"]: row for row in found}
-    write_report({name: by_name[name] for name in ROWS if name in by_name}, docs)
+    rows = {name: by_name[name] for name in ROWS if name in by_name}
+    write_report(rows, docs, [name for name in ROWS if name not in rows])
 
 
 if __name__ == "__main__":

@@ -65,19 +65,15 @@ def _cell(rows: Mapping[str, Any], name: str, number: str) -> str:
 
 
 def main_table(rows: Mapping[str, Any]) -> list[str]:
-    """All rows in Markdown."""
-    plain = rows.get(PLAIN, {}).get("told", [])
-    base = sum(one["seconds"] for one in plain)
+    """All rows in Markdown; columns stand in the order of NUMBERS."""
     lines = [
-        "| settings | identity agreement | main colour | scene | subject | action "
-        "| background confusion | background likeness | time |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| settings | identity agreement | main colour | subject | scene | action "
+        "| background confusion | background likeness |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for name, row in rows.items():
+    for name in rows:
         cells = " | ".join(_cell(rows, name, number) for number in NUMBERS)
-        # Columns stand in the order of NUMBERS.
-        time = f"{sum(one['seconds'] for one in row['told']) / base:.2f}" if base else ""
-        lines.append(f"| {name} | {cells} | {time} |")
+        lines.append(f"| {name} | {cells} |")
     return lines
 
 
@@ -249,8 +245,11 @@ def scatter(rows: Mapping[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def write_report(rows: Mapping[str, Any], docs: Path) -> None:
-    """svd-study.md, svd-study-scatter.png and, where the grid is whole, svd-study-grid.png in `docs`."""
+def write_report(rows: Mapping[str, Any], docs: Path, missing: Sequence[str] = ()) -> None:
+    """svd-study.md, svd-study-scatter.png and, where the grid is whole, svd-study-grid.png in `docs`.
+
+    `missing` are rows that are not told yet: the report says so.
+    """
     docs.mkdir(parents=True, exist_ok=True)
     some = next(iter(rows.values()))
     scatter(rows, docs / "svd-study-scatter.png")
@@ -274,6 +273,7 @@ def write_report(rows: Mapping[str, Any], docs: Path) -> None:
         "",
         "## All rows",
         "",
+        *([f"Not told yet: {', '.join(missing)}.", ""] if missing else []),
         *main_table(rows),
         "",
         "![identity against background likeness](svd-study-scatter.png)",
