@@ -249,8 +249,11 @@ def test_the_form_follows_where_it_was_the_storys(handlers: Handlers):
 
 def test_leaving_frees_the_anchors(handlers: Handlers):
     list(handlers.tell(ANN, **the_form()))
-    bank = weakref.ref(handlers._runs["ann"].told.bank)
+    run = handlers.story_of(ANN)
+    assert run.join(60)  # the thread that told it holds on to the bank until its very end
+    bank = weakref.ref(run.told.bank)
     assert bank() is not None
+    del run
     handlers.leave(ANN)
     gc.collect()
     assert bank() is None
