@@ -73,7 +73,7 @@ def _rows() -> dict[str, Settings]:
     rows["masks + energy 0.95"] = _both(MASKS, Spectrum("energy", 0.95))
     rows["masks + log"] = _both(MASKS, Spectrum(reweight="log"))
     rows["masks + log2"] = _both(MASKS, log2)
-    for name in ("quantile K 0.05 V 0.05", "masks + quantile 0.05", "log2"):
+    for name in ("no masks", "quantile K 0.05 V 0.05", "energy 0.8", "masks + quantile 0.05", "log2"):
         rows[f"{name}, injection"] = dataclasses.replace(rows[name], injection=True)
     for anchors in (1, 3):
         rows[f"log2, {anchors} anchor{'s' * (anchors > 1)}"] = dataclasses.replace(

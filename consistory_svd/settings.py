@@ -6,17 +6,26 @@ value and what is allowed.
 """
 
 import hashlib
-import math
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from consistory_svd.knobs import (
+    Knob,
+    check_filled,
+    check_number,
+    check_text,
+    is_number,
+    items,
+    knob,
+    number_field,
+    text_field,
+)
 from consistory_svd.nouns import contains, find_concept
 
-LONGEST_TEXT = 1000
 MOST_FRAMES = 1000
 LARGEST_SEED = 2**32 - 1
+
 __all__ = [
     "PRESETS",
     "Knob",
@@ -32,39 +41,6 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Knob:
-    """A field as a person sees it; `minimum`, `maximum` and `step` are None where it is not a number,
-    `choices` empty where it is not one of a few words."""
-
-    name: str
-    label: str
-    help: str
-    default: Any = None
-    minimum: float | None = None
-    maximum: float | None = None
-    step: float | None = None
-    choices: tuple[str, ...] = ()
-
-
-def knob(owner: type, name: str) -> Knob:
-    """The knob of the field `name` of `Story` or `Settings`. KeyError when there is no such field."""
-    found = {item.name: item for item in fields(owner)}[name]
-    default = None if found.default is MISSING else found.default
-    kind = get_type_hints(owner)[name]
-    choices = get_args(kind) if get_origin(kind) is Literal else ()
-    return Knob(name=name, default=default, choices=choices, **found.metadata)
-
-
-def _text(label: str, help: str, **extra: Any) -> Any:
-    return field(metadata={"label": label, "help": help}, **extra)
-
-
-def _number(label: str, help: str, minimum: float, maximum: float, step: float, default: Any) -> Any:
-    metadata = {"label": label, "help": help, "minimum": minimum, "maximum": maximum, "step": step}
-    return field(metadata=metadata, default=default)
-
-
-@dataclass(frozen=True)
 class Story:
     """A subject, the scenes it is seen in, and how the pictures look. Frames are the scenes in order.
 
@@ -73,17 +49,21 @@ class Story:
     Source: issue 2, section 4.
     """
 
-    subject: str = _text("Subject", "Who or what the story is about, the same in every picture.")
-    scenes: tuple[str, ...] = _text("Scenes", "Where the subject is seen or what it does: one picture each.")
-    style: str = _text("Style", "How the pictures look; every prompt begins with it.", default="a photo of")
-    concepts: tuple[str, ...] = _text(
+    subject: str = text_field("Subject", "Who or what the story is about, the same in every picture.")
+    scenes: tuple[str, ...] = text_field(
+        "Scenes", "Where the subject is seen or what it does: one picture each."
+    )
+    style: str = text_field(
+        "Style", "How the pictures look; every prompt begins with it.", default="a photo of"
+    )
+    concepts: tuple[str, ...] = text_field(
         "Concept words",
         "The words of the prompt that stay the same; found in the subject when left empty.",
         default=(),
     )
-    negative: str = _text("Negative prompt", "What should not be in the pictures.", default="")
-    seed: int = _number("Seed", "The same seed tells the same story again.", 0, LARGEST_SEED, 1, 0)
-    seeds: tuple[int | None, ...] = _text(
+    negative: str = text_field("Negative prompt", "What should not be in the pictures.", default="")
+    seed: int = number_field("Seed", "The same seed tells the same story again.", 0, LARGEST_SEED, 1, 0)
+    seeds: tuple[int | None, ...] = text_field(
         "Seeds of single pictures",
         "Pictures that have a seed of their own, in the order of the scenes; all others follow the story's.",
         default=(),
@@ -91,9 +71,9 @@ class Story:
 
     def __post_init__(self) -> None:
         for name in ("scenes", "concepts", "seeds"):
-            object.__setattr__(self, name, _items(name, getattr(self, name)))
+            object.__setattr__(self, name, items(name, getattr(self, name)))
         for name in ("subject", "style", "negative"):
-            _check_text(name, getattr(self, name))
+            check_text(name, getattr(self, name))
         if not self.subject.strip():
             raise ValueError(
                 f"subject: {self.subject!r} is empty; give the one the story is about, such as 'a cat'"
@@ -101,8 +81,8 @@ class Story:
         if not 1 <= len(self.scenes) <= MOST_FRAMES:
             raise ValueError(f"scenes: there are {len(self.scenes)}; give 1 to {MOST_FRAMES} scenes")
         for name in ("scenes", "concepts"):
-            _check_filled(name, getattr(self, name))
-        _check_number(knob(Story, "seed"), self.seed, whole=True)
+            check_filled(name, getattr(self, name))
+        check_number(knob(Story, "seed"), self.seed, whole=True)
         self._check_seeds()
         if self.concepts:
             self._check_concepts()
@@ -115,7 +95,7 @@ class Story:
             raise ValueError(f"seeds: there are {len(self.seeds)}; {most}")
         for seed in self.seeds:
             if seed is not None:
-                _check_number(replace(knob(Story, "seed"), name="seeds"), seed, whole=True)
+                check_number(replace(knob(Story, "seed"), name="seeds"), seed, whole=True)
         first = {}
         for number, seed in enumerate(self.frame_seeds, start=1):
             if first.setdefault(seed, number) != number:
@@ -173,20 +153,20 @@ class Spectrum:
     Source: coursework report (HSE, 2025), sections 4.1-4.3; spec of the spectral filter.
     """
 
-    select: Literal["all", "count", "quantile", "energy"] = _text(
+    select: Literal["all", "count", "quantile", "energy"] = text_field(
         "Keep", "Which singular values stay: all, or the largest by count, quantile or energy.", default="all"
     )
-    value: float | None = _text(
+    value: float | None = text_field(
         "Keep value",
         "How much to keep: a count of 1 or more, or a ratio: of the values (quantile) or of their energy.",
         default=None,
     )
-    reweight: Literal["none", "log", "log2", "exp"] = _text(
+    reweight: Literal["none", "log", "log2", "exp"] = text_field(
         "Reweight",
         "How the kept values are rescaled: log and log2 flatten them, exp sharpens.",
         default="none",
     )
-    alpha: float = _text("Alpha", "How strongly exp sharpens; 0 leaves the values alone.", default=1.0)
+    alpha: float = text_field("Alpha", "How strongly exp sharpens; 0 leaves the values alone.", default=1.0)
 
     def __post_init__(self) -> None:
         for name in ("select", "reweight"):
@@ -197,13 +177,13 @@ class Spectrum:
                 )
         fits, allowed = {
             "all": (self.value is None, "None where select is all"),
-            "count": (_is_number(self.value, whole=True) and self.value >= 1, "a whole number of 1 or more"),
-            "quantile": (_is_number(self.value) and 0 < self.value <= 1, "a number above 0 and at most 1"),
-            "energy": (_is_number(self.value) and 0 < self.value < 1, "a number above 0 and below 1"),
+            "count": (is_number(self.value, whole=True) and self.value >= 1, "a whole number of 1 or more"),
+            "quantile": (is_number(self.value) and 0 < self.value <= 1, "a number above 0 and at most 1"),
+            "energy": (is_number(self.value) and 0 < self.value < 1, "a number above 0 and below 1"),
         }[self.select]
         if not fits:
             raise ValueError(f"value: {self.value!r} is not allowed; give {allowed}")
-        if not _is_number(self.alpha) or self.alpha < 0:
+        if not is_number(self.alpha) or self.alpha < 0:
             raise ValueError(f"alpha: {self.alpha!r} is not allowed; give a finite number of 0 or more")
 
     @property
@@ -221,8 +201,8 @@ class Settings:
     Source: issue 2, section 4; spec sections 1, 3 and 4.
     """
 
-    steps: int = _number("Steps", "More steps draw finer pictures and take longer.", 1, 200, 1, 30)
-    guidance: float = _number(
+    steps: int = number_field("Steps", "More steps draw finer pictures and take longer.", 1, 200, 1, 30)
+    guidance: float = number_field(
         "Guidance",
         "How closely pictures follow the prompt; 1 or less switches guidance off.",
         0.0,
@@ -230,41 +210,41 @@ class Settings:
         0.1,
         5.0,
     )
-    height: int | None = _number(
+    height: int | None = number_field(
         "Height", "Picture height in pixels; empty: the model's own.", 64, 4096, 8, None
     )
-    width: int | None = _number(
+    width: int | None = number_field(
         "Width", "Picture width in pixels; empty: the model's own.", 64, 4096, 8, None
     )
-    sdsa: bool = _text(
+    sdsa: bool = text_field(
         "Share the subject", "Every picture also looks at the anchors while it is drawn.", default=True
     )
-    masking: bool = _text(
+    masking: bool = text_field(
         "Mask the subject", "Share only the pixels of the subject, not the background.", default=True
     )
-    mask_dropout: float = _number(
+    mask_dropout: float = number_field(
         "Mask dropout", "Share of the subject's pixels withheld: higher varies poses, lower is more alike.",
         0.0, 1.0, 0.05, 0.5,
     )  # fmt: skip
-    query_blending: bool = _text(
+    query_blending: bool = text_field(
         "Blend queries",
         "Keep the layout that each picture would have had alone: poses vary more.",
         default=False,
     )
-    injection: bool = _text(
+    injection: bool = text_field(
         "Inject features",
         "Copy fine detail between matching places of the subject: more alike, about twice the time.",
         default=False,
     )
-    short_first_pass: bool = _text(
+    short_first_pass: bool = text_field(
         "Short first pass",
         "With injection: end the pass that finds matches as soon as it has them; masks differ slightly.",
         default=False,
     )
-    anchors: int = _number(
+    anchors: int = number_field(
         "Anchors", "The first so many pictures are the ones that all others look at.", 1, 16, 1, 2
     )
-    random_anchors: bool = _text(
+    random_anchors: bool = text_field(
         "Random anchors",
         "Every picture looks at another one, drawn anew each time, instead of at the first ones.",
         default=False,
@@ -283,26 +263,26 @@ class Settings:
         },
         default_factory=Spectrum,
     )
-    same_latent: bool = _text(
+    same_latent: bool = text_field(
         "Same noise", "Every picture begins from the same noise: more alike, less variety.", default=False
     )
-    freeu: bool = _text(
+    freeu: bool = text_field(
         "FreeU",
         "Strengthen shapes over texture in the model's last blocks, as the paper does.",
         default=False,
     )
-    scheduler: Literal["own", "ddim", "euler", "dpm++", "unipc", "lcm", "tcd"] = _text(
+    scheduler: Literal["own", "ddim", "euler", "dpm++", "unipc", "lcm", "tcd"] = text_field(
         "Scheduler",
         "How steps lead from noise to picture: the model's own, or another.",
         default="own",
     )
-    spacing: Literal["own", "leading", "trailing", "linspace"] = _text(
+    spacing: Literal["own", "leading", "trailing", "linspace"] = text_field(
         "Step spacing",
         "Where the steps lie: as the scheduler has it; trailing for models that are made for few steps.",
         default="own",
     )
-    batch: int = _number("Batch", "Pictures drawn together; more need more memory.", 1, 64, 1, 4)
-    preview_every: int = _number("Preview every", "Steps between previews; 0 shows none.", 0, 200, 1, 0)
+    batch: int = number_field("Batch", "Pictures drawn together; more need more memory.", 1, 64, 1, 4)
+    preview_every: int = number_field("Preview every", "Steps between previews; 0 shows none.", 0, 200, 1, 0)
 
     def __post_init__(self) -> None:
         kinds = get_type_hints(Settings)
@@ -319,7 +299,7 @@ class Settings:
                         f"{name}: {value!r} is not allowed; give one of {', '.join(get_args(kind))}"
                     )
             elif not (value is None and kind == int | None):
-                _check_number(knob(Settings, name), value, whole=kind is not float)
+                check_number(knob(Settings, name), value, whole=kind is not float)
 
     @property
     def shares(self) -> bool:
@@ -384,44 +364,6 @@ def _spectrum(name: str, value: Any) -> Spectrum:
         return Spectrum(**value)
     except ValueError as error:
         raise ValueError(f"{name}.{error}") from error
-
-
-def _items(name: str, values: Any) -> tuple[Any, ...]:
-    if isinstance(values, str) or not isinstance(values, Sequence):
-        kind = "numbers" if name == "seeds" else "texts"
-        raise ValueError(f"{name}: {values!r} is not allowed; give a list of {kind}")
-    return tuple(values)
-
-
-def _check_text(name: str, value: Any) -> None:
-    if not isinstance(value, str):
-        raise ValueError(f"{name}: {value!r} is not allowed; give a text")
-    if len(value) > LONGEST_TEXT:
-        raise ValueError(f"{name}: {len(value)} characters are not allowed; give at most {LONGEST_TEXT}")
-
-
-def _check_filled(name: str, values: tuple[str, ...]) -> None:
-    for position, value in enumerate(values, start=1):
-        _check_text(name, value)
-        if not value.strip():
-            raise ValueError(f"{name}: number {position} is {value!r}; give a text that is not empty")
-
-
-def _is_number(value: Any, whole: bool = False) -> bool:
-    kind = int if whole else (int, float)
-    return isinstance(value, kind) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def _check_number(limits: Knob, value: Any, whole: bool) -> None:
-    kind = "a whole number" if whole else "a number"
-    allowed = f"{kind} from {limits.minimum:g} to {limits.maximum:g}"
-    if isinstance(limits.minimum, int) and isinstance(limits.maximum, int):
-        allowed = f"{kind} from {limits.minimum} to {limits.maximum}"
-    right_kind = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not right_kind or not math.isfinite(value) or not limits.minimum <= value <= limits.maximum:
-        raise ValueError(f"{limits.name}: {value!r} is not allowed; give {allowed}")
-    if limits.name in ("height", "width") and value % limits.step:
-        raise ValueError(f"{limits.name}: {value} is not allowed; give a multiple of {limits.step}")
 
 
 def _spectral(spectrum: Spectrum) -> Settings:

@@ -211,19 +211,19 @@ class _Telling:
 
     def _events(self) -> Iterator[Event]:
         story, schedule = self._story, self._schedule
-        self._memory.begin(self._bank)
-        yield Started(
-            story.prompts,
-            story.frame_seeds,
-            story.concept_words,
-            *self._size,
-            schedule.steps,
-            total_steps=len(self._chosen) * schedule.calls,
-            notes=notes(self._settings),
-            memory=self._memory.plan,
-            estimate=self._memory.estimate,
-        )
         try:
+            self._memory.begin(self._bank)
+            yield Started(
+                story.prompts,
+                story.frame_seeds,
+                story.concept_words,
+                *self._size,
+                schedule.steps,
+                total_steps=len(self._chosen) * schedule.calls,
+                notes=notes(self._settings),
+                memory=self._memory.plan,
+                estimate=self._memory.estimate,
+            )
             with free_u(self._pipe.unet, self._settings.freeu):
                 reason = yield from self._tell_waves()
         finally:

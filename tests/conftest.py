@@ -1,12 +1,19 @@
-"""Fixtures: tiny models in folders, loaded models, a story."""
+"""Fixtures: tiny models in folders, loaded models, a story; the studio's engine, its address, a browser."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from consistory_svd import Model, Story, load_model
 from tests.tiny import LAYOUTS, make_pipeline
+
+if TYPE_CHECKING:  # a browser and Gradio take seconds that other tests need not wait for
+    from playwright.sync_api import Browser, Page
+
+    from consistory_svd.studio.engine import Engine
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -48,3 +55,42 @@ def story() -> Story:
     """Four frames of a fox."""
     scenes = ("in the forest", "in the desert", "on the beach", "in the snow")
     return Story("a fox", scenes, seed=3)
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_folder: Path) -> "Engine":
+    """The studio's owner of a tiny model, loaded."""
+    from consistory_svd.studio.engine import Engine
+
+    engine = Engine(str(tiny_folder), "cpu")
+    engine.start()
+    assert engine.wait(120)
+    return engine
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a studio on the embedded model answers, without weights of scores."""
+    from tests.browsing import studio
+
+    with studio(tmp_path_factory.mktemp("no weights")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """A headless Chromium."""
+    from tests.browsing import chromium
+
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: "Browser", address: str) -> Iterator["Page"]:
+    """A new visitor's page, its model loaded."""
+    from tests.browsing import visit
+
+    page = visit(browser, address)
+    yield page
+    page.context.close()

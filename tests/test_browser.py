@@ -1,7 +1,7 @@
 """The studio in a browser, end to end: a real model, a real server, headless Chromium."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect
@@ -12,33 +12,12 @@ from tests.browsing import (
     MODEL_MS,
     STORY_MS,
     captions,
-    chromium,
     pictures,
     set_dial,
     sources,
-    studio,
     visit,
     write_story,
 )
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with studio(tmp_path_factory.mktemp("no weights")) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    page = visit(browser, address)
-    yield page
-    page.context.close()
 
 
 def _generate(page: Page) -> None:

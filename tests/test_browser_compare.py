@@ -24,7 +24,7 @@ from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.recipes import RECIPES
 from consistory_svd.studio.wiring import build
-from tests.browsing import MODEL_MS, STORY_MS, chromium, unfold, visit, write_story
+from tests.browsing import MODEL_MS, STORY_MS, unfold, visit, write_story
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +36,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield demo.local_url
     demo.close()
     del os.environ[CACHE_VARIABLE]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    page = visit(browser, address)
-    yield page
-    page.context.close()
 
 
 def _compare(page: Page, subject: str = "a cat", steps: int = 2) -> None:

@@ -19,14 +19,8 @@ from playwright.sync_api import Browser, Page, expect
 from consistory_svd.library import Library
 from consistory_svd.scores.fetch import CACHE_VARIABLE
 from consistory_svd.studio import create_demo, launch
-from tests.browsing import STORY_MS, chromium, pictures, visit, write_story
+from tests.browsing import STORY_MS, pictures, visit, write_story
 from tests.test_browser import _generate, _wait_until_pictures_are_drawn
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @contextmanager

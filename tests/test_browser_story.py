@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,10 @@ from consistory_svd.studio import links
 from tests.browsing import (
     STORY_MS,
     captions,
-    chromium,
     expect_done,
     pictures,
     set_dial,
     sources,
-    studio,
     tell_short_story,
     visit,
     write_story,
@@ -45,25 +42,6 @@ WITH = Settings(
     spectrum_k=Spectrum("count", 12),
     spectrum_v=Spectrum("energy", 0.9, "exp", 0.5),
 )
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with studio(tmp_path_factory.mktemp("no weights")) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    page = visit(browser, address)
-    yield page
-    page.context.close()
 
 
 def scene(page: Page, number: int):

@@ -33,14 +33,6 @@ QUICK = Settings(steps=2, anchors=1, batch=1)
 ANN = gr.Request(session_hash="ann")
 
 
-@pytest.fixture(scope="module")
-def engine(tiny_folder: Path) -> Engine:
-    engine = Engine(str(tiny_folder), "cpu")
-    engine.start()
-    assert engine.wait(SECONDS)
-    return engine
-
-
 @pytest.fixture
 def tell(engine: Engine, tmp_path: Path) -> Any:
     def told(settings: Settings = QUICK, story: Story = STORY, record: bool = False) -> StoryRun:

@@ -333,14 +333,6 @@ def test_strangers_have_libraries_of_their_own_unless_told_otherwise(
 # -- the studio keeps what it tells ----------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def engine(tiny_folder: Path) -> Engine:
-    engine = Engine(str(tiny_folder), "cpu")
-    engine.start()
-    assert engine.wait(120)
-    return engine
-
-
 @pytest.fixture
 def common(engine: Engine, library: Library) -> Iterator[Handlers]:
     handlers = Handlers(engine, shelves=Shelves(library))

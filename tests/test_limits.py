@@ -83,14 +83,6 @@ def test_widgets_end_at_the_limits_and_say_so():
     }
 
 
-@pytest.fixture(scope="module")
-def engine(tiny_folder) -> Engine:
-    engine = Engine(str(tiny_folder), "cpu")
-    engine.start()
-    assert engine.wait(SECONDS)
-    return engine
-
-
 def test_the_page_and_programmes_are_held_to_the_limits(engine: Engine):
     handlers = Handlers(engine, Limits(frames=2))
     updates = handlers.begin(ANN, "cat", True, **form())

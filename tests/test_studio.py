@@ -73,14 +73,6 @@ def form(**changes: Any) -> dict[str, Any]:
     return {**FORM, **changes}
 
 
-@pytest.fixture(scope="module")
-def engine(tiny_folder: Path) -> Engine:
-    engine = Engine(str(tiny_folder), "cpu")
-    engine.start()
-    assert engine.wait(SECONDS)
-    return engine
-
-
 @pytest.fixture
 def handlers(engine: Engine) -> Iterator[Handlers]:
     handlers = Handlers(engine)

@@ -37,14 +37,6 @@ from tests.test_studio import form
 ANN = gr.Request(session_hash="ann")
 
 
-@pytest.fixture(scope="module")
-def engine(tiny_folder: Path) -> Engine:
-    engine = Engine(str(tiny_folder), "cpu")
-    engine.start()
-    assert engine.wait(120)
-    return engine
-
-
 @pytest.fixture
 def handlers(engine: Engine) -> Iterator[Handlers]:
     handlers = Handlers(engine)

@@ -51,7 +51,8 @@ def from_cache(kind: Any, place: str, cache: Path) -> Any:
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except OSError as error:
-            log.info("%s is not in %s", place, kept, exc_info=True)
+            # Nothing wrong, so no traceback unless someone looks for it: few people have all weights.
+            log.debug("%s is not in %s", place, kept or "the hub's own cache", exc_info=True)
             missing = _first_line(error)
         except Exception as error:  # a spoilt file: each format has its own way to refuse it
             log.info("%s cannot be read", place, exc_info=True)
