@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import leakage
 from benchmarks.storybook import Telling, tell_and_read, tellings
-from benchmarks.study_report import RATIOS, write_report
+from benchmarks.study_numbers import RATIOS
+from benchmarks.study_report import write_report
 from benchmarks.suite import load_suite
 from consistory_svd import Settings, load_model
 from consistory_svd.flags import run, wrong_values

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from benchmarks import leakage, study
-from benchmarks.study_report import interval, tables, write_report
+from benchmarks.study_claims import CLAIMS, Claim, Groups, Rows, judged
+from benchmarks.study_numbers import between_groups, interval, tables
+from benchmarks.study_report import write_report
 from training.world import render
 
 SCENES = ("beach", "forest", "snow")
@@ -97,10 +99,36 @@ def test_the_report_says_what_the_rows_say(tmp_path: Path) -> None:
 
 
 def test_every_row_that_a_claim_needs_is_told() -> None:
-    from benchmarks.study_report import CLAIMS
-
-    asked = {name for _, comparisons in CLAIMS for one, other, _ in comparisons for name in (one, other)}
+    asked = {
+        name
+        for claim in CLAIMS
+        for one in claim.comparisons
+        for name in ((one.row,) if isinstance(one, Groups) else (one.one, one.other))
+    }
     assert asked <= set(study.ROWS)
+
+
+def test_a_verdict_is_read_off_the_intervals() -> None:
+    alike, mixed = [["red", "red"]] * 4, [["red", "blue"]] * 4
+    rows = {"a": make_row("a", alike), "b": make_row("b", mixed), "c": make_row("c", mixed)}
+    more, less, same = (Rows("a", "b", expected=sign) for sign in ("more", "less", "same"))
+    assert judged(Claim("", (more,)), rows) == "holds"
+    assert judged(Claim("", (less,)), rows) == "does not hold"
+    assert judged(Claim("", (same,)), rows) == "does not hold"
+    assert judged(Claim("", (Rows("b", "c", expected="same"),)), rows) == "not refuted"
+    assert judged(Claim("", (Rows("b", "a", expected="same"),)), rows) == "not refuted"
+    assert judged(Claim("", (more, less)), rows) == "holds in part"
+    assert judged(Claim("", (more, Rows("a", "d"))), rows) == "not told yet"
+    assert judged(Claim("", (Rows("a", "b", expected=None),)), rows) == "measured"
+
+
+def test_groups_are_compared_within_a_row() -> None:
+    # Odd entries are animals, even ones things.
+    row = make_row("a", [["red", "blue"], ["red", "red"]] * 3)
+    assert between_groups(row, "main colour", "animals", "things") == (1, 1, 1)
+    assert judged(Claim("", (Groups("a", "animals", "things"),)), {"a": row}) == "holds"
+    assert judged(Claim("", (Groups("a", "things", "animals"),)), {"a": row}) == "does not hold"
+    assert judged(Claim("", (Groups("a", "people", "animals"),)), {"a": row}) == "not told yet"
 
 
 @pytest.mark.parametrize(
