@@ -76,6 +76,14 @@ def _rows() -> dict[str, Settings]:
     rows["masks + log2"] = _both(MASKS, log2)
     for name in ("no masks", "quantile K 0.05 V 0.05", "energy 0.8", "masks + quantile 0.05", "log2"):
         rows[f"{name}, injection"] = dataclasses.replace(rows[name], injection=True)
+    # Around what was best among the rows above, for a preset of our own.
+    for energy in (0.5, 0.65):
+        rows[f"energy {energy:g}, injection"] = dataclasses.replace(
+            _both(OPEN, Spectrum("energy", energy)), injection=True
+        )
+    rows["masks + energy 0.8, injection"] = dataclasses.replace(
+        _both(MASKS, Spectrum("energy", 0.8)), injection=True
+    )
     for anchors in (1, 3):
         rows[f"log2, {anchors} anchor{'s' * (anchors > 1)}"] = dataclasses.replace(
             rows["log2"], anchors=anchors

@@ -12,6 +12,7 @@ PLAIN, MASKS, OPEN = "no sharing", "masks", "no masks"
 FULL = "ConsiStory, all parts"
 # `same`: nothing is gained; a claim of that kind can only fail to be refuted.
 Expected = Literal["more", "less", "same"]
+REFUTING = {("more", "less"), ("less", "more"), ("same", "more")}
 
 
 @dataclass(frozen=True)
@@ -119,27 +120,30 @@ CLAIMS = (
         Rows("no masks, injection", OPEN, expected=None),
         Rows("quantile K 0.05 V 0.05, injection", "no masks, injection", expected=None),
         Rows("energy 0.8, injection", "no masks, injection", expected=None),
+        Rows("energy 0.8, injection", "energy 0.8", expected=None),
+        Rows("masks + energy 0.8, injection", "ConsiStory, all parts, dropout 0", expected=None),
     )),
 )  # fmt: skip
 
 
 def judged(claim: Claim, rows: Mapping[str, Any]) -> str:
     """Whether a claim holds by all of its differences: in words, or nothing where it claims nothing."""
-    outcomes = []
+    signs = []
     for one in claim.comparisons:
         found = one.found(rows)
         if found is None:
             return "not told yet"
-        if one.expected is None:
-            return "measured"
-        sign = verdict(*found[1:])
-        outcomes.append(
-            sign == one.expected or (one.expected == "same" and sign in ("less", "no certain difference"))
-        )
-    if all(outcomes):
-        sure = all(one.expected != "same" for one in claim.comparisons)
-        return "holds" if sure else "not refuted"
-    return "holds in part" if any(outcomes) else "does not hold"
+        signs.append((one.expected, verdict(*found[1:])))
+    if not any(expected for expected, _ in signs):
+        return "measured"
+    # What says that nothing is gained cannot bear a claim out, only speak against it.
+    gains = [sign == expected for expected, sign in signs if expected != "same"]
+    refuted = any((expected, sign) in REFUTING for expected, sign in signs)
+    if all(gains) and not refuted:
+        return "holds" if gains else "not refuted"
+    if any(gains):
+        return "holds in part"
+    return "does not hold: the opposite is seen" if refuted else "does not hold: no such difference is seen"
 
 
 def claims(rows: Mapping[str, Any]) -> list[str]:

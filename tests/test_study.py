@@ -113,8 +113,11 @@ def test_a_verdict_is_read_off_the_intervals() -> None:
     rows = {"a": make_row("a", alike), "b": make_row("b", mixed), "c": make_row("c", mixed)}
     more, less, same = (Rows("a", "b", expected=sign) for sign in ("more", "less", "same"))
     assert judged(Claim("", (more,)), rows) == "holds"
-    assert judged(Claim("", (less,)), rows) == "does not hold"
-    assert judged(Claim("", (same,)), rows) == "does not hold"
+    assert judged(Claim("", (less,)), rows) == "does not hold: the opposite is seen"
+    assert judged(Claim("", (same,)), rows) == "does not hold: the opposite is seen"
+    unseen = Claim("", (Rows("b", "c"), Rows("b", "a", expected="same")))
+    assert judged(unseen, rows) == "does not hold: no such difference is seen"
+    assert judged(Claim("", (more, Rows("b", "c", expected="same"))), rows) == "holds"
     assert judged(Claim("", (Rows("b", "c", expected="same"),)), rows) == "not refuted"
     assert judged(Claim("", (Rows("b", "a", expected="same"),)), rows) == "not refuted"
     assert judged(Claim("", (more, less)), rows) == "holds in part"
@@ -127,7 +130,7 @@ def test_groups_are_compared_within_a_row() -> None:
     row = make_row("a", [["red", "blue"], ["red", "red"]] * 3)
     assert between_groups(row, "main colour", "animals", "things") == (1, 1, 1)
     assert judged(Claim("", (Groups("a", "animals", "things"),)), {"a": row}) == "holds"
-    assert judged(Claim("", (Groups("a", "things", "animals"),)), {"a": row}) == "does not hold"
+    assert judged(Claim("", (Groups("a", "things", "animals"),)), {"a": row}).startswith("does not hold")
     assert judged(Claim("", (Groups("a", "people", "animals"),)), {"a": row}) == "not told yet"
 
 
