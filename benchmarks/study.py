@@ -1,11 +1,13 @@
 """The study of the spectral filter: every claim of the report that it comes from, in numbers.
 
     python benchmarks/study.py tell --out study/ [--stories 32] [--steps 30] [--part 1 --parts 2] [--only ROW]
-    python benchmarks/study.py report --out study/ --docs docs/
+    python benchmarks/study.py tell --out fresh/ --skip 32 --stories 64 --only "energy 0.8, injection" ...
+    python benchmarks/study.py report --out study/ --fresh fresh/ --docs docs/
 
 `tell` tells the same stories with the same seeds under every row's settings and keeps what the storybook
 reader sees in each picture and how far backgrounds leak, a JSON file a row, so that a run which was stopped
-goes on where it was, and several processes can share the rows. `report` makes `svd-study.md` and its plots.
+goes on where it was, and several processes can share the rows. With `--skip` they have fresh seeds: what was
+best of many rows is confirmed by them. `report` makes `svd-study.md` and its plots.
 """
 
 import dataclasses
@@ -154,20 +156,28 @@ def tell_rows(
 def report(
     out: Annotated[Path, typer.Option(help="Folder that `tell` wrote.")],
     docs: Annotated[Path, typer.Option(help="Folder for svd-study.md and its plots.")],
+    fresh: Annotated[
+        Path | None, typer.Option(help="Folder of rows that `tell --skip` told with fresh seeds.")
+    ] = None,
 ) -> None:
     """Write svd-study.md and its plots from the rows that are there."""
     with wrong_values():
-        found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*.json"))]
-        if not found:
-            raise ValueError(f"out: {out} holds no rows; run `python benchmarks/study.py tell` first")
-        told = {(len(row["told"]), row["steps"]) for row in found}
-        if len(told) > 1:
-            raise ValueError(
-                f"out: {out} mixes rows of different numbers of stories or steps; tell them anew"
-            )
+        rows = read_rows(out, "out")
+        again = {} if fresh is None else read_rows(fresh, "fresh")
+    write_report(rows, docs, [name for name in ROWS if name not in rows], again)
+
+
+def read_rows(folder: Path, field: str) -> dict[str, Any]:
+    """The rows that a folder holds, in order. ValueError where it has none, or some of another study."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    if not found:
+        raise ValueError(f"{field}: {folder} holds no rows; run `python benchmarks/study.py tell` first")
+    if len({(len(row["told"]), row["steps"]) for row in found}) > 1:
+        raise ValueError(
+            f"{field}: {folder} mixes rows of different numbers of stories or steps; tell them anew"
+        )
     by_name = {row["row"]: row for row in found}
-    rows = {name: by_name[name] for name in ROWS if name in by_name}
-    write_report(rows, docs, [name for name in ROWS if name not in rows])
+    return {name: by_name[name] for name in ROWS if name in by_name}
 
 
 if __name__ == "__main__":

@@ -87,7 +87,8 @@ def test_intervals_and_paired_differences() -> None:
 def test_the_report_says_what_the_rows_say(tmp_path: Path) -> None:
     rows = {name: make_row(name, [["red", "blue"]] * 4) for name in study.ROWS}
     rows["log2"] = make_row("log2", [["red", "red"]] * 4, likeness=0.9)
-    write_report(rows, tmp_path)
+    fresh = {"masks": rows["log"], "energy 0.8, injection": make_row("x", [["red", "red"]] * 4)}
+    write_report(rows, tmp_path, (), fresh)
     text = (tmp_path / "svd-study.md").read_text()
     assert "| log2 | 100.0% (100% to 100%) | 100.0% (100% to 100%)" in text
     assert "identity: log2 against no masks | +33.3 points (+33.3 to +33.3; more)" in text
@@ -95,6 +96,7 @@ def test_the_report_says_what_the_rows_say(tmp_path: Path) -> None:
     assert "likeness: log2 against no masks | +0.400 (+0.400 to +0.400; more)" in text
     assert 'Better than "masks" on identity' in text
     assert "log2 (+33.3 points" in text
+    assert "| energy 0.8, injection against masks | +33.3 points (+33.3 to +33.3; more) |" in text
     assert {path.name for path in tmp_path.glob("*.png")} == {"svd-study-scatter.png", "svd-study-grid.png"}
 
 
