@@ -21,7 +21,7 @@ from typing import Any, get_args
 
 from consistory_svd.record import FILE_NAME, StoryRecord, read_story_json, replace_file
 from consistory_svd.scores.headline import ALIKE, Better
-from consistory_svd.settings import PRESETS, Settings
+from consistory_svd.settings import PRESETS, Settings, preset_label
 
 VARIABLE = "CONSISTORY_SVD_LIBRARY"
 SCORES_NAME = "scores.json"
@@ -315,7 +315,8 @@ def _searched(story: KeptStory) -> str:
     words = [story.name, story.told.strftime("%d %B %Y")]
     if story.record:
         told = story.record.story
-        words += [told.subject, *told.scenes, told.style, *told.concepts, story.preset, story.record.model]
+        words += [told.subject, *told.scenes, told.style, *told.concepts, story.record.model]
+        words += [story.preset, preset_label(story.preset)]
     return "\n".join(words).casefold()
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "knob",
     "notes",
     "preset",
+    "preset_label",
 ]
 
 
@@ -319,6 +320,11 @@ def preset(name: str) -> Settings:
     return PRESETS[name]
 
 
+def preset_label(name: str) -> str:
+    """What a preset is called on a page; a name that is none's stays as it is."""
+    return PRESET_WORDS[name][0] if name in PRESET_WORDS else name
+
+
 def check(story: Story, settings: Settings) -> None:
     """Raise ValueError, naming the field, where a story and settings do not fit together."""
     frames = len(story.scenes)
@@ -383,4 +389,15 @@ PRESETS: dict[str, Settings] = {
     "svd-log": _spectral(Spectrum(reweight="log")),
     "svd-log2": _spectral(Spectrum(reweight="log2")),
     "svd-log2-quantile": _spectral(Spectrum("quantile", 0.05, "log2")),
+}
+# What each is called, and what it does.
+PRESET_WORDS: dict[str, tuple[str, str]] = {
+    "plain": ("Plain", "Nothing is shared: each picture alone, to compare."),
+    "sdsa": ("Shared attention", "Every picture looks at the subject of the anchors, and nothing more."),
+    "consistory": ("ConsiStory", "The whole method: shared attention with masks, blended queries, features."),
+    "svd-quantile": ("SVD quantile", "No masks; the largest 5 % of the anchors' singular values are lent."),
+    "svd-energy": ("SVD energy", "No masks; singular values that hold 95 % of the energy are lent."),
+    "svd-log": ("SVD log", "No masks; singular values are flattened by their logarithm: varied, less alike."),
+    "svd-log2": ("SVD log2", "No masks; singular values are flattened by their squared logarithm."),
+    "svd-log2-quantile": ("SVD log2 + quantile", "No masks; the largest 5 % are lent, flattened."),
 }

@@ -131,9 +131,9 @@ def test_what_has_no_effect_is_disabled_and_says_why(page: Page) -> None:
 
 def test_a_preset_sets_the_switches_and_follows_them(page: Page) -> None:
     chosen = page.locator("#preset input")
-    expect(chosen).to_have_value("consistory")
+    expect(chosen).to_have_value("ConsiStory")
     chosen.click()
-    page.get_by_role("option", name="sdsa").click()
+    page.get_by_role("option", name="Shared attention").click()
     expect(page.get_by_label("Inject features")).not_to_be_checked()
     expect(page.get_by_label("Short first pass")).to_be_disabled()
     page.get_by_label("Random anchors").check()
@@ -143,7 +143,7 @@ def test_a_preset_sets_the_switches_and_follows_them(page: Page) -> None:
 
 def test_a_filtered_story_shows_what_the_filter_did(page: Page) -> None:
     page.locator("#preset input").click()
-    page.get_by_role("option", name="svd-quantile", exact=True).click()
+    page.get_by_role("option", name="SVD quantile", exact=True).click()
     expect(page.locator("#spectrum")).to_contain_text("Spectrum: K and V quantile 0.05")
     for value in ("k_value", "v_value"):
         expect(page.locator(f"#{value} input[type=number]")).to_have_value("0.05")

@@ -72,15 +72,15 @@ def test_settings_are_compared_row_by_row_and_pictures_open_large(page: Page) ->
     expect(table.locator(".row-scores")).to_have_count(2)
     expect(page.locator("#compare-go")).to_be_enabled()
 
-    page.get_by_role("button", name="Enlarge plain: in the forest").press("Enter")
+    page.get_by_role("button", name="Enlarge Plain: in the forest").press("Enter")
     large = page.locator("#compare-large")
     expect(large).to_be_visible()
-    expect(large.locator("figcaption")).to_have_text("plain: in the forest")
+    expect(large.locator("figcaption")).to_have_text("Plain: in the forest")
     page.keyboard.press("ArrowRight")
-    expect(large.locator("figcaption")).to_have_text("plain: on the beach")
+    expect(large.locator("figcaption")).to_have_text("Plain: on the beach")
     page.keyboard.press("Escape")
     expect(large).to_be_hidden()
-    expect(page.get_by_role("button", name="Enlarge plain: on the beach")).to_be_focused()
+    expect(page.get_by_role("button", name="Enlarge Plain: on the beach")).to_be_focused()
 
 
 def test_a_figure_of_the_thesis_is_one_click_and_comes_as_one_picture(page: Page, tmp_path: Path) -> None:

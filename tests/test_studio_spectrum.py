@@ -157,13 +157,13 @@ def test_the_folded_spectrum_says_what_it_does(changes: dict, title: str):
 
 
 def test_the_preset_follows_the_switches_and_fills_them():
-    assert switches(*ALIKE.values())[-1] == "consistory"
+    assert switches(*ALIKE.values())[-1]["value"] == "consistory"
     for changes in ({"mask_dropout": 0.2}, {"k_reweight": "log"}, {"k_select": "count", "k_value": None}):
-        assert switches(*{**ALIKE, **changes}.values())[-1] == CUSTOM
+        assert switches(*{**ALIKE, **changes}.values())[-1]["value"] == CUSTOM
     for name, preset in PRESETS.items():
         *updates, group = preset_values(name)
         values = {field: update["value"] for field, update in zip(HOW_ALIKE, updates, strict=True)}
-        assert switches(*values.values())[-1] == name
+        assert switches(*values.values())[-1]["value"] == name
         assert read_form(form(**values, scenes="one\ntwo"))[1] == replace(preset, steps=2)
         assert group == (gr.update(open=True) if preset.filters else gr.skip())
     assert all(update == gr.skip() for update in preset_values(CUSTOM))

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from consistory_svd.settings import PRESETS, Settings, knob
+from consistory_svd.settings import PRESET_WORDS, PRESETS, Settings, knob, preset_label
 from consistory_svd.studio.forms import read_spectra
 from consistory_svd.studio.spectrum import (
     MOST_VALUES,
@@ -53,10 +53,10 @@ def how_alike() -> tuple[gr.Dropdown, gr.Accordion, dict[str, Any]]:
     with gr.Group(elem_classes="card"):
         card_title("How alike", "What ties the pictures to each other.")
         choice = gr.Dropdown(
-            [*PRESETS, CUSTOM],
+            [*((preset_label(name), name) for name in PRESETS), CUSTOM],
             value=START_PRESET,
             label="Preset",
-            info="Sets everything below; change what you like afterwards.",
+            info=preset_info(START_PRESET),
             elem_id="preset",
         )
         with gr.Accordion("Fine switches", open=False, elem_id="fine-switches"):
@@ -84,8 +84,18 @@ def switches(*alike: Any, most: int = MOST_VALUES) -> tuple[Any, ...]:
     return (
         *(gr.update(**looks[name]) for name in DEPENDENT),
         gr.update(label=spectrum_title(on)),
-        _fitting(on),
+        _shown_preset(_fitting(on)),
     )
+
+
+def preset_info(name: str) -> str:
+    """What a preset does, and that it is only a beginning."""
+    does = PRESET_WORDS[name][1] if name in PRESET_WORDS else "No preset: what the switches below say."
+    return f"{does} Presets set all that is below."
+
+
+def _shown_preset(name: str) -> dict[str, Any]:
+    return gr.update(value=name, info=preset_info(name))
 
 
 def preset_values(name: str, most: int = MOST_VALUES) -> list[Any]:

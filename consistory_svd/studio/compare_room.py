@@ -11,7 +11,7 @@ import gradio as gr
 from PIL.PngImagePlugin import PngInfo
 
 from consistory_svd.scores import ScoreSettings
-from consistory_svd.settings import PRESETS
+from consistory_svd.settings import PRESETS, preset_label
 from consistory_svd.studio import compare_view, view
 from consistory_svd.studio.comparing import Comparison, Snapshot, compared
 from consistory_svd.studio.forms import in_words, read_form
@@ -124,7 +124,7 @@ def _recipe(item: Recipe) -> gr.Button:
 def _choice(number: int) -> gr.Dropdown:
     needed = number <= FEWEST
     return gr.Dropdown(
-        [*([] if needed else [NOTHING]), CURRENT, *PRESETS],
+        [*([] if needed else [NOTHING]), CURRENT, *((preset_label(name), name) for name in PRESETS)],
         value=START_ROWS[number - 1],
         label=f"Setting {number}",
         filterable=False,

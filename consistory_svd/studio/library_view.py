@@ -10,7 +10,7 @@ from typing import Any
 from consistory_svd.library import SAMPLING, KeptStory, headline_of
 from consistory_svd.scores.headline import ALIGNED
 from consistory_svd.scores.report import ARROWS
-from consistory_svd.settings import Settings, Spectrum, Story, knob
+from consistory_svd.settings import Settings, Spectrum, Story, knob, preset_label
 from consistory_svd.studio.view import pictures_in_words
 from consistory_svd.thumbnails import UNREADABLE, thumbnail
 
@@ -29,7 +29,7 @@ def card(story: KeptStory) -> str:
     if story.record is None:
         return f"{story.name} · cannot be read"
     title = story.title if len(story.title) <= LONGEST_CAPTION else f"{story.title[:LONGEST_CAPTION]}…"
-    words = [title, date(story), pictures_in_words(len(story.pictures)), story.preset]
+    words = [title, date(story), pictures_in_words(len(story.pictures)), preset_label(story.preset)]
     if story.headline:
         words.append(f"alike {story.headline.value:.2f} {'↑' if story.headline.better == 'higher' else '↓'}")
     return " · ".join(words)
@@ -73,7 +73,7 @@ def heading(story: KeptStory) -> str:
 def told_with(story: KeptStory) -> dict[str, str]:
     """A story and its settings in words, by the labels of the page. Empty texts are left out."""
     record = story.record
-    said = {"Preset": story.preset}
+    said = {"Preset": preset_label(story.preset)}
     for owner, values in ((Story, record.story), (Settings, record.settings)):
         for item in fields(owner):
             said[knob(owner, item.name).label] = in_words(getattr(values, item.name))
@@ -120,7 +120,7 @@ def compared(stories: Sequence[KeptStory]) -> str:
 
 def _row_title(story: KeptStory, differing: Mapping[str, str]) -> str:
     words = "".join(f"<li>{escape(label)}: {escape(value)}</li>" for label, value in differing.items())
-    return f"{escape(story.title)}<p>{escape(story.preset)}, {date(story)}</p><ul>{words}</ul>"
+    return f"{escape(story.title)}<p>{escape(preset_label(story.preset))}, {date(story)}</p><ul>{words}</ul>"
 
 
 def _differing(stories: Sequence[KeptStory]) -> list[dict[str, str]]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from consistory_svd.settings import PRESETS, Settings, Spectrum, Story, preset
+from consistory_svd.settings import PRESETS, Settings, Spectrum, Story, preset, preset_label
 from consistory_svd.studio.alike import METHOD
 from consistory_svd.studio.spectrum import in_short
 
@@ -90,7 +90,7 @@ def chosen_rows(names: Sequence[str], current: Settings, name_of_current: str) -
             raise ValueError(f"settings: {name!r} is chosen more than once; its pictures would be the same")
         if name != name_of_current and name not in PRESETS:
             raise ValueError(f"settings: {name!r} is not known; give {', '.join(PRESETS)}")
-        rows.append(Row(name, current if name == name_of_current else preset(name)))
+        rows.append(Row(preset_label(name), current if name == name_of_current else preset(name)))
     return tuple(rows)
 
 
