@@ -79,7 +79,7 @@ def _rows() -> dict[str, Settings]:
     for name in ("no masks", "quantile K 0.05 V 0.05", "energy 0.8", "masks + quantile 0.05", "log2"):
         rows[f"{name}, injection"] = dataclasses.replace(rows[name], injection=True)
     # Around what was best among the rows above, for a preset of our own.
-    for energy in (0.5, 0.65):
+    for energy in (0.65, 0.9):
         rows[f"energy {energy:g}, injection"] = dataclasses.replace(
             _both(OPEN, Spectrum("energy", energy)), injection=True
         )
