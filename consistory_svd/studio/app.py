@@ -12,7 +12,7 @@ from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.line import Line
 from consistory_svd.studio.shelves import Shelves
-from consistory_svd.studio.theme import CSS, storybook_theme
+from consistory_svd.studio.theme import CSS, HEAD, storybook_theme
 from consistory_svd.studio.wiring import build
 
 # A picture of 4096 x 4096 as PNG is smaller; what strangers upload need not be larger.
@@ -75,6 +75,7 @@ def launch(
         max_file_size=LARGEST_PUBLIC_UPLOAD if public else None,
         theme=storybook_theme(),
         css=CSS,
+        head=HEAD,
         footer_links=["api", "settings"],
         ssr_mode=False,
         # Gradio shows files of few folders only.

@@ -16,7 +16,7 @@ ByAnchor = Mapping[int, Sketch]
 
 def nothing_recorded() -> str:
     """Said where spectra were asked for and no picture looked at another one."""
-    return '<div class="note" role="status">Nothing was recorded: no picture looked at another one.</div>'
+    return '<div class="note" data-say>Nothing was recorded: no picture looked at another one.</div>'
 
 
 def layer_in_words(name: str) -> str:

@@ -101,7 +101,8 @@ def progress(now: Fetched) -> str:
     percent = "" if share is None else f' aria-valuenow="{100 * share:.0f}"'
     width = "" if share is None else f' style="width:{100 * share:.0f}%"'
     return (
-        f'<div class="progress"><div class="progress-words"><strong>Fetching {escape(name)}</strong>'
+        f'<div class="progress" data-say="Fetching {escape(name)}">'
+        f'<div class="progress-words"><strong>Fetching {escape(name)}</strong>'
         f"<span>{detail}</span></div>"
         f'<div class="bar{"" if width else " bar-waiting"}" role="progressbar" '
         f'aria-label="Fetching {escape(name)}" aria-valuemin="0" aria-valuemax="100"{percent}>'
@@ -116,4 +117,4 @@ def in_megabytes(done: int, whole: int | None) -> str:
 
 
 def _note(message: str) -> str:
-    return f'<div class="note" role="status">{escape(message)}</div>'
+    return f'<div class="note" data-say>{escape(message)}</div>'

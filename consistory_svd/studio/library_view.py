@@ -21,7 +21,7 @@ EMPTY = "No story yet. Each story that you tell is kept here, with its pictures 
 
 def note(words: str) -> str:
     """A line that a person has to know; nothing where there is none."""
-    return f'<div class="note" role="status">{escape(words)}</div>' if words else ""
+    return f'<div class="note" data-say>{escape(words)}</div>' if words else ""
 
 
 def card(story: KeptStory) -> str:
@@ -47,7 +47,7 @@ def counted(shown: int, found: int, words: str) -> str:
         return note(f"No story has “{words.strip()}” in it." if words.strip() else EMPTY)
     more = "" if shown == found else f", {shown} of them shown"
     having = f" with “{words.strip()}”" if words.strip() else ""
-    return f'<p class="count" role="status">{escape(f"{stories}{having}{more}")}</p>'
+    return f'<p class="count" data-say>{escape(f"{stories}{having}{more}")}</p>'
 
 
 def heading(story: KeptStory) -> str:
@@ -62,7 +62,7 @@ def heading(story: KeptStory) -> str:
     if len(story.pictures) < len(record.story.scenes):
         count = f"{len(story.pictures)} of {pictures_in_words(len(record.story.scenes))}"
     when = f"Told {date(story)}: {count} by {record.model}."
-    problem = f'<div class="note" role="status">{escape(story.problem)}</div>' if story.problem else ""
+    problem = f'<div class="note" data-say>{escape(story.problem)}</div>' if story.problem else ""
     rows = "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in told_with(story).items())
     return (
         f"<h2>{escape(story.title)}</h2><p>{escape(when)}</p>{problem}"

@@ -30,7 +30,7 @@ def frames_of(pictures: Sequence[Picture], model_name: str) -> Frames:
 
 def scoring() -> str:
     """Said while the scores are computed."""
-    return '<div class="note" role="status">The scores are being computed.</div>'
+    return '<div class="note" data-say>The scores are being computed.</div>'
 
 
 def card(entries: Sequence[Result | Absent], frames: Frames) -> str:
@@ -55,7 +55,9 @@ def card(entries: Sequence[Result | Absent], frames: Frames) -> str:
         parts.append(
             f"<details open><summary>Scores that are not shown, and why</summary><ul>{said}</ul></details>"
         )
-    return f'<section class="scores" aria-label="Scores"><h2>Scores</h2>{"".join(parts)}</section>'
+    say = ", ".join(f"{r.name} {r.value:.3f}" for r in (alike, aligned) if r)
+    said = f' data-say="Scores: {escape(say, quote=True)}"' if say else ""
+    return f'<section class="scores" aria-label="Scores"{said}><h2>Scores</h2>{"".join(parts)}</section>'
 
 
 def _headline(result: Result) -> str:

@@ -7,11 +7,14 @@ import gradio as gr
 SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 SHEETS = ("studio.css", "library.css", "rooms.css")
+# Inline, as `head` of the page.
+HEAD = f"<script>{Path(__file__).with_name('access.js').read_text(encoding='utf-8')}</script>"
 CSS = "\n".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in SHEETS)
 
 
 def storybook_theme() -> gr.themes.Base:
-    """Warm paper and one ink colour, in light and dark; text contrast is at least 4.5 to 1 in both."""
+    """Warm paper and one ink colour, in light and dark; contrast is at least 4.5 to 1 in both for text, and
+    3 to 1 for the lines by which boxes are known."""
     theme = gr.themes.Base(
         primary_hue=gr.themes.colors.teal,
         secondary_hue=gr.themes.colors.amber,
@@ -48,8 +51,8 @@ def storybook_theme() -> gr.themes.Base:
         border_color_primary_dark="*neutral_700",
         input_background_fill="*neutral_50",
         input_background_fill_dark="*neutral_950",
-        input_border_color="*neutral_400",
-        input_border_color_dark="*neutral_600",
+        input_border_color="#8c857f",
+        input_border_color_dark="*neutral_500",
         input_border_color_focus="*primary_600",
         input_border_color_focus_dark="*primary_400",
         input_placeholder_color="*neutral_500",
@@ -57,12 +60,15 @@ def storybook_theme() -> gr.themes.Base:
         checkbox_background_color_selected="*primary_700",
         checkbox_background_color_selected_dark="*primary_600",
         checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
+        checkbox_border_color_hover="*neutral_700",
+        checkbox_border_color_hover_dark="*neutral_200",
         slider_color="*primary_700",
         slider_color_dark="*primary_500",
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",
-        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_800",
         button_primary_text_color="white",
         button_primary_text_color_dark="white",
         button_secondary_background_fill="*neutral_100",

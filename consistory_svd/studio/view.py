@@ -94,13 +94,13 @@ def stopped_words(made: int, frames: int) -> str:
 
 def model_line(description: str) -> str:
     """The line that says which model and device are in use."""
-    return f'<p class="model-line" role="status"><span class="dot dot-ready"></span>{escape(description)}</p>'
+    return f'<p class="model-line" data-say><span class="dot dot-ready"></span>{escape(description)}</p>'
 
 
 def model_loading() -> str:
     """The model line while the model loads."""
     return (
-        '<p class="model-line" role="status"><span class="dot"></span>'
+        '<p class="model-line" data-say><span class="dot"></span>'
         "The model is loading. You can write your story meanwhile.</p>"
     )
 
@@ -124,24 +124,29 @@ def _telling(progress: Progress) -> str:
     which = f"Picture {last}" if first >= last else f"Pictures {first}–{last}"
     if progress.unseen:
         which = f"The anchors again, unseen: {which.lower()}"
-    headline = f"{which} of {progress.frames}, step {progress.step} of {progress.steps}"
+    which = f"{which} of {progress.frames}"
+    headline = f"{which}, step {progress.step} of {progress.steps}"
     if progress.first_pass:
         headline += " of the first pass"
     left = progress.seconds_left
     detail = "" if left is None else f"About {seconds_in_words(left)} left"
     said = " ".join((*progress.plans, *(f"Note: {note}." for note in progress.notes)))
-    return _bar(headline, detail, progress.share) + (
+    quarters = int(4 * progress.share)  # spoken: which picture, and every quarter of the way
+    say = f"{which}. {25 * quarters} percent done." if quarters else f"{which}."
+    return _bar(headline, detail, progress.share, say) + (
         f'<p class="model-line plan-line">{escape(said)}</p>' if said else ""
     )
 
 
-def _bar(headline: str, detail: str, share: float | None) -> str:
+def _bar(headline: str, detail: str, share: float | None, say: str | None = None) -> str:
+    """A bar with its words; `say` is spoken by screen readers where the headline changes too often."""
     percent = None if share is None else round(100 * share)
     value = "" if percent is None else f' aria-valuenow="{percent}"'
     width = "" if percent is None else f' style="width:{percent}%"'
     moving = " bar-waiting" if percent is None else ""
     return (
-        f'<div class="progress"><div class="progress-words"><strong>{escape(headline)}</strong>'
+        f'<div class="progress" data-say="{escape(headline if say is None else say, quote=True)}">'
+        f'<div class="progress-words"><strong>{escape(headline)}</strong>'
         f"<span>{escape(detail)}</span></div>"
         f'<div class="bar{moving}" role="progressbar" aria-label="{escape(headline)}" aria-valuemin="0" '
         f'aria-valuemax="100"{value}><div{width}></div></div></div>'
@@ -149,4 +154,4 @@ def _bar(headline: str, detail: str, share: float | None) -> str:
 
 
 def _plain(message: str, extra: str = "") -> str:
-    return f'<div class="note {extra}" role="status">{escape(message)}</div>'
+    return f'<div class="note {extra}" data-say>{escape(message)}</div>'

@@ -1,0 +1,124 @@
+// For keyboards and screen readers: a voice for what the page says, and what Gradio's own markup leaves out.
+// Gradio draws its parts again whenever it likes, so all of this is looked at after each change of the page.
+(() => {
+  const WAIT_MS = 60, SETTLED_MS = 400, KEPT_LINES = 4;
+  const all = (selector, inside = document) => [...inside.querySelectorAll(selector)];
+  const set = (element, name, value) => {
+    if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+  };
+
+  // A region that was there before its words is the only one that every screen reader reads. What changes
+  // many times a second is said once it has settled: a progress bar's words in `data-say`, a note's own.
+  const voice = document.createElement("div");
+  voice.id = "voice";
+  voice.setAttribute("role", "log");
+  voice.setAttribute("aria-live", "polite");
+  voice.setAttribute("aria-label", "What the page has said");
+  const said = new WeakMap(), timers = new WeakMap();
+
+  function say(words) {
+    const line = document.createElement("p");
+    line.textContent = words;
+    voice.append(line);
+    while (voice.children.length > KEPT_LINES) voice.firstElementChild.remove();
+  }
+
+  function listen() {
+    for (const element of all("[data-say]")) {
+      const place = element.closest(".block"), words = element.dataset.say || element.textContent.trim();
+      if (!place || !words || said.get(place) === words) continue;
+      said.set(place, words);
+      clearTimeout(timers.get(place));
+      timers.set(place, setTimeout(() => say(words), SETTLED_MS));
+    }
+  }
+
+  // Folded groups say whether they are open.
+  function nameGroups() {
+    for (const button of all("button.label-wrap")) {
+      set(button, "aria-expanded", String(button.classList.contains("open")));
+      for (const arrow of all(".icon", button)) set(arrow, "aria-hidden", "true");
+    }
+  }
+
+  // "Thumbnail 1 of 4" says nothing of the picture. What lies below a large picture is out of reach, and
+  // whoever closes it goes on where they were. (A label is not allowed on an empty gallery's plain element.)
+  const enlarged = new WeakMap();
+
+  function nameGalleries() {
+    for (const item of all(".thumbnail-item[aria-label]")) {
+      const place = /^(?:Thumbnail|Picture) (\d+ of \d+)/.exec(item.getAttribute("aria-label"));
+      const image = item.querySelector("img");
+      if (!place || !image) continue;
+      // The small ones below a large picture have no words of their own.
+      const words = image.alt || item.closest(".preview")?.querySelector("[data-testid=detailed-image]")?.alt;
+      const chosen = image.alt || item.classList.contains("selected");
+      set(item, "aria-label", `Picture ${place[1]}${chosen && words ? `: ${words}` : ""}`);
+    }
+    for (const empty of all(".block .empty[aria-label]")) {
+      empty.removeAttribute("aria-label");
+      empty.setAttribute("aria-hidden", "true");
+    }
+    for (const grid of all(".grid-wrap")) {
+      const preview = grid.parentElement.querySelector(".preview");
+      grid.inert = Boolean(preview);
+      if (preview) {
+        const at = all(".thumbnail-small", preview).findIndex((item) => item.classList.contains("selected"));
+        enlarged.set(grid, at < 0 ? enlarged.get(grid) || 0 : at);
+      } else if (enlarged.has(grid)) {
+        if (document.activeElement === document.body) all(".thumbnail-item", grid)[enlarged.get(grid)]?.focus();
+        enlarged.delete(grid);
+      }
+    }
+  }
+
+  // A message's heading folds it and holds the button that closes it: no button within a button.
+  function nameMessages() {
+    for (const heading of all(".toast-header[role=button]")) {
+      heading.removeAttribute("role");
+      heading.removeAttribute("tabindex");
+    }
+    for (const title of all(".toast-header > .toast-title-row")) {
+      set(title, "role", "button");
+      set(title, "tabindex", "0");
+      set(title, "aria-expanded", String(Boolean(title.querySelector(".expanded"))));
+    }
+  }
+
+  // What scrolls within its own frame can be scrolled by keyboard.
+  function reachScrollers() {
+    for (const frame of all(".wide, .compare-wide, .about-card pre")) {
+      frame.toggleAttribute("tabindex", frame.scrollWidth > frame.clientWidth);
+      if (frame.hasAttribute("tabindex")) frame.tabIndex = 0;
+    }
+  }
+
+  // Three buttons of one name: each says what of.
+  function nameRecipes() {
+    for (const button of all("#compare-choices .recipe button")) {
+      const title = button.closest(".recipe").querySelector("strong").textContent;
+      set(button, "aria-label", `${button.textContent.trim()}: ${title}`);
+    }
+  }
+
+  let due = 0;
+  function look() {
+    due = 0;
+    for (const part of [listen, nameGroups, nameGalleries, nameMessages, nameRecipes, reachScrollers]) part();
+  }
+
+  function begin() {
+    const soon = () => { due = due || setTimeout(look, WAIT_MS); };
+    document.body.append(voice);
+    addEventListener("resize", soon);
+    new MutationObserver(soon).observe(document.body, {
+      childList: true,
+      subtree: true,
+      characterData: true,
+      attributeFilter: ["class", "alt", "aria-label", "data-say"],
+    });
+    look();
+  }
+  if (document.body) begin();
+  else addEventListener("DOMContentLoaded", begin);
+})();
