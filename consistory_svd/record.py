@@ -19,7 +19,8 @@ FILE_NAME = "story.json"
 @dataclass(frozen=True)
 class FrameRecord:
     """How one picture was made. `lenders` is the story that its anchors were told from, where that is another
-    one: anchors stay as they were when a scene of theirs is told anew."""
+    one: anchors stay as they were when a scene of theirs is told anew. `withheld` says why a plain picture
+    stands in its place (`events.Withheld`), if one does."""
 
     prompt: str
     seed: int
@@ -27,6 +28,7 @@ class FrameRecord:
     settings: Settings
     model: str
     lenders: Story | None = None
+    withheld: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class StoryRecord:
     """A told story: `pictures` and `masks` are file names relative to its folder, in the order of its scenes.
 
     A cancelled story has fewer pictures than scenes; `masks` is empty where none were kept. `lenders` is as
-    in `FrameRecord`. `prompts` are the pictures' own.
+    in `FrameRecord`. `prompts` are the pictures' own, and `withheld` says of each why it is a plain one;
+    those have no mask among `masks`.
     """
 
     story: Story
@@ -45,6 +48,7 @@ class StoryRecord:
     seconds: float | None = None
     lenders: Story | None = None
     prompts: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
 
 
 def save_frame(
@@ -56,9 +60,10 @@ def save_frame(
     settings: Settings,
     model_name: str,
     lenders: Story | None = None,
+    withheld: str = "",
 ) -> None:
     """Write a picture as PNG with its making in text chunks: prompt, seed, model; story, settings and, where
-    they are another story's, lenders as JSON."""
+    they are another story's, lenders as JSON; and where it is a plain one, why the picture is withheld."""
     info = PngInfo()
     texts = {
         "prompt": prompt,
@@ -70,6 +75,8 @@ def save_frame(
     }
     if lenders is not None:
         texts["lenders"] = json.dumps(asdict(lenders))
+    if withheld:
+        texts["withheld"] = withheld
     for key, text in texts.items():
         # tEXt holds Latin-1 only; iTXt is the same for all other writing.
         if text.isascii():
@@ -101,6 +108,7 @@ def read_frame(path: Path) -> FrameRecord:
         settings=settings_of(_parse(path, texts["settings"])),
         model=texts["model"],
         lenders=_lenders(_parse(path, texts["lenders"])) if "lenders" in texts else None,
+        withheld=texts.get("withheld", ""),
     )
 
 
@@ -114,13 +122,15 @@ def write_story_json(
     seconds: float | None = None,
     frames: Sequence[int] | None = None,
     lenders: Story | None = None,
+    withheld: Sequence[str] = (),
 ) -> Path:
     """Write `story.json` into `folder` and return its path.
 
     `pictures` and `masks` are files in the folder, one a frame of `frames` (positions from 0; by default from
-    the first on); only their names are kept.
+    the first on); only their names are kept. `withheld` is as in `StoryRecord`.
     """
     positions = range(len(story.scenes)) if frames is None else frames
+    reasons = withheld or [""] * len(pictures)
     content = {
         "version": VERSION,
         "model": model_name,
@@ -128,7 +138,8 @@ def write_story_json(
         "settings": asdict(settings),
         "frames": [
             {"prompt": story.prompts[k], "seed": story.frame_seeds[k], "picture": Path(picture).name}
-            for k, picture in zip(positions, pictures, strict=False)
+            | ({"withheld": why} if why else {})
+            for k, picture, why in zip(positions, pictures, reasons, strict=False)
         ],
         "masks": [Path(mask).name for mask in masks],
         "seconds": seconds,
@@ -164,6 +175,7 @@ def read_story_json(path: Path) -> StoryRecord:
         seconds=content.get("seconds"),
         lenders=_lenders(content.get("lenders")),
         prompts=tuple(str(frame.get("prompt", "")) for frame in content["frames"]),
+        withheld=tuple(str(frame.get("withheld", "")) for frame in content["frames"]),
     )
 
 
