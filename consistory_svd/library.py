@@ -118,7 +118,7 @@ class KeptStory:
         if self.record is None:
             return []
         known = self.record
-        named = zip(known.pictures, known.prompts, known.withheld, strict=True)
+        named = zip(known.pictures, known.prompts, known.reasons, strict=True)
         return [(path, text, why) for name, text, why in named if is_own_file(path := self.folder / name)]
 
 

@@ -27,6 +27,5 @@ CONFIG = typer.Option(
 HIDE_SEXUAL = typer.Option(
     "--hide-sexual-pictures",
     help="Withhold pictures that an image classifier takes for sexual. It errs both ways, and it does not "
-    "judge violence, hate, the likeness of real people, or texts.",
-    envvar=FILTER_VARIABLE,
+    f"judge violence, hate, the likeness of real people, or texts. {FILTER_VARIABLE}=1 switches it on, too.",
 )

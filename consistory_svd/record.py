@@ -36,8 +36,8 @@ class StoryRecord:
     """A told story: `pictures` and `masks` are file names relative to its folder, in the order of its scenes.
 
     A cancelled story has fewer pictures than scenes; `masks` is empty where none were kept. `lenders` is as
-    in `FrameRecord`. `prompts` are the pictures' own, and `withheld` says of each why it is a plain one;
-    those have no mask among `masks`.
+    in `FrameRecord`. `prompts` are the pictures' own. `withheld` says of each why it is a plain one, and is
+    empty where none is; those that are have no mask among `masks`.
     """
 
     story: Story
@@ -49,6 +49,11 @@ class StoryRecord:
     lenders: Story | None = None
     prompts: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Of each of `pictures` why it is withheld, or an empty text."""
+        return self.withheld or ("",) * len(self.pictures)
 
 
 def save_frame(
@@ -175,7 +180,7 @@ def read_story_json(path: Path) -> StoryRecord:
         seconds=content.get("seconds"),
         lenders=_lenders(content.get("lenders")),
         prompts=tuple(str(frame.get("prompt", "")) for frame in content["frames"]),
-        withheld=tuple(str(frame.get("withheld", "")) for frame in content["frames"]),
+        withheld=_withheld(content["frames"]),
     )
 
 
@@ -227,6 +232,11 @@ def _pictures(frames: Any) -> list[Any]:
     ):
         raise ValueError("frames: not a list of objects that each name their picture")
     return [frame["picture"] for frame in frames]
+
+
+def _withheld(frames: list[dict[str, Any]]) -> tuple[str, ...]:
+    reasons = tuple(str(frame.get("withheld") or "") for frame in frames)
+    return reasons if any(reasons) else ()
 
 
 def _masks(masks: Any) -> list[Any]:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from transformers import ViTForImageClassification, ViTImageProcessorPil
 
-from consistory_svd.events import Event, Finished, FrameDone, Preview, Started, Withheld
+from consistory_svd.events import Event, Finished, FrameDone, Preview, Withheld
 from consistory_svd.places import ASSETS
 from consistory_svd.scores.fetch import cache_folder, fetch_command
 from consistory_svd.scores.hub import from_cache
@@ -26,9 +26,10 @@ log = logging.getLogger(__name__)
 
 FLAG = "hide-sexual-pictures"
 LABEL = "nsfw"
-# What visitors are told before and while a story is told.
-NOTICE = "Pictures that a classifier takes for sexual are withheld here"
-WITHOUT_PREVIEWS = "pictures are shown once they are finished and the filter for sexual pictures has looked"
+# What visitors are told at any time.
+NOTICE = (
+    "Pictures that a classifier takes for sexual are withheld here, and none is shown before it is finished"
+)
 # What stands on a withheld picture.
 WORDS: Mapping[Withheld, str] = {
     "sexual": "The filter for sexual pictures took this one for sexual. Another seed or text may help.",
@@ -132,8 +133,6 @@ def screened(events: Iterator[Event], screen: Screen) -> Iterator[Event]:
     with closing(events):
         for event in events:
             match event:
-                case Started():
-                    yield replace(event, notes=(*event.notes, WITHOUT_PREVIEWS))
                 case Preview():
                     yield replace(event, image=None)
                 case FrameDone():

@@ -10,7 +10,15 @@ import typer
 from consistory_svd.compat import quiet_libraries
 from consistory_svd.flags import wrong_values
 from consistory_svd.library import VARIABLE, Library, open_library
-from consistory_svd.limits import PUBLIC, Limits, limits_of, public, read_auth, warnings
+from consistory_svd.limits import (
+    PUBLIC,
+    Limits,
+    hides_sexual_pictures,
+    limits_of,
+    public,
+    read_auth,
+    warnings,
+)
 from consistory_svd.loading import ModelRequest
 from consistory_svd.model_flags import CONFIG, DEVICE, DTYPE, HIDE_SEXUAL, LORA, MEMORY, MODEL
 from consistory_svd.settings import knob
@@ -118,7 +126,7 @@ def studio(
         for line in warnings(exposed, users, os.environ):
             log.warning(line)
         # Without its weights the studio does not start: never a demo that only seems to be filtered.
-        screen = load_screen() if hide_sexual else None
+        screen = load_screen() if hides_sexual_pictures(os.environ) or hide_sexual else None
         library = chosen_library(folder, exposed if private is None else private)
         if screen and library and (told := len(library.stories())):
             log.warning(f"The filter looks at what is told from now on, not at {told} stories in the library")

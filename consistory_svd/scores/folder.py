@@ -43,7 +43,7 @@ def _from_story(folder: Path) -> Frames:
     except ValueError as error:  # no UTF-8, no JSON
         raise ValueError(f"{FILE_NAME}: {path} cannot be read: {error}") from error
     record = read_story_json(folder)
-    shown = [k for k, why in enumerate(record.withheld) if not why]
+    shown = [k for k, why in enumerate(record.reasons) if not why]
     if len(shown) < len(record.pictures):
         log.warning("%d withheld pictures are not scored", len(record.pictures) - len(shown))
     # A story that was told later has prompts of some scenes only; its own list says which.
