@@ -306,27 +306,9 @@ def test_the_command_line_withholds_too(
 ):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     out = tmp_path / "told"
-    cat = [
-        "tell",
-        "--subject",
-        "a cat",
-        "--scene",
-        "in the forest",
-        "--scene",
-        "on the beach",
-        "--steps",
-        "2",
-    ]
-    flags = [
-        *cat,
-        "--model",
-        str(tiny_folder),
-        "--device",
-        "cpu",
-        "--out",
-        str(out),
-        "--hide-sexual-pictures",
-    ]
+    scenes = ("--scene", "in the forest", "--scene", "on the beach")
+    flags = ["tell", "--subject", "a cat", *scenes, "--steps", "2", "--out", str(out)]
+    flags += ["--model", str(tiny_folder), "--device", "cpu", "--hide-sexual-pictures"]
     assert run(app, flags) == 2
     assert FETCH in capsys.readouterr().err
     assert not out.exists()

@@ -19,6 +19,7 @@ from PIL import Image
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
+import huggingface_hub.constants
 from gradio_client import Client
 from playwright.sync_api import Browser, expect
 
@@ -27,16 +28,19 @@ from consistory_svd.flags import run as run_flags
 from consistory_svd.library import ORDERS, Library
 from consistory_svd.limits import FILTER_VARIABLE
 from consistory_svd.record import read_frame, read_story_json
-from consistory_svd.scores import Absent
+from consistory_svd.scores import Absent, Result
 from consistory_svd.scores.fetch import CACHE_VARIABLE, FetchError
 from consistory_svd.screening import NOTICE, Screen, load_screen, withheld_picture
 from consistory_svd.settings import Settings, Story
 from consistory_svd.studio import about_room, compare_view, create_demo, launch, view
+from consistory_svd.studio.comparing import Snapshot, Telling
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.library_handlers import Room
+from consistory_svd.studio.progress import Progress
+from consistory_svd.studio.recipes import Row
 from consistory_svd.studio.shelves import Shelves
-from consistory_svd.studio.told import taken_back
+from consistory_svd.studio.told import Picture, taken_back
 from consistory_svd.studio.worker import StoryRun
 from tests.browsing import STORY_MS, captions, pictures, visit
 from tests.classifiers import EVERY, NONE, keep_in_cache, save_classifier, screen_against, screen_of
@@ -144,6 +148,7 @@ def test_one_of_three_is_withheld_and_the_others_keep_masks_and_scores(
     assert len(read_story_json(folder).masks) == 2
     handlers = Handlers(engine)
     handlers.show(run, ANN)
+    assert handlers.going_on.offer("", "", ANN)[4]["value"] == at, "it is the one to be redone"
     shown = handlers.show_masks(True, ANN)
     assert [text.endswith("(withheld)") for _, text in shown] == [k == at for k in range(3)]
     *_, card = handlers.score("ensemble", "noise", ANN)
@@ -239,6 +244,21 @@ def test_a_comparison_goes_through_the_filter(
     assert "plain: Pictures 1 and 2 were withheld" in compare_view.status(last)
     grid = compare_view.grid(last, str)
     assert grid.count("(withheld)") == grid.count("<img") * 4
+
+
+def test_settings_that_lack_different_pictures_are_not_called_better():
+    def telling(name: str, value: float, withheld: int | None) -> Telling:
+        made = tuple(
+            Picture(Path(f"{k}.png"), "prompt", frame=k, withheld="sexual" if k == withheld else "")
+            for k in range(3)
+        )
+        score = Result("DreamSim", value, "unit", "higher", "net", "pairs")
+        return Telling(Row(name, QUICK), (), Progress("done", 3, share=1.0, pictures=made), (score,))
+
+    for first, second, called in ((None, None, 1), (1, 1, 1), (1, 2, 0), (None, 0, 0)):
+        told = Snapshot(STORY, (telling("a", 0.4, first), telling("b", 0.6, second)))
+        assert compare_view.grid(told, str).count('class="best"') == called
+        assert ("none is called best" in compare_view.status(told)) == (not called)
 
 
 # -- programmes, and the page in a browser -------------------------------------------------------------------
@@ -396,7 +416,7 @@ def test_the_screen_goes_where_the_model_is_before_a_story(tiny_folder: Path, tm
     assert engine.model
 
 
-# -- where the GPU is lent, and a Space ------------------------------------------------------------------------
+# -- where the GPU is lent, and a Space ----------------------------------------------------------------------
 
 LENT = """
 import pathlib, pickle, sys
@@ -407,7 +427,8 @@ from consistory_svd.zerogpu import LentGpuEngine
 
 engine = LentGpuEngine(sys.argv[1])
 engine.screen = load_screen(sys.argv[3])
-visit = StoryRun(engine, Story("a cat", ("in the forest", "on the beach")), Settings(steps=4), pathlib.Path("."))
+story = Story("a cat", ("in the forest", "on the beach"))
+visit = StoryRun(engine, story, Settings(steps=4), pathlib.Path("."))
 visit.start()
 seen = list(visit.watch())
 with open(sys.argv[2], "wb") as file:
@@ -443,7 +464,8 @@ def test_a_space_is_filtered_where_its_variable_says_so_or_does_not_start(
     space.main()
     assert started[0]["screen"] is None
     monkeypatch.setenv(FILTER_VARIABLE, "1")
-    with pytest.raises(FetchError, match="cannot be had"):  # there is no network in tests
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(FetchError, match="cannot be had"):
         space.main()
     keep_in_cache(save_classifier(tmp_path / "net", EVERY), tmp_path / "cache")
     space.main()

@@ -58,13 +58,23 @@ def _withheld(snapshot: Snapshot) -> str:
     told = [(telling.row.name, telling.progress) for telling in snapshot.tellings if telling.progress]
     words = [(name, view.withheld_words(progress.pictures)) for name, progress in told]
     said = [f"{name}: {text}" for name, text in words if text]
-    return " ".join([*said, "Scores leave out what is withheld."]) if said else ""
+    left_out = "Scores leave out what is withheld."
+    if len(_left_out(snapshot)) > 1:
+        left_out = "Scores leave out what is withheld, which is not the same everywhere: none is called best."
+    return " ".join([*said, left_out]) if said else ""
+
+
+def _left_out(snapshot: Snapshot) -> set[tuple[int, ...]]:
+    """The frames that scores leave out, for each way of leaving out that there is among scored rows."""
+    scored = [telling.progress.pictures for telling in snapshot.tellings if telling.entries]
+    return {tuple(picture.frame for picture in pictures if picture.withheld) for pictures in scored}
 
 
 def grid(snapshot: Snapshot, address: Address) -> str:
     """The pictures, a row a setting and a column a scene; what differs and the scores beside each row."""
     scenes = snapshot.story.scenes
-    best = best_values([telling.entries or () for telling in snapshot.tellings])
+    entries = [telling.entries or () for telling in snapshot.tellings]
+    best = best_values(entries) if len(_left_out(snapshot)) <= 1 else {}
     head = "".join(f'<th scope="col">{escape(scene)}</th>' for scene in scenes)
     body = "".join(_row(telling, scenes, best, address) for telling in snapshot.tellings)
     return (
