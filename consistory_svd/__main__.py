@@ -1,6 +1,7 @@
 """The command line: the studio's calls with flags. `python -m consistory_svd tell --help` lists them."""
 
 import dataclasses
+import os
 import re
 import signal
 import sys
@@ -17,11 +18,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from consistory_svd.compat import quiet_libraries
 from consistory_svd.export import commands as export_commands
 from consistory_svd.flags import REWEIGHTS, SELECTS, changed_spectrum, number, run, wrong_values
+from consistory_svd.limits import hides_sexual_pictures
 from consistory_svd.loading import ModelRequest, load_with_bar, with_recipe
-from consistory_svd.model_flags import CONFIG, DEVICE, DTYPE, LORA, MEMORY, MODEL
+from consistory_svd.model_flags import CONFIG, DEVICE, DTYPE, HIDE_SEXUAL, LORA, MEMORY, MODEL
 from consistory_svd.models import Model
 from consistory_svd.record import save_frame, write_story_json
 from consistory_svd.scores import commands as score_commands
+from consistory_svd.screening import WORDS, load_screen, screened
 from consistory_svd.serve import studio
 from consistory_svd.settings import PRESETS, Settings, Story, check, knob, preset
 from consistory_svd.sharing import AnchorBank
@@ -121,6 +124,7 @@ def tell_story(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the story that is in the folder.")
     ] = False,
+    hide_sexual: Annotated[bool, HIDE_SEXUAL] = False,
 ) -> None:
     """Tell a story: one picture a scene, and story.json with everything it was told with."""
     numbers = {
@@ -143,6 +147,13 @@ def tell_story(
         "freeu": freeu,
     }
     with wrong_values():
+        quiet_libraries()
+        screen = load_screen() if hides_sexual_pictures(os.environ) or hide_sexual else None
+        if screen and keep_anchors is not None:
+            raise ValueError(
+                f"keep-anchors: {keep_anchors} is not allowed with the filter for sexual pictures; an anchor "
+                "that is withheld would be kept in it"
+            )
         request = ModelRequest.of(source, device, dtype, lora or (), memory, config)
         bank = None if anchors_from is None else AnchorBank.load(anchors_from)
         before = () if bank is None else bank.origin.scenes
@@ -185,6 +196,9 @@ def tell_story(
             frames=new,
             keep_anchors=keep_anchors is not None,
         )
+        if screen:
+            screen.to(model.device)
+            events = screened(events, screen)
         clear_folder(out)
     code = tell_into(out, model.name, story, settings, events, stop, kept)
     if keep_anchors is not None and kept:
@@ -237,6 +251,7 @@ def tell_into(
     pictures: list[Path] = []
     masks: list[Path] = []
     frames: list[int] = []
+    withheld: list[str] = []
     seconds, code = None, INTERRUPTED
     with _interrupts_set(stop), _progress_bar() as bar:
         task = bar.add_task("Telling", total=None)
@@ -254,18 +269,20 @@ def tell_into(
                     bar.update(task, completed=event.done)
                 case FrameDone():
                     frames.append(event.frame)
+                    withheld.append(event.withheld)
                     pictures.append(_file(folder, "frame", event))
-                    save_frame(
-                        pictures[-1], event.image, event.prompt, event.seed, story, settings, model_name
-                    )
+                    made = event.image, event.prompt, event.seed
+                    save_frame(pictures[-1], *made, story, settings, model_name, withheld=event.withheld)
                     masks += _saved_mask(folder, event)
+                    if event.withheld:
+                        CONSOLE.print(f"note: {pictures[-1].name}: {WORDS[event.withheld]}", highlight=False)
                 case Finished():
                     seconds = event.timings.seconds
                     kept += [event.bank] if event.bank else []
                 case Cancelled(reason=reason) if reason:
                     CONSOLE.print(f"error: {reason}; finished pictures are kept", highlight=False)
                     code = FAILED
-    write_story_json(folder, story, settings, model_name, pictures, masks, seconds, frames)
+    write_story_json(folder, story, settings, model_name, pictures, masks, seconds, frames, withheld=withheld)
     return code if seconds is None else 0
 
 

@@ -1,12 +1,17 @@
 """What happens while a story is told. Studio, command line, benchmarks and tests consume the same events."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from PIL import Image
 from torch import Tensor
 
 from consistory_svd.memory import Estimate, MemoryPlan
 from consistory_svd.sharing import AnchorBank
+
+# Why a picture is withheld (`consistory_svd.screening`): a classifier took it for sexual, or could not look
+# at it. Empty: it is shown.
+Withheld = Literal["", "sexual", "unseen"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,8 @@ class FrameDone:
     """A frame is finished. `frame` counts from 0.
 
     `mask` (white: the subject) is as of the last step, without dropout, or None where nothing is shared.
-    `latents` [channels, h, w] and `maps` [occurrences of concepts, h, w] are float32 on the CPU.
+    `latents` [channels, h, w] and `maps` [occurrences of concepts, h, w] are float32 on the CPU. Of a
+    picture that is `withheld` nothing is here: `image` is a plain one, mask and maps are None, latents zeros.
     """
 
     frame: int
@@ -70,6 +76,7 @@ class FrameDone:
     seed: int
     latents: Tensor = field(repr=False)
     maps: Tensor | None = field(default=None, repr=False)
+    withheld: Withheld = ""
 
 
 @dataclass(frozen=True)

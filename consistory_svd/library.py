@@ -79,12 +79,17 @@ class KeptStory:
     @cached_property
     def pictures(self) -> tuple[Path, ...]:
         """The pictures that are there, in the order of the scenes."""
-        return tuple(path for path, _ in self._frames())
+        return tuple(path for path, *_ in self._frames())
 
     @cached_property
     def prompts(self) -> tuple[str, ...]:
         """The prompts of `pictures`."""
-        return tuple(prompt for _, prompt in self._frames())
+        return tuple(prompt for _, prompt, _ in self._frames())
+
+    @cached_property
+    def withheld(self) -> tuple[str, ...]:
+        """Of each of `pictures` why it is a plain one, as in `StoryRecord`."""
+        return tuple(why for *_, why in self._frames())
 
     @property
     def scenes(self) -> tuple[str, ...]:
@@ -109,11 +114,12 @@ class KeptStory:
         """How alike the pictures are, by the best score that is known."""
         return headline_of(self.scores)
 
-    def _frames(self) -> list[tuple[Path, str]]:
+    def _frames(self) -> list[tuple[Path, str, str]]:
         if self.record is None:
             return []
-        named = zip(self.record.pictures, self.record.prompts, strict=True)
-        return [(path, text) for name, text in named if is_own_file(path := self.folder / name)]
+        known = self.record
+        named = zip(known.pictures, known.prompts, known.reasons, strict=True)
+        return [(path, text, why) for name, text, why in named if is_own_file(path := self.folder / name)]
 
 
 class Library:

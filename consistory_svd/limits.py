@@ -1,4 +1,5 @@
-"""How much a visitor may ask for, and who may come: what a studio that others reach needs to say."""
+"""How much a visitor may ask for, who may come, and whether pictures are screened: what a studio that others
+reach needs to say."""
 
 import ipaddress
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,9 @@ from typing import Any
 from consistory_svd.settings import MOST_FRAMES, Settings, Story, knob
 
 MOST_WAITING = 1000
+# Where no flags can be given, this says whether pictures are screened (`consistory_svd.screening`).
+FILTER_VARIABLE = "CONSISTORY_SVD_HIDE_SEXUAL_PICTURES"
+ON, OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
 def _limit(label: str, help: str, minimum: int, maximum: int) -> Any:
@@ -96,6 +100,15 @@ def public(host: str, share: bool, environ: Mapping[str, str]) -> bool:
         return not ipaddress.ip_address(host).is_loopback
     except ValueError:
         return True  # a name that may be anyone's
+
+
+def hides_sexual_pictures(environ: Mapping[str, str]) -> bool:
+    """Whether FILTER_VARIABLE asks for the filter. ValueError for a value that is neither yes nor no: whoever
+    set it meant something."""
+    said = environ.get(FILTER_VARIABLE, "")
+    if said.strip().lower() not in (*ON, *OFF):
+        raise ValueError(f"{FILTER_VARIABLE}: {said!r} is not allowed; give 1 or 0")
+    return said.strip().lower() in ON
 
 
 def read_auth(given: Sequence[str]) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 import typer
 
+from consistory_svd.limits import FILTER_VARIABLE
 from consistory_svd.loading import DTYPES
 from consistory_svd.memory import PLANS
 
@@ -22,4 +23,9 @@ MEMORY = typer.Option(
 )
 CONFIG = typer.Option(
     help="With a .safetensors file that is not laid out as SDXL: folder of its configurations."
+)
+HIDE_SEXUAL = typer.Option(
+    "--hide-sexual-pictures",
+    help="Withhold pictures that an image classifier takes for sexual. It errs both ways, and it does not "
+    f"judge violence, hate, the likeness of real people, or texts. {FILTER_VARIABLE}=1 switches it on, too.",
 )

@@ -19,7 +19,8 @@ FILE_NAME = "story.json"
 @dataclass(frozen=True)
 class FrameRecord:
     """How one picture was made. `lenders` is the story that its anchors were told from, where that is another
-    one: anchors stay as they were when a scene of theirs is told anew."""
+    one: anchors stay as they were when a scene of theirs is told anew. `withheld` says why a plain picture
+    stands in its place (`events.Withheld`), if one does."""
 
     prompt: str
     seed: int
@@ -27,6 +28,7 @@ class FrameRecord:
     settings: Settings
     model: str
     lenders: Story | None = None
+    withheld: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class StoryRecord:
     """A told story: `pictures` and `masks` are file names relative to its folder, in the order of its scenes.
 
     A cancelled story has fewer pictures than scenes; `masks` is empty where none were kept. `lenders` is as
-    in `FrameRecord`. `prompts` are the pictures' own.
+    in `FrameRecord`. `prompts` are the pictures' own. `withheld` says of each why it is a plain one, and is
+    empty where none is; those that are have no mask among `masks`.
     """
 
     story: Story
@@ -45,6 +48,12 @@ class StoryRecord:
     seconds: float | None = None
     lenders: Story | None = None
     prompts: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Of each of `pictures` why it is withheld, or an empty text."""
+        return self.withheld or ("",) * len(self.pictures)
 
 
 def save_frame(
@@ -56,9 +65,10 @@ def save_frame(
     settings: Settings,
     model_name: str,
     lenders: Story | None = None,
+    withheld: str = "",
 ) -> None:
     """Write a picture as PNG with its making in text chunks: prompt, seed, model; story, settings and, where
-    they are another story's, lenders as JSON."""
+    they are another story's, lenders as JSON; and where it is a plain one, why the picture is withheld."""
     info = PngInfo()
     texts = {
         "prompt": prompt,
@@ -70,6 +80,8 @@ def save_frame(
     }
     if lenders is not None:
         texts["lenders"] = json.dumps(asdict(lenders))
+    if withheld:
+        texts["withheld"] = withheld
     for key, text in texts.items():
         # tEXt holds Latin-1 only; iTXt is the same for all other writing.
         if text.isascii():
@@ -101,6 +113,7 @@ def read_frame(path: Path) -> FrameRecord:
         settings=settings_of(_parse(path, texts["settings"])),
         model=texts["model"],
         lenders=_lenders(_parse(path, texts["lenders"])) if "lenders" in texts else None,
+        withheld=texts.get("withheld", ""),
     )
 
 
@@ -114,13 +127,15 @@ def write_story_json(
     seconds: float | None = None,
     frames: Sequence[int] | None = None,
     lenders: Story | None = None,
+    withheld: Sequence[str] = (),
 ) -> Path:
     """Write `story.json` into `folder` and return its path.
 
     `pictures` and `masks` are files in the folder, one a frame of `frames` (positions from 0; by default from
-    the first on); only their names are kept.
+    the first on); only their names are kept. `withheld` is as in `StoryRecord`.
     """
     positions = range(len(story.scenes)) if frames is None else frames
+    reasons = withheld or [""] * len(pictures)
     content = {
         "version": VERSION,
         "model": model_name,
@@ -128,7 +143,8 @@ def write_story_json(
         "settings": asdict(settings),
         "frames": [
             {"prompt": story.prompts[k], "seed": story.frame_seeds[k], "picture": Path(picture).name}
-            for k, picture in zip(positions, pictures, strict=False)
+            | ({"withheld": why} if why else {})
+            for k, picture, why in zip(positions, pictures, reasons, strict=False)
         ],
         "masks": [Path(mask).name for mask in masks],
         "seconds": seconds,
@@ -164,6 +180,7 @@ def read_story_json(path: Path) -> StoryRecord:
         seconds=content.get("seconds"),
         lenders=_lenders(content.get("lenders")),
         prompts=tuple(str(frame.get("prompt", "")) for frame in content["frames"]),
+        withheld=_withheld(content["frames"]),
     )
 
 
@@ -215,6 +232,11 @@ def _pictures(frames: Any) -> list[Any]:
     ):
         raise ValueError("frames: not a list of objects that each name their picture")
     return [frame["picture"] for frame in frames]
+
+
+def _withheld(frames: list[dict[str, Any]]) -> tuple[str, ...]:
+    reasons = tuple(str(frame.get("withheld") or "") for frame in frames)
+    return reasons if any(reasons) else ()
 
 
 def _masks(masks: Any) -> list[Any]:

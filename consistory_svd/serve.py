@@ -10,9 +10,17 @@ import typer
 from consistory_svd.compat import quiet_libraries
 from consistory_svd.flags import wrong_values
 from consistory_svd.library import VARIABLE, Library, open_library
-from consistory_svd.limits import PUBLIC, Limits, limits_of, public, read_auth, warnings
+from consistory_svd.limits import (
+    PUBLIC,
+    Limits,
+    hides_sexual_pictures,
+    limits_of,
+    public,
+    read_auth,
+    warnings,
+)
 from consistory_svd.loading import ModelRequest
-from consistory_svd.model_flags import CONFIG, DEVICE, DTYPE, LORA, MEMORY, MODEL
+from consistory_svd.model_flags import CONFIG, DEVICE, DTYPE, HIDE_SEXUAL, LORA, MEMORY, MODEL
 from consistory_svd.settings import knob
 
 # A Hugging Face Space reaches its app from outside; on a person's machine only the person should.
@@ -97,6 +105,7 @@ def studio(
             show_default=False,
         ),
     ] = None,
+    hide_sexual: Annotated[bool, HIDE_SEXUAL] = False,
 ) -> None:
     """Tell stories in the browser.
 
@@ -104,7 +113,9 @@ def studio(
     Hugging Face Space), limits are on, each visitor sees only their own stories, and nobody loads another
     model.
     """
-    from consistory_svd.studio import create_demo, launch  # Gradio takes seconds that no other command needs
+    # Gradio and torch take seconds that no other command needs.
+    from consistory_svd.screening import load_screen
+    from consistory_svd.studio import create_demo, launch
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     quiet_libraries()
@@ -114,9 +125,13 @@ def studio(
         limits = limits_of(exposed, frames=max_frames, steps=max_steps, size=max_size, queue=max_queue)
         for line in warnings(exposed, users, os.environ):
             log.warning(line)
+        # Without its weights the studio does not start: never a demo that only seems to be filtered.
+        screen = load_screen() if hides_sexual_pictures(os.environ) or hide_sexual else None
         library = chosen_library(folder, exposed if private is None else private)
+        if screen and library and (told := len(library.stories())):
+            log.warning(f"The filter looks at what is told from now on, not at {told} stories in the library")
         request = ModelRequest.of(source, device, dtype, lora or (), memory, config)
-        demo = create_demo(request, limits=limits, library=library, may_switch=not exposed)
+        demo = create_demo(request, limits=limits, library=library, may_switch=not exposed, screen=screen)
         try:
             launch(demo, host=host, port=port, share=share, auth=users, public=exposed, library=library)
         except OSError as error:

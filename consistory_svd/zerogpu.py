@@ -51,7 +51,8 @@ class LentGpuEngine(Engine):
     """An engine whose stories are told on a GPU that is lent for each.
 
     The model is loaded at once, in the thread that makes the engine: ZeroGPU stands in for CUDA in that
-    thread only, and keeps what was moved there until a function has a GPU. Scores are computed on the CPU.
+    thread only, and keeps what was moved there until a function has a GPU. Scores are computed on the CPU,
+    and pictures are screened there once they came back.
 
     Raises:
         ValueError: as `load_model`.
@@ -70,7 +71,7 @@ class LentGpuEngine(Engine):
     keeps_anchors = False
 
     @staticmethod
-    def tell(
+    def _tell(
         model: Model,
         story: Story,
         settings: Settings,

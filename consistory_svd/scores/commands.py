@@ -17,7 +17,7 @@ from consistory_svd.scores.folder import read_folder
 from consistory_svd.scores.hub import check_place
 from consistory_svd.scores.report import FORMATS, write
 from consistory_svd.scores.suite import ScoreSettings, Suite
-from consistory_svd.scores.weights import NAMES, fetch_weights
+from consistory_svd.scores.weights import FETCHED, NAMES, PICTURE_FILTER, SEXUAL_PICTURES, fetch_weights
 
 ERRORS = Console(stderr=True)
 Cache = Annotated[
@@ -28,7 +28,7 @@ Backbone = Annotated[str, typer.Option(help=f"DreamSim's network: {', '.join(BAC
 
 
 def fetch(
-    what: Annotated[str, typer.Argument(help="dreamsim, clip, or dino.")],
+    what: Annotated[str, typer.Argument(help=f"{', '.join(NAMES)}, or {PICTURE_FILTER}.")],
     backbone: Backbone = "ensemble",
     model: Annotated[str | None, typer.Option(help="Another hub id for clip or dino.")] = None,
     url: Annotated[
@@ -36,10 +36,15 @@ def fetch(
     ] = None,
     cache: Cache = None,
 ) -> None:
-    """Fetch the weights of a score. Nothing is fetched twice; an interrupted download goes on."""
+    """Fetch the weights of a score, or of the studio's filter for sexual pictures.
+
+    Nothing is fetched twice; an interrupted download goes on.
+    """
     with wrong_values():
-        if what not in NAMES:
-            raise ValueError(f"what: {what!r} is not allowed; give {', '.join(NAMES)}")
+        if what not in FETCHED:
+            raise ValueError(f"what: {what!r} is not allowed; give {', '.join(FETCHED)}")
+        if model and what == PICTURE_FILTER:
+            raise ValueError(f"model: {model!r} is not allowed; {what} is always {SEXUAL_PICTURES}")
         if url and what != "dreamsim":
             raise ValueError(f"url: {url!r} is not allowed; it is for dreamsim, {what} comes from the hub")
         if model:
@@ -47,8 +52,8 @@ def fetch(
         networks = {what: model} if model and what != "dreamsim" else {}
         settings = ScoreSettings(backbone, cache=cache, **networks)
         fetch_with_bar(what, settings, url)
-        which = backbone if what == "dreamsim" else getattr(settings, what)
-        ERRORS.print(f"{NAMES[what]}, {which}: is here", highlight=False)
+        which = {"dreamsim": backbone, PICTURE_FILTER: SEXUAL_PICTURES}.get(what) or getattr(settings, what)
+        ERRORS.print(f"{FETCHED[what]}, {which}: is here", highlight=False)
 
 
 def fetch_with_bar(what: str, settings: ScoreSettings, url: str | None = None) -> None:
@@ -56,7 +61,7 @@ def fetch_with_bar(what: str, settings: ScoreSettings, url: str | None = None) -
     quiet_libraries()
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=ERRORS) as bar:
-        task = bar.add_task(NAMES[what], total=None)
+        task = bar.add_task(FETCHED[what], total=None)
         fetch_weights(what, settings, lambda done, whole: bar.update(task, completed=done, total=whole), url)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
 from consistory_svd.record import FILE_NAME, read_story_json
 from consistory_svd.scores.result import Frames
+
+log = logging.getLogger(__name__)
 
 # What `Model.name` says of the embedded model, and so what story.json says.
 STORYBOOK_NAME = "the embedded storybook model"
@@ -40,11 +43,14 @@ def _from_story(folder: Path) -> Frames:
     except ValueError as error:  # no UTF-8, no JSON
         raise ValueError(f"{FILE_NAME}: {path} cannot be read: {error}") from error
     record = read_story_json(folder)
+    shown = [k for k, why in enumerate(record.reasons) if not why]
+    if len(shown) < len(record.pictures):
+        log.warning("%d withheld pictures are not scored", len(record.pictures) - len(shown))
     # A story that was told later has prompts of some scenes only; its own list says which.
-    said = content["frames"]
-    masks = record.masks if len(record.masks) == len(record.pictures) else ()
+    said = [content["frames"][k] for k in shown]
+    masks = record.masks if len(record.masks) == len(shown) else ()
     return Frames(
-        images=tuple(_open(folder / name, "pictures") for name in record.pictures),
+        images=tuple(_open(folder / record.pictures[k], "pictures") for k in shown),
         prompts=tuple(str(frame["prompt"]) if "prompt" in frame else _unnamed(folder) for frame in said),
         masks=tuple(_open(folder / name, "masks") for name in masks),
         storybook=record.model == STORYBOOK_NAME,

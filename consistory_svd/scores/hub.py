@@ -14,7 +14,14 @@ from huggingface_hub import HfApi, hf_hub_download
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer, ViTImageProcessorPil, ViTModel
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPTokenizer,
+    ViTForImageClassification,
+    ViTImageProcessorPil,
+    ViTModel,
+)
 from transformers.modeling_utils import PreTrainedModel
 
 from consistory_svd.scores.fetch import TIMEOUT_SECONDS, FetchError, Report
@@ -23,6 +30,11 @@ from consistory_svd.scores.result import Unavailable
 log = logging.getLogger(__name__)
 SMALL_FILES = ("*config.json", "tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json")
 SAFE_WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
+# What is passed on when a network is loaded, beside where it is.
+EXTRA: dict[Any, dict[str, Any]] = {
+    ViTModel: {"add_pooling_layer": False},
+    ViTForImageClassification: {"use_safetensors": True},
+}
 OLD_WEIGHTS = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 
 
@@ -150,8 +162,7 @@ def _load(kind: Any, place: str, cache_dir: str | None, local_files_only: bool) 
     common = {"cache_dir": cache_dir, "local_files_only": local_files_only}
     if not issubclass(kind, PreTrainedModel):
         return kind.from_pretrained(place, **common)
-    extra = {"add_pooling_layer": False} if kind is ViTModel else {}
-    model, report = kind.from_pretrained(place, output_loading_info=True, **common, **extra)
+    model, report = kind.from_pretrained(place, output_loading_info=True, **common, **EXTRA.get(kind, {}))
     if report["missing_keys"]:
         raise Unavailable(
             f"{place} holds no whole {kind.__name__}: {len(report['missing_keys'])} weights lack"

@@ -1,8 +1,11 @@
-"""What can be fetched for the scores, how large it is, and one way to fetch it for the page and the shell."""
+"""What can be fetched for the scores and the filter, how large it is, and one way to fetch it for the page
+and the shell."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from transformers import ViTForImageClassification, ViTImageProcessorPil
 
 from consistory_svd.scores.fetch import Report, cache_folder, fetch_dreamsim
 from consistory_svd.scores.hub import Clip, Dino, fetch_network
@@ -14,6 +17,11 @@ NAMES = {"dreamsim": "DreamSim", "clip": "CLIP", "dino": "DINO"}
 # Weights of the networks that are the default, counted in their architectures, 4 bytes each. The archives'
 # own sizes are known when their server answers; DreamSim's ensemble is three networks of 86 million weights.
 SIZES = {"dreamsim": "over 1 GB", "clip": "605 MB", "dino": "87 MB"}
+
+# Of the filter of `consistory_svd.screening`: what it is fetched as, and the classifier of the hub.
+PICTURE_FILTER = "picture-filter"
+SEXUAL_PICTURES = "Falconsai/nsfw_image_detection"
+FETCHED = {**NAMES, PICTURE_FILTER: "The filter for sexual pictures"}
 
 
 def fetchable(entries: Sequence[object]) -> tuple[str, ...]:
@@ -28,7 +36,8 @@ def fetch_weights(
     report: Report = lambda done, whole: None,
     url: str | None = None,
 ) -> None:
-    """Fetch what the settings need of "dreamsim", "clip" or "dino", unless it is there.
+    """Fetch what the settings need of "dreamsim", "clip" or "dino", or the "picture-filter", unless it is
+    there.
 
     `url` is another address of DreamSim's archive. Raises ValueError for anything else, FetchError in one
     line when it cannot be had.
@@ -41,5 +50,7 @@ def fetch_weights(
             fetch_network(Clip.PARTS, settings.clip, cache, report)
         case "dino":
             fetch_network(Dino.PARTS, settings.dino, cache, report)
+        case "picture-filter":
+            fetch_network((ViTForImageClassification, ViTImageProcessorPil), SEXUAL_PICTURES, cache, report)
         case _:
-            raise ValueError(f"what: {what!r} is not allowed; give one of {', '.join(NAMES)}")
+            raise ValueError(f"what: {what!r} is not allowed; give one of {', '.join(FETCHED)}")

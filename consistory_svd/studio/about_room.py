@@ -65,9 +65,8 @@ def now(engine: Engine) -> str:
         return facts("The model is loading.", memory(), versions())
     if engine.reason:
         return facts(engine.reason, memory(), versions())
-    model = engine.model
     # Not the model's device: the memory of a GPU that is lent is not seen from here.
-    return facts(model.describe(), memory(engine.scores_on), versions())
+    return facts(engine.description, memory(engine.scores_on), versions())
 
 
 def facts(model: str, memories: Sequence[Memory], known: dict[str, str]) -> str:

@@ -265,6 +265,7 @@ def _row(telling: Any) -> dict[str, Any]:
         "name": telling.row.name,
         "differences": list(telling.differences),
         "pictures": _files(pictures),
+        "withheld": [picture.withheld for picture in telling.progress.pictures] if telling.progress else [],
         "scores": {result.name: result.value for result in known},
     }
 

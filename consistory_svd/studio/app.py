@@ -8,6 +8,7 @@ import gradio as gr
 from consistory_svd.library import Library
 from consistory_svd.limits import Limits
 from consistory_svd.loading import ModelRequest
+from consistory_svd.screening import Screen
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.line import Line
@@ -26,6 +27,7 @@ def create_demo(
     library: Library | None = None,
     engine: Engine | None = None,
     may_switch: bool = True,
+    screen: Screen | None = None,
 ) -> gr.Blocks:
     """The studio's page. The first visitor's coming loads the model, in the background.
 
@@ -36,6 +38,7 @@ def create_demo(
             goes when they do. Give the same to `launch`.
         engine: brings the model, instead of `model`.
         may_switch: visitors may load another model; off on a shared demo.
+        screen: looks at every picture that is told from now on; what it takes for sexual is withheld.
 
     Errors in loading do not come from here: the page tells them in words.
     """
@@ -43,6 +46,8 @@ def create_demo(
     request = model if isinstance(model, ModelRequest) else ModelRequest(model, device)
     engine = engine or Engine(request, may_switch=may_switch)
     engine.line = Line(limits.queue)
+    if screen is not None:
+        engine.screen = screen
     demo = build(Handlers(engine, limits, Shelves(library)))
     demo.queue(default_concurrency_limit=1)
     return demo

@@ -43,18 +43,38 @@ def status(snapshot: Snapshot) -> str:
 
 
 def _ended(snapshot: Snapshot) -> str:
-    made = view.pictures_in_words(snapshot.pictures)
+    made, withheld = view.pictures_in_words(snapshot.pictures), _withheld(snapshot)
     if snapshot.stopped:
-        return _plain(f"Stopped. {made} made and kept." if snapshot.pictures else "Stopped.")
+        return _plain(
+            f"Stopped. {made} made and kept. {withheld}".strip() if snapshot.pictures else "Stopped."
+        )
     if snapshot.current.stage == "failed":
-        return view.alert(f"{snapshot.current.error} {made} made and kept.")
-    return _plain(f"{made} in {view.seconds_in_words(snapshot.seconds)}.", "note-done")
+        return view.alert(f"{snapshot.current.error} {made} made and kept. {withheld}".strip())
+    return _plain(f"{made} in {view.seconds_in_words(snapshot.seconds)}. {withheld}".strip(), "note-done")
+
+
+def _withheld(snapshot: Snapshot) -> str:
+    """Which pictures are withheld, setting by setting, and that scores leave them out."""
+    told = [(telling.row.name, telling.progress) for telling in snapshot.tellings if telling.progress]
+    words = [(name, view.withheld_words(progress.pictures)) for name, progress in told]
+    said = [f"{name}: {text}" for name, text in words if text]
+    left_out = "Scores leave out what is withheld."
+    if len(_left_out(snapshot)) > 1:
+        left_out = "Scores leave out what is withheld, which is not the same everywhere: none is called best."
+    return " ".join([*said, left_out]) if said else ""
+
+
+def _left_out(snapshot: Snapshot) -> set[tuple[int, ...]]:
+    """The frames that scores leave out, for each way of leaving out that there is among scored rows."""
+    scored = [telling.progress.pictures for telling in snapshot.tellings if telling.entries]
+    return {tuple(picture.frame for picture in pictures if picture.withheld) for pictures in scored}
 
 
 def grid(snapshot: Snapshot, address: Address) -> str:
     """The pictures, a row a setting and a column a scene; what differs and the scores beside each row."""
     scenes = snapshot.story.scenes
-    best = best_values([telling.entries or () for telling in snapshot.tellings])
+    entries = [telling.entries or () for telling in snapshot.tellings]
+    best = best_values(entries) if len(_left_out(snapshot)) <= 1 else {}
     head = "".join(f'<th scope="col">{escape(scene)}</th>' for scene in scenes)
     body = "".join(_row(telling, scenes, best, address) for telling in snapshot.tellings)
     return (
@@ -97,7 +117,9 @@ def _row(telling: Telling, scenes: Sequence[str], best: dict[str, float], addres
     marks = "".join(f"<li>{escape(words)}</li>" for words in telling.differences)
     pictures = telling.progress.pictures if telling.progress else ()
     cells = "".join(
-        _cell(address(pictures[k].path), telling.row.name, scene) if k < len(pictures) else _empty(scene)
+        _cell(address(pictures[k].path), telling.row.name, view.caption(scene, pictures[k].withheld))
+        if k < len(pictures)
+        else _empty(scene)
         for k, scene in enumerate(scenes)
     )
     marked = f'<ul class="differences" aria-label="What differs">{marks}</ul>' if marks else ""

@@ -158,10 +158,14 @@ class Comparison:
             self._run.stop()  # an abandoned generator ends here, and the work with it
 
     def _scored(self) -> Iterator[Snapshot]:
-        model = self._engine.model
+        model, pictures = self._engine.model, self.snapshot.current.pictures
+        if not scorecard.scored(pictures):
+            self._tell(entries=(Absent("The score", "all of these pictures were withheld"),))
+            yield self.snapshot
+            return
         if self._suite is None:
             self._suite = Suite(replace(self._how, device=str(model.device)))
-        frames = scorecard.frames_of(self.snapshot.current.pictures, model.name)
+        frames = scorecard.frames_of(pictures, model.name)
         self.snapshot = replace(self.snapshot, scoring=True)
         yield self.snapshot
         entries: list[Result | Absent] = []

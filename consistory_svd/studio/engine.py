@@ -3,9 +3,15 @@
 import gc
 import logging
 import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
+from consistory_svd.events import Event
 from consistory_svd.loading import ModelRequest
 from consistory_svd.models import Model
+from consistory_svd.screening import NOTICE, Screen, screened
+from consistory_svd.settings import Settings, Story
 from consistory_svd.story import tell
 from consistory_svd.studio.line import Line
 from consistory_svd.studio.spectrum import MOST_VALUES
@@ -16,7 +22,7 @@ log = logging.getLogger(__name__)
 class Engine:
     """Owner of the one model that all visitors share.
 
-    `tell` is how its model tells a story: an engine whose GPU is elsewhere has another.
+    `screen`, where there is one, looks at every picture before anyone else does.
 
     Args:
         wanted: which model, or its source alone; None: the one that suits the machine.
@@ -24,7 +30,7 @@ class Engine:
         may_switch: whether visitors may load another model; off on a shared demo.
     """
 
-    tell = staticmethod(tell)
+    _tell = staticmethod(tell)  # how its model tells: an engine whose GPU is elsewhere has another way
     keeps_anchors = True  # whether `Finished.bank` can be had
 
     def __init__(
@@ -38,7 +44,24 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self.line = Line()  # of all who want the model
+        self.screen: Screen | None = None
         self._arrived: tuple[int, int | None] = (0, None)
+
+    def tell(
+        self,
+        model: Model,
+        story: Story,
+        settings: Settings,
+        stop: threading.Event | None = None,
+        **given: Any,
+    ) -> Iterator[Event]:
+        """As `consistory_svd.tell`. All stories of the studio pass here, and where there is a screen, so do
+        their pictures."""
+        if self.screen is None:
+            return self._tell(model, story, settings, stop, **given)
+        # Previews would not be shown: none are made.
+        events = self._tell(model, story, replace(settings, preview_every=0), stop, **given)
+        return screened(events, self.screen)
 
     def start(self) -> None:
         """Begin loading in the background; further calls do nothing."""
@@ -98,8 +121,14 @@ class Engine:
         return self._model
 
     @property
+    def description(self) -> str:
+        """The loaded model in words, and what is withheld of its pictures. RuntimeError as `model`."""
+        said = self.model.describe()
+        return said if self.screen is None else f"{said.rstrip('.')}. {NOTICE}."
+
+    @property
     def scores_on(self) -> str:
-        """The device that scores a story."""
+        """The device that scores a story, and screens it."""
         return str(self.model.device)
 
     @property
@@ -133,6 +162,8 @@ class Engine:
         try:
             self._model = wanted.load(self._report)
             self._wanted = wanted
+            if self.screen is not None:  # before memory is planned by what is free
+                self.screen.to(self.scores_on)
         except Exception as error:  # the thread's top: whatever went wrong, the page has to tell it
             log.exception("loading the model failed")
             return f"The model could not be loaded. {error}"

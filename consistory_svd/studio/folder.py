@@ -22,19 +22,21 @@ def save_picture(
     ending = f"{event.frame + 1:02d}" + (f"-{version}" if version > 1 else "") + ".png"
     path = folder / f"frame-{ending}"
     others = foreign_lenders(story, lenders, settings)
-    save_frame(path, event.image, event.prompt, event.seed, story, settings, model_name, others)
+    save_frame(
+        path, event.image, event.prompt, event.seed, story, settings, model_name, others, event.withheld
+    )
     marked = mask = None
     if event.mask is not None:
         mask = path.with_name(f"mask-{ending}")
         event.mask.save(mask)
         marked = path.with_name(f"marked-{ending}")
         mark_subject(event.image, event.mask).save(marked)
-    return Picture(path, event.prompt, marked, mask, event.frame)
+    return Picture(path, event.prompt, marked, mask, event.frame, event.withheld)
 
 
 def write_record(folder: Path, told: Told, model_name: str, seconds: float | None) -> None:
     """Write `story.json` of the story as it stands."""
-    masks = [picture.mask for picture in told.pictures]
+    masks = [picture.mask for picture in told.pictures if not picture.withheld]
     write_story_json(
         folder,
         told.story,
@@ -45,4 +47,5 @@ def write_record(folder: Path, told: Told, model_name: str, seconds: float | Non
         seconds,
         [picture.frame for picture in told.pictures],
         foreign_lenders(told.story, told.lenders, told.settings),
+        [picture.withheld for picture in told.pictures],
     )

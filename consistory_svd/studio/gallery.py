@@ -14,7 +14,10 @@ def gallery_items(progress: Progress, masks: bool = False) -> list[tuple[str, st
     """A snapshot's pictures as Gradio's gallery wants them, file and caption, those that are being drawn
     among them; with `masks` the subject of each is marked where its mask is known."""
     items = {
-        picture.frame: (str((picture.marked if masks else None) or picture.path), picture.prompt)
+        picture.frame: (
+            str((picture.marked if masks else None) or picture.path),
+            view.caption(picture.prompt, picture.withheld),
+        )
         for picture in progress.pictures
     }
     for frame, path in progress.previews:

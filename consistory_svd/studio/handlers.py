@@ -56,7 +56,7 @@ class Handlers:
             return
         model = self.engine.model
         yield (
-            view.model_line(model.describe()),
+            view.model_line(self.engine.description),
             gr.update(visible=bool(model.words)),
             view.word_groups(model.words),
         )
@@ -159,25 +159,29 @@ class Handlers:
         run = self._runs.get(session)
         if run is None or run.progress.stage not in ("done", "stopped") or not run.progress.pictures:
             return
+        pictures = run.progress.pictures
+        if not scorecard.scored(pictures):
+            yield scorecard.nothing_to_score(pictures)
+            return
         yield scorecard.scoring()
         model = self.engine.model
         settings = ScoreSettings(backbone, fill=fill, device=self.engine.scores_on)
         if self._suite is None or self._suite.settings != settings:
             self._suite = Suite(settings, self._suite and self._suite.embeddings)
         suite, entries = self._suite, []
-        frames = scorecard.frames_of(run.progress.pictures, model.name)
+        frames, note = scorecard.frames_of(pictures, model.name), scorecard.left_out(pictures)
         try:
             for entry in suite.measure(frames):
                 if self._runs.get(session) is not run or session in self._waiting:
                     yield ""  # a newer story has the page
                     return
                 entries.append(entry)
-                yield scorecard.card(entries, frames)
+                yield scorecard.card(entries, frames, note)
         finally:
             suite.free()  # the next story needs the memory
         self._wanted = fetchable(entries)
         try:
-            keep_scores(run.folder, [picture.path for picture in run.progress.pictures], as_json(entries))
+            keep_scores(run.folder, [picture.path for picture in pictures], as_json(entries))
         except OSError:  # the story was deleted meanwhile, or the disk is full: the page has the scores
             log.warning("the scores of %s could not be kept", run.folder.name, exc_info=True)
 

@@ -61,7 +61,8 @@ class Room:
         except ValueError as refusal:
             return self._nothing(view.alert(_in_words(refusal)))
         whole = bool(story.pictures)
-        pictures = zip(map(str, story.pictures), story.scenes, strict=True) if whole else ()
+        said = map(view.caption, story.scenes, story.withheld) if whole else ()
+        pictures = zip(map(str, story.pictures), said, strict=True) if whole else ()
         return (
             name,
             "",
@@ -118,7 +119,8 @@ class Room:
             scale = value_scale(side, values[f"{side}_select"])
             values[f"{side}_value"] = gr.update(value=values[f"{side}_value"], **scale)
         count = view.pictures_in_words(len(story.pictures))
-        status = f"Opened from the library: told {library_view.date(story)}, {count}."
+        withheld = view.withheld_words(run.progress.pictures)
+        status = f"Opened from the library: told {library_view.date(story)}, {count}. {withheld}".strip()
         return (
             "",
             gr.update(selected="story"),
@@ -178,12 +180,13 @@ class Room:
 def _told_before(handlers: Handlers, story: KeptStory) -> StoryRun:
     """A kept story as one that was told on this page. The marked subjects are drawn anew where they lack."""
     pictures = []
-    for path, prompt, mask in zip(story.pictures, story.prompts, story.masks, strict=True):
+    kept = zip(story.pictures, story.prompts, story.masks, story.withheld, strict=True)
+    for path, prompt, mask, withheld in kept:
         marked = mask and path.with_name(path.name.replace("frame-", "marked-", 1))
         if marked and not marked.is_file():
             with Image.open(path) as image, Image.open(mask) as where:
                 mark_subject(image.convert("RGB"), where).save(marked)
-        pictures.append(Picture(path, prompt, marked, mask, _frame_of(path, len(pictures))))
+        pictures.append(Picture(path, prompt, marked, mask, _frame_of(path, len(pictures)), withheld))
     record = story.record
     told = Told(
         record.story,
@@ -213,9 +216,11 @@ def _scores(story: KeptStory) -> str:
     """The scores that were kept with a story; nothing where there are none for its pictures."""
     if story.scores is None:
         return ""
-    pictures = [Picture(*pair) for pair in zip(story.pictures, story.prompts, strict=True)]
+    known = zip(story.pictures, story.prompts, story.withheld, strict=True)
+    pictures = [Picture(path, prompt, withheld=why) for path, prompt, why in known]
     try:
-        return scorecard.card(from_json(story.scores), scorecard.frames_of(pictures, story.record.model))
+        frames, note = scorecard.frames_of(pictures, story.record.model), scorecard.left_out(pictures)
+        return scorecard.card(from_json(story.scores), frames, note)
     except (ValueError, *UNREADABLE) as error:
         return library_view.note(f"The scores of this story cannot be shown: {error}")
 

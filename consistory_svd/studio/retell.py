@@ -199,9 +199,10 @@ class GoingOn:
         told = run.told
         before = told.story if run.before is None else run.before.story
         frames = [picture.frame for picture in told.pictures]
-        # The one that was told last is the likeliest to be told again.
+        # The one that was told last is the likeliest to be told again, or else one that is withheld.
         changed = [frame for frame in frames if not _same_frame(told.story, before, frame)]
-        at = next(iter(changed + frames), None)
+        withheld = [picture.frame for picture in told.pictures if picture.withheld]
+        at = next(iter(changed + withheld + frames), None)
         return (
             gr.update(visible=True),
             f'<p class="note">{escape(how_it_goes_on(told))}</p>',

@@ -18,12 +18,32 @@ from consistory_svd.studio.worker import Picture
 LABEL_PIXELS = 56
 
 
+def scored(pictures: Sequence[Picture]) -> list[Picture]:
+    """The pictures that can be scored: a withheld one is a plain one."""
+    return [picture for picture in pictures if not picture.withheld]
+
+
+def left_out(pictures: Sequence[Picture]) -> str:
+    """What is said of pictures that are not scored; empty where all are."""
+    count = len(pictures) - len(scored(pictures))
+    if not count:
+        return ""
+    if count == len(pictures):
+        return "There are no scores: all pictures were withheld."
+    which = "1 withheld picture is" if count == 1 else f"{count} withheld pictures are"
+    return f"{which} left out here, and the others are counted without."
+
+
 def frames_of(pictures: Sequence[Picture], model_name: str) -> Frames:
-    """A finished story's pictures, prompts and masks as scores take them."""
+    """A finished story's pictures, prompts and masks as scores take them, without those that are withheld.
+
+    ValueError where nothing is left.
+    """
+    shown = scored(pictures)
     return Frames(
-        images=tuple(_read(picture.path, "RGB") for picture in pictures),
-        prompts=tuple(picture.prompt for picture in pictures),
-        masks=tuple(picture.mask and _read(picture.mask, "L") for picture in pictures),
+        images=tuple(_read(picture.path, "RGB") for picture in shown),
+        prompts=tuple(picture.prompt for picture in shown),
+        masks=tuple(picture.mask and _read(picture.mask, "L") for picture in shown),
         storybook=model_name == STORYBOOK_NAME,
     )
 
@@ -33,13 +53,19 @@ def scoring() -> str:
     return '<div class="note" data-say>The scores are being computed.</div>'
 
 
-def card(entries: Sequence[Result | Absent], frames: Frames) -> str:
-    """All that is known of a story's scores."""
+def nothing_to_score(pictures: Sequence[Picture]) -> str:
+    """Said where `scored` has none."""
+    return f'<div class="note" role="status">{escape(left_out(pictures))}</div>'
+
+
+def card(entries: Sequence[Result | Absent], frames: Frames, note: str = "") -> str:
+    """All that is known of a story's scores; `note` is what `left_out` says of its pictures."""
     results = {entry.name: entry for entry in entries if isinstance(entry, Result)}
     absent = [entry for entry in entries if isinstance(entry, Absent)]
     alike = next((results[name] for name in ALIKE if name in results), None)
     aligned = next((results[name] for name in ALIGNED if name in results), None)
-    parts = [f'<div class="headlines">{"".join(_headline(r) for r in (alike, aligned) if r)}</div>']
+    parts = [f"<p>Note: {escape(note)}</p>"] if note else []
+    parts.append(f'<div class="headlines">{"".join(_headline(r) for r in (alike, aligned) if r)}</div>')
     if alike:
         parts.append(_heat_map(alike, frames))
     if aligned:

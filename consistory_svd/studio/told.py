@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from consistory_svd.events import Withheld
 from consistory_svd.record import read_frame
 from consistory_svd.settings import Settings, Story
 from consistory_svd.sharing import AnchorBank
@@ -12,13 +13,14 @@ from consistory_svd.sharing import AnchorBank
 @dataclass(frozen=True)
 class Picture:
     """A finished frame: its file (PNG with metadata), its prompt, the same with its subject marked, the
-    subject's mask, and which frame of the story it is, from 0."""
+    subject's mask, which frame of the story it is, from 0, and why it is withheld, if it is."""
 
     path: Path
     prompt: str
     marked: Path | None = None
     mask: Path | None = None
     frame: int = 0
+    withheld: Withheld = ""
 
 
 @dataclass(frozen=True)

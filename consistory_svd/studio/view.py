@@ -6,8 +6,20 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from consistory_svd.studio.progress import Progress
+from consistory_svd.studio.told import Picture
 
 TAG = re.compile("<[^>]*>")
+# `Picture.withheld` -> what is said of one such picture, and of several.
+WITHHELD = {
+    "sexual": (
+        "was withheld: the filter for sexual pictures took it for sexual. Another seed or text may help.",
+        "were withheld: the filter for sexual pictures took them for sexual. Other seeds or texts may help.",
+    ),
+    "unseen": (
+        "was withheld: the filter for sexual pictures failed, so it was not looked at. Try it again.",
+        "were withheld: the filter for sexual pictures failed, so they were not looked at. Try them again.",
+    ),
+}
 
 
 def seconds_in_words(seconds: float) -> str:
@@ -22,6 +34,23 @@ def seconds_in_words(seconds: float) -> str:
 def pictures_in_words(count: int) -> str:
     """ "1 picture", "4 pictures"."""
     return f"{count} picture" if count == 1 else f"{count} pictures"
+
+
+def caption(text: str, withheld: str) -> str:
+    """What stands below a picture."""
+    return f"{text} (withheld)" if withheld else text
+
+
+def withheld_words(pictures: Sequence[Picture]) -> str:
+    """Which pictures are withheld and why, a sentence or two for each reason; empty where none is."""
+    said = []
+    for why, (one, several) in WITHHELD.items():
+        numbers = [str(picture.frame + 1) for picture in pictures if picture.withheld == why]
+        if len(numbers) == 1:
+            said.append(f"Picture {numbers[0]} {one}")
+        elif numbers:
+            said.append(f"Pictures {', '.join(numbers[:-1])} and {numbers[-1]} {several}")
+    return " ".join(said)
 
 
 def welcome() -> str:
@@ -67,7 +96,7 @@ def making_file() -> str:
 
 def status(progress: Progress) -> str:
     """The status area for a snapshot."""
-    made = len(progress.pictures)
+    made, withheld = len(progress.pictures), withheld_words(progress.pictures)
     if progress.stage in ("loading", "waiting"):
         return waiting(progress.stage == "waiting", progress.before, progress.seconds_to_wait)
     if progress.stage == "telling":
@@ -75,14 +104,14 @@ def status(progress: Progress) -> str:
     if progress.stage == "done":
         said = " ".join(f"Note: {note}." for note in progress.notes)
         told = f"{pictures_in_words(progress.told)} of {made}" if progress.anew else pictures_in_words(made)
-        words = f"{told} in {seconds_in_words(progress.seconds)}. {said}"
-        return _plain(words.strip(), "note-done")
+        words = f"{told} in {seconds_in_words(progress.seconds)}.", withheld, said
+        return _plain(" ".join(filter(None, words)), "note-done")
     if progress.stage == "stopped":
         if progress.anew and not progress.told:
             return _plain("Stopped. The story is as it was.")
-        return _plain(stopped_words(made, progress.frames))
+        return _plain(f"{stopped_words(made, progress.frames)} {withheld}".strip())
     kept = f" The {pictures_in_words(made)} already made are kept." if made else ""
-    return alert(f"{progress.error}{kept}")
+    return alert(f"{progress.error}{kept} {withheld}".strip())
 
 
 def stopped_words(made: int, frames: int) -> str:
@@ -130,7 +159,8 @@ def _telling(progress: Progress) -> str:
         headline += " of the first pass"
     left = progress.seconds_left
     detail = "" if left is None else f"About {seconds_in_words(left)} left"
-    said = " ".join((*progress.plans, *(f"Note: {note}." for note in progress.notes)))
+    notes = (f"Note: {note}." for note in progress.notes)
+    said = " ".join(filter(None, (*progress.plans, *notes, withheld_words(progress.pictures))))
     quarters = int(4 * progress.share)  # spoken: which picture, and every quarter of the way
     say = f"{which}. {25 * quarters} percent done." if quarters else f"{which}."
     return _bar(headline, detail, progress.share, say) + (

@@ -1,6 +1,7 @@
 """The studio as a Hugging Face Space: on ZeroGPU, on its own GPU, or on its CPU with the storybook model.
 
-The variable CONSISTORY_SVD_MODEL of the Space names another model than these.
+The variable CONSISTORY_SVD_MODEL of the Space names another model than these;
+CONSISTORY_SVD_HIDE_SEXUAL_PICTURES switches a filter on.
 """
 
 import logging
@@ -10,17 +11,30 @@ import spaces.config  # before torch: on ZeroGPU it stands in for CUDA
 import torch
 
 from consistory_svd.compat import quiet_libraries
-from consistory_svd.limits import limits_of
+from consistory_svd.limits import hides_sexual_pictures, limits_of
+from consistory_svd.scores import ScoreSettings
+from consistory_svd.scores.weights import PICTURE_FILTER, fetch_weights
+from consistory_svd.screening import Screen, load_screen
 from consistory_svd.studio import create_demo, launch
 
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
 log = logging.getLogger("space")
 
 
+def chosen_screen() -> Screen | None:
+    """The filter for sexual pictures where the Space's variable asks for it; its weights are fetched at every
+    start, because a Space's disk forgets. The Space does not start without them: FetchError, ValueError."""
+    if not hides_sexual_pictures(os.environ):
+        return None
+    fetch_weights(PICTURE_FILTER, ScoreSettings())
+    return load_screen()
+
+
 def main() -> None:
     """Choose model and engine by the hardware, and serve the page until the Space ends."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     quiet_libraries()
+    screen = chosen_screen()
     source = os.environ.get("CONSISTORY_SVD_MODEL") or (SDXL if torch.cuda.is_available() else None)
     engine = None
     if spaces.config.Config.zero_gpu:
@@ -29,7 +43,7 @@ def main() -> None:
         engine = LentGpuEngine(source)
     log.info("%s with %s", "ZeroGPU" if engine else "own hardware", source or "the storybook model")
     # No port: 7860, or what GRADIO_SERVER_PORT says.
-    demo = create_demo(source, limits=limits_of(exposed=True), engine=engine, may_switch=False)
+    demo = create_demo(source, limits=limits_of(exposed=True), engine=engine, may_switch=False, screen=screen)
     launch(demo, host="0.0.0.0", port=None, public=True)
 
 
