@@ -2,18 +2,13 @@
 
 import dataclasses
 import os
-import re
-import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from consistory_svd.compat import quiet_libraries
 from consistory_svd.export import commands as export_commands
@@ -22,21 +17,29 @@ from consistory_svd.limits import hides_sexual_pictures
 from consistory_svd.loading import ModelRequest, load_with_bar, with_recipe
 from consistory_svd.model_flags import CONFIG, DEVICE, DTYPE, HIDE_SEXUAL, LORA, MEMORY, MODEL
 from consistory_svd.models import Model
-from consistory_svd.record import save_frame, write_story_json
+from consistory_svd.schedulers import Recipe
 from consistory_svd.scores import commands as score_commands
-from consistory_svd.screening import WORDS, load_screen, screened
+from consistory_svd.screening import load_screen, screened
 from consistory_svd.serve import studio
 from consistory_svd.settings import PRESETS, Settings, Story, check, knob, preset
 from consistory_svd.sharing import AnchorBank
-from consistory_svd.story import Cancelled, Event, Finished, FrameDone, Note, Preview, Started, tell
+from consistory_svd.story import tell
+from consistory_svd.telling import CONSOLE, check_folder, clear_folder, tell_into
 
-INTERRUPTED, FAILED = 130, 1
-# What a story leaves in its folder; nothing else is ever removed from it.
-OWN_FILES = re.compile(r"(frame|mask)-\d+\.png|story\.json")
+# Flags of `tell` that are fields of Settings.
+NUMBERS = ("steps", "guidance", "anchors", "mask_dropout", "height", "width", "batch")
+SWITCHES = (
+    "sdsa",
+    "query_blending",
+    "masking",
+    "random_anchors",
+    "same_latent",
+    "injection",
+    "short_first_pass",
+    "freeu",
+)
+WORDED = ("scheduler", "spacing")
 RESCALED = "How the kept singular values of the anchors' {} are rescaled."
-
-# Pictures and files are the result; what the program says while it works goes to stderr.
-CONSOLE = Console(stderr=True)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -77,6 +80,7 @@ def _choice(name: str) -> Any:
 
 @app.command("tell")
 def tell_story(
+    context: typer.Context,
     subject: Annotated[str, _flag(Story, "subject")],
     scene: Annotated[list[str], _flag(Story, "scenes", "--scene")],
     concept: Annotated[list[str] | None, _flag(Story, "concepts", "--concept")] = None,
@@ -127,25 +131,6 @@ def tell_story(
     hide_sexual: Annotated[bool, HIDE_SEXUAL] = False,
 ) -> None:
     """Tell a story: one picture a scene, and story.json with everything it was told with."""
-    numbers = {
-        "steps": steps,
-        "guidance": guidance,
-        "anchors": anchors,
-        "mask_dropout": mask_dropout,
-        "height": height,
-        "width": width,
-        "batch": batch,
-    }
-    switches = {
-        "sdsa": sdsa,
-        "query_blending": query_blending,
-        "masking": masking,
-        "random_anchors": random_anchors,
-        "same_latent": same_latent,
-        "injection": injection,
-        "short_first_pass": short_first_pass,
-        "freeu": freeu,
-    }
     with wrong_values():
         quiet_libraries()
         screen = load_screen() if hides_sexual_pictures(os.environ) or hide_sexual else None
@@ -157,26 +142,8 @@ def tell_story(
         request = ModelRequest.of(source, device, dtype, lora or (), memory, config)
         bank = None if anchors_from is None else AnchorBank.load(anchors_from)
         before = () if bank is None else bank.origin.scenes
-        story = Story(
-            subject=subject,
-            scenes=(*before, *scene),
-            concepts=tuple(concept or ()),
-            style=style,
-            negative=negative,
-            seed=number(seed),
-        )
-        changes = {name: number(text) for name, text in numbers.items() if text is not None}
-        changes |= {name: on for name, on in switches.items() if on is not None}
-        words = {"scheduler": scheduler, "spacing": spacing}
-        changes |= {name: word for name, word in words.items() if word is not None}
-        recipe, said = with_recipe(request.recipe, changes)
-        changes = recipe | changes
-        settings = preset(preset_name)
-        changes["spectrum_k"] = changed_spectrum(settings.spectrum_k, "keys", keys, keys_reweight)
-        changes["spectrum_v"] = changed_spectrum(settings.spectrum_v, "values", values, values_reweight)
-        # A preset's anchors are "at most so many"; only a number that was asked for can be too large.
-        changes.setdefault("anchors", min(settings.anchors, len(story.scenes)))
-        settings = dataclasses.replace(settings, **changes)
+        story = Story(subject, (*before, *scene), style, tuple(concept or ()), negative, number(seed))
+        settings, said = told_settings(context.params, request.recipe, len(story.scenes))
         check(story, settings)
         check_folder(out, overwrite)
         if keep_anchors is not None:
@@ -206,117 +173,30 @@ def tell_story(
     raise typer.Exit(code)
 
 
+def told_settings(given: Mapping[str, Any], recipe: Recipe | None, frames: int) -> tuple[Settings, str]:
+    """The settings that the flags of `tell` say, by name, None where one is not given, and what to say of the
+    model's own recipe for few steps.
+
+    Raises:
+        ValueError: a value is not allowed.
+    """
+    changes = {name: number(given[name]) for name in NUMBERS if given[name] is not None}
+    changes |= {name: given[name] for name in (*SWITCHES, *WORDED) if given[name] is not None}
+    own, said = with_recipe(recipe, changes)
+    changes = own | changes
+    settings = preset(given["preset_name"])
+    for name, flag in (("spectrum_k", "keys"), ("spectrum_v", "values")):
+        before = getattr(settings, name)
+        changes[name] = changed_spectrum(before, flag, given[flag], given[f"{flag}_reweight"])
+    # A preset's anchors are "at most so many"; only a number that was asked for can be too large.
+    changes.setdefault("anchors", min(settings.anchors, frames))
+    return dataclasses.replace(settings, **changes), said
+
+
 def quietly_loaded(request: ModelRequest) -> Model:
     """The model, with one bar of its own for a download in place of the libraries' many."""
     quiet_libraries()
     return load_with_bar(request, CONSOLE)
-
-
-def check_folder(folder: Path, overwrite: bool, flag: str = "out") -> None:
-    """ValueError unless `folder` can be written to: it is new or empty, or `overwrite` is on."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{flag}: {folder} is a file; give a folder")
-    if folder.exists() and any(folder.iterdir()) and not overwrite:
-        raise ValueError(f"{flag}: {folder} is not empty; give another folder or --overwrite")
-
-
-def clear_folder(folder: Path) -> None:
-    """Make `folder` and remove an earlier story's own files; others stay.
-
-    ValueError where the folder cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"out: {folder} cannot be made: {error.strerror}") from error
-    for path in folder.iterdir():
-        if OWN_FILES.fullmatch(path.name):
-            path.unlink()
-
-
-def tell_into(
-    folder: Path,
-    model_name: str,
-    story: Story,
-    settings: Settings,
-    events: Iterator[Event],
-    stop: threading.Event,
-    kept: list[AnchorBank],
-) -> int:
-    """Write a story's events into `folder`, each picture as soon as it is done; returns the exit code.
-
-    A bank that the story ends with is put into `kept`. Ctrl-C ends the story within a step: pictures that are
-    done stay, and story.json names them.
-    """
-    pictures: list[Path] = []
-    masks: list[Path] = []
-    frames: list[int] = []
-    withheld: list[str] = []
-    seconds, code = None, INTERRUPTED
-    with _interrupts_set(stop), _progress_bar() as bar:
-        task = bar.add_task("Telling", total=None)
-        for event in events:
-            match event:
-                case Started():
-                    bar.update(task, total=event.total_steps)
-                    for note in event.notes:
-                        CONSOLE.print(f"note: {note}", highlight=False)
-                    for plan in (event.memory, event.estimate):
-                        CONSOLE.print(f"{plan.words()}.", highlight=False)
-                case Note():
-                    CONSOLE.print(f"note: {event.text}", highlight=False)
-                case Preview():
-                    bar.update(task, completed=event.done)
-                case FrameDone():
-                    frames.append(event.frame)
-                    withheld.append(event.withheld)
-                    pictures.append(_file(folder, "frame", event))
-                    made = event.image, event.prompt, event.seed
-                    save_frame(pictures[-1], *made, story, settings, model_name, withheld=event.withheld)
-                    masks += _saved_mask(folder, event)
-                    if event.withheld:
-                        CONSOLE.print(f"note: {pictures[-1].name}: {WORDS[event.withheld]}", highlight=False)
-                case Finished():
-                    seconds = event.timings.seconds
-                    kept += [event.bank] if event.bank else []
-                case Cancelled(reason=reason) if reason:
-                    CONSOLE.print(f"error: {reason}; finished pictures are kept", highlight=False)
-                    code = FAILED
-    write_story_json(folder, story, settings, model_name, pictures, masks, seconds, frames, withheld=withheld)
-    return code if seconds is None else 0
-
-
-def _file(folder: Path, kind: str, event: FrameDone) -> Path:
-    return folder / f"{kind}-{event.frame + 1:02d}.png"
-
-
-def _saved_mask(folder: Path, event: FrameDone) -> list[Path]:
-    """The frame's mask as a file beside its picture; none where nothing is shared."""
-    if event.mask is None:
-        return []
-    path = _file(folder, "mask", event)
-    event.mask.save(path)
-    return [path]
-
-
-def _progress_bar() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=CONSOLE)
-
-
-@contextmanager
-def _interrupts_set(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C sets `stop` while this is entered; a second Ctrl-C interrupts at once."""
-
-    def ask(number: int, frame: Any) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 app.command("export")(export_commands.export)
