@@ -86,6 +86,12 @@ def _rows() -> dict[str, Settings]:
     rows["masks + energy 0.8, injection"] = dataclasses.replace(
         _both(MASKS, Spectrum("energy", 0.8)), injection=True
     )
+    rows["no masks, same noise"] = dataclasses.replace(OPEN, same_latent=True)
+    for energy in (0.8, 0.95):
+        rows[f"energy {energy:g}, same noise"] = dataclasses.replace(
+            _both(OPEN, Spectrum("energy", energy)), same_latent=True
+        )
+    rows["masks, same noise"] = dataclasses.replace(MASKS, same_latent=True)
     for anchors in (1, 3):
         rows[f"log2, {anchors} anchor{'s' * (anchors > 1)}"] = dataclasses.replace(
             rows["log2"], anchors=anchors

@@ -124,6 +124,13 @@ CLAIMS = (
         Rows("energy 0.8, injection", "energy 0.8", expected=None),
         Rows("masks + energy 0.8, injection", FULL_NO_DROPOUT, expected=None),
     )),
+    Claim("Ours: the same noise for all frames as well", (
+        Rows("no masks, same noise", OPEN, expected=None),
+        Rows("no masks, same noise", OPEN, "action", None),
+        Rows("energy 0.8, same noise", "no masks, same noise", expected=None),
+        Rows("energy 0.95, same noise", "no masks, same noise", expected=None),
+        Rows("masks, same noise", MASKS, expected=None),
+    )),
 )  # fmt: skip
 
 
