@@ -13,14 +13,16 @@ from consistory_svd.limits import Limits
 from consistory_svd.scores import ScoreSettings, Suite
 from consistory_svd.scores.report import as_json
 from consistory_svd.scores.weights import fetchable
-from consistory_svd.settings import Story, knob
+from consistory_svd.settings import Settings, Story, knob
 from consistory_svd.story import picture_size
 from consistory_svd.studio import curves, fetching, scorecard, view
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.forms import concept_of, in_words, read_form, read_switch
 from consistory_svd.studio.gallery import gallery_items, updates
+from consistory_svd.studio.layout import form_values
 from consistory_svd.studio.retell import GoingOn
 from consistory_svd.studio.shelves import Shelves
+from consistory_svd.studio.told import Opened, Told
 from consistory_svd.studio.worker import StoryRun
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,8 @@ class Handlers:
         self.shelves = shelves or Shelves()
         self._runs: dict[str, StoryRun] = {}
         self._waiting: list[str] = []
+        self._cancelled: set[str] = set()  # who cancelled between the start and their story's turn
+        self._opened: dict[str, Opened] = {}
         self._suite: Suite | None = None  # made when a first story is scored, or scored otherwise
         self._wanted: tuple[str, ...] = ()  # weights that the last story's scores lacked
         self._fetching = fetching.Fetching()
@@ -118,6 +122,8 @@ class Handlers:
             gr.Error: a field is wrong, or the story failed; pictures already made stay.
         """
         session = request.session_hash
+        if self._was_cancelled(session):
+            return
         self._leave_line(session)
         try:
             story, settings = read_form(form)
@@ -126,7 +132,7 @@ class Handlers:
                 read_switch(name, form) for name in ("record_spectra", "show_masks")
             )
             folder = self.shelves.of(session).new(story.subject)
-            run = StoryRun(self.engine, story, settings, folder, record_spectra)
+            run = self._new_run(session, story, settings, folder, record_spectra)
             run.start()
         except ValueError as error:
             raise gr.Error(in_words(error), print_exception=False) from error
@@ -147,6 +153,8 @@ class Handlers:
         Raises:
             gr.Error: the wish is wrong, or telling failed; the story stays as it was.
         """
+        if self._was_cancelled(request.session_hash):
+            return
         try:
             run = self.going_on.next_run(kind, scene, picture, text, request.session_hash)
         except ValueError as error:
@@ -239,7 +247,9 @@ class Handlers:
         """Stop the visitor's story and tell what is kept: pictures, status, Generate, Cancel."""
         session = request.session_hash
         run = self._runs.get(session)
-        if self._leave_line(session) or run is None:
+        if waited := self._leave_line(session):
+            self._cancelled.add(session)
+        if waited or run is None:
             yield gr.skip(), view.cancelled_early(), *_buttons(telling=False)
             return
         run.stop()
@@ -260,6 +270,8 @@ class Handlers:
         """The tab was closed: stop the visitor's story, and remove what nobody else has a right to."""
         session = request.session_hash
         self._leave_line(session)
+        self._cancelled.discard(session)
+        self._opened.pop(session, None)
         run = self._forget(session)
         busy = run is not None and not run.progress.over
         if busy and self.shelves.private:
@@ -294,6 +306,26 @@ class Handlers:
     def rest() -> tuple[Any, ...]:
         """Generate can be pressed again, Cancel cannot."""
         return _buttons(telling=False)
+
+    def opened(self, opened: Opened | None, request: gr.Request) -> None:
+        """A story came from a file: one whose anchors were another story's is told with those, as it was."""
+        self._opened.pop(request.session_hash, None)
+        if opened:
+            self._opened[request.session_hash] = opened
+
+    def _new_run(self, session: str, story: Story, settings: Settings, *rest: Any) -> StoryRun:
+        opened = self._opened.get(session)
+        if opened is None or form_values(story, settings) != form_values(opened.story, opened.settings):
+            return StoryRun(self.engine, story, settings, *rest)
+        before = Told(story, settings, opened.lenders, ())
+        return StoryRun(self.engine, story, settings, *rest, before, range(len(story.scenes)))
+
+    def _was_cancelled(self, session: str) -> bool:
+        """Whether the visitor cancelled what is about to begin. Gradio's page cannot call an event back whose
+        number it does not know yet: it asks for that without one, is answered 422, and the event comes."""
+        cancelled = session in self._cancelled and session not in self._waiting
+        self._cancelled.discard(session)
+        return cancelled
 
     def _leave_line(self, session: str) -> bool:
         waited = session in self._waiting

@@ -16,7 +16,7 @@ from consistory_svd.studio.gallery import gallery_items
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import FORM, form_values
 from consistory_svd.studio.spectrum import SIDES, value_scale
-from consistory_svd.studio.told import Picture, Told, in_order
+from consistory_svd.studio.told import Opened, Picture, Told, in_order
 from consistory_svd.studio.worker import StoryRun
 from consistory_svd.thumbnails import UNREADABLE, blank, cover
 
@@ -114,6 +114,8 @@ class Room:
             return view.alert(_in_words(refusal)), *(gr.skip() for _ in range(7 + len(FORM)))
         self._handlers.show(run, request)
         record = story.record
+        opened = record.lenders and Opened(record.story, record.settings, record.lenders)
+        self._handlers.opened(opened, request)
         values = dict(zip(FORM, form_values(record.story, record.settings), strict=True))
         for side in SIDES:  # before its value, a slider needs the range that the value is in
             scale = value_scale(side, values[f"{side}_select"])

@@ -1,5 +1,6 @@
 """Stories that come back: from a `story.json`, from a picture's metadata, or from a link."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from consistory_svd.studio import links, view
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.forms import in_words, read_form
 from consistory_svd.studio.layout import FORM, Form, Stage, form_updates
+from consistory_svd.studio.told import Opened
 
 READ_LINK = f"() => new URLSearchParams(window.location.search).get('{links.PARAMETER}') || ''"
 # Made in the browser: only there is the page's own address known, whatever stands before the server.
@@ -44,9 +46,9 @@ TAKE_DROPS = """() => {
 }"""
 
 
-def read_file(path: Path) -> tuple[Story, Settings, str, bool]:
-    """The story, the settings and the model's name in a `story.json` or a picture of ours, and whether its
-    anchors were told from another story.
+def read_file(path: Path) -> tuple[Story, Settings, str, Story | None]:
+    """The story, the settings and the model's name in a `story.json` or a picture of ours, and the story that
+    its anchors were told from, where that is another one.
 
     ValueError, in words, for any other file.
     """
@@ -61,31 +63,34 @@ def read_file(path: Path) -> tuple[Story, Settings, str, bool]:
         raise ValueError(f"it cannot be read as {path.suffix[1:].upper()}") from error
     except ValueError as error:
         raise ValueError(in_words(ValueError(str(error).replace(str(path), "the file")))) from error
-    return record.story, record.settings, str(record.model), record.lenders is not None
+    return record.story, record.settings, str(record.model), record.lenders
 
 
 class Restoring:
     """The handlers that fill the form from elsewhere, and make links."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, opened: Callable[[Opened | None, gr.Request], None]) -> None:
         self._engine = engine
+        self._opened = opened
 
-    def open_file(self, file: str | None) -> tuple[Any, ...]:
+    def open_file(self, file: str | None, request: gr.Request) -> tuple[Any, ...]:
         """The whole form, as a file has it: its boxes, what was offered as concept, the lock, the status."""
         if file is None:
             return _nothing()
         path = Path(file)
         try:
-            story, settings, model, foreign = read_file(path)
+            story, settings, model, lenders = read_file(path)
         except ValueError as error:
             return _refused(f"{path.name} was not opened: {error}")
         said = f"{path.name} is open: {_in_short(story)}. Press Generate to tell it."
         if self._engine.loaded and not self._engine.reason and self._engine.model.name != model:
             said += f" It was told with {model}, so the pictures will differ."
-        if foreign:
+        self._opened(lenders and Opened(story, settings, lenders), request)
+        if lenders:
             said += (
-                " One of its anchors was redone later, and the others still looked at the former one: "
-                "told as a whole it becomes another story."
+                " One of its anchors was redone later, and the others still looked at the former one. "
+                "Generate tells the former ones first, unseen, and then the same pictures again; once you "
+                "change anything here, it tells a new story with anchors of its own."
             )
         return _restored(story, settings, said)
 

@@ -63,6 +63,15 @@ class Told:
         return None if self.begins_anew else tuple(wanted)
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A story from a file whose anchors were told from another one, the `lenders`."""
+
+    story: Story
+    settings: Settings
+    lenders: Story
+
+
 def with_scene(story: Story, scene: str) -> Story:
     """The story with a scene more, at its end. ValueError for an empty scene."""
     return replace(story, scenes=(*story.scenes, scene.strip()))
@@ -108,10 +117,16 @@ def in_order(pictures: Sequence[Picture]) -> tuple[Picture, ...]:
     return tuple(sorted(pictures, key=lambda picture: picture.frame))
 
 
+def same_frame(one: Story, other: Story, frame: int) -> bool:
+    """Whether a frame has the same prompt and the same seed in two stories."""
+    if frame >= min(len(one.scenes), len(other.scenes)):
+        return False
+    return (one.prompts[frame], one.frame_seeds[frame]) == (other.prompts[frame], other.frame_seeds[frame])
+
+
 def foreign_lenders(story: Story, lenders: Story, settings: Settings) -> Story | None:
     """The story that the anchors were told from, where telling `story` anew would give other anchors."""
     count = settings.anchors
-    same = lenders.prompts[:count] == story.prompts[:count]
-    same = same and lenders.frame_seeds[:count] == story.frame_seeds[:count]
+    same = all(same_frame(story, lenders, frame) for frame in range(count))
     anchored = settings.shares and not settings.random_anchors
     return lenders if anchored and not same else None

@@ -57,7 +57,7 @@ def build(handlers: Handlers) -> gr.Blocks:
         _connect_alike(handlers.engine, form, stage)
         _connect_advanced(Sizes(handlers.engine), form, stage, followed)
         _connect_telling(handlers, form, stage)
-        connect_restoring(Restoring(handlers.engine), form, stage, demo, **AT_ONCE)
+        connect_restoring(Restoring(handlers.engine, handlers.opened), form, stage, demo, **AT_ONCE)
         stage.show_masks.input(handlers.show_masks, stage.show_masks, stage.pictures, **AT_ONCE)
         chosen = [stage.spectra_layer, stage.spectra_step]
         gr.on(

@@ -29,7 +29,7 @@ from consistory_svd.studio.folder import save_picture, write_record
 from consistory_svd.studio.line import Place, Ticket, work_of
 from consistory_svd.studio.pace import Pace
 from consistory_svd.studio.progress import Progress, Stage
-from consistory_svd.studio.told import Picture, Told, foreign_lenders, in_order
+from consistory_svd.studio.told import Picture, Told, foreign_lenders, in_order, same_frame
 
 log = logging.getLogger(__name__)
 # Previews of a pass, at most, and the share of the denoising time that they may take.
@@ -229,7 +229,7 @@ class StoryRun:
             replace(settings, preview_every=every),
             self._stop,
             bank=self._bank if needs_bank else None,
-            frames=frames,
+            frames=[frame for frame in frames if frame not in self._finished],
             keep_anchors=keeps,
             spectra=self.spectra,
             preview_share=PREVIEW_SHARE,
@@ -247,7 +247,11 @@ class StoryRun:
         return tuple(sorted({*anchors, *self._frames}))
 
     def _tell_anchors_again(self, model: Model) -> None:
-        """Fill the bank with the anchors as they were told at first; their pictures are there already."""
+        """Fill the bank with the anchors as they were told at first. Their pictures are there already.
+
+        Not those of a story from a file: its unchanged anchors are kept as they come, because an anchor that
+        is told against the others is another picture.
+        """
         anchors = range(self._settings.anchors)
         events = self._engine.tell(
             model, self._lenders, self._settings, self._stop, frames=anchors, keep_anchors=True
@@ -262,9 +266,19 @@ class StoryRun:
                     self._update(unseen=True)
                 case Preview():
                     self._count_step(event)
+                case FrameDone() if event.frame in self._first_told:
+                    self._keep(event, model)
                 case Finished():
                     self._bank = event.bank
                     self._steps_before = steps
+
+    @property
+    def _first_told(self) -> set[int]:
+        """The frames of a story from a file that are still the anchors they were."""
+        if self._after is None or self._after.pictures:
+            return set()
+        anchors = set(range(self._settings.anchors)) & set(self._frames)
+        return {frame for frame in anchors if same_frame(self._story, self._lenders, frame)}
 
     def _loaded_model(self) -> Model | None:
         """The model once it is loaded; None when the story was stopped before."""
