@@ -91,6 +91,7 @@ def _rows() -> dict[str, Settings]:
         rows[f"energy {energy:g}, same noise"] = dataclasses.replace(
             _both(OPEN, Spectrum("energy", energy)), same_latent=True
         )
+    rows["no masks, same noise, injection"] = dataclasses.replace(OPEN, same_latent=True, injection=True)
     rows["masks, same noise"] = dataclasses.replace(MASKS, same_latent=True)
     for anchors in (1, 3):
         rows[f"log2, {anchors} anchor{'s' * (anchors > 1)}"] = dataclasses.replace(
