@@ -270,10 +270,11 @@ class Handlers:
         """The story that the visitor's page shows; None where there is none yet."""
         return self._runs.get(request.session_hash)
 
-    def show(self, run: StoryRun, request: gr.Request) -> None:
-        """Make a story that is over the one that the visitor's page shows."""
+    def show(self, run: StoryRun, request: gr.Request, wanted: tuple[str, ...] = ()) -> None:
+        """Make a story that is over the one that the visitor's page shows; its scores lack `wanted`."""
         self._forget(request.session_hash)
         self._runs[request.session_hash] = run
+        self._wanted = wanted
 
     def forget_folder(self, folder: Path) -> None:
         """A story was deleted: no page shows it any longer. None is told into it."""

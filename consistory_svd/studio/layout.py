@@ -64,6 +64,10 @@ class Stage:
     link: gr.Textbox
     go_on: GoOnWidgets
 
+    def spectra_parts(self) -> list[Any]:
+        """What `Handlers.show_spectra` updates."""
+        return [self.spectra, self.spectra_layer, self.spectra_step, self.spectra_figures]
+
 
 def lay_out() -> tuple[gr.Blocks, gr.Tabs, Form, Stage]:
     """The page with its first room, not connected yet; further rooms are tabs beside it."""

@@ -213,7 +213,6 @@ def _connect_after(handlers: Handlers, form: Form, stage: Stage, working: list[A
     """What follows a story, also one that was cancelled: spectra, scores, and how one goes on with it."""
     going_on, widgets = handlers.going_on, stage.go_on
     in_form = [form["scenes"], form["seeds"]]
-    spectra = [stage.spectra, stage.spectra_layer, stage.spectra_step, stage.spectra_figures]
     scored = _connect_scores(handlers, stage.scores, told)
     cancelled = stage.cancel.click(
         handlers.cancel,
@@ -225,7 +224,7 @@ def _connect_after(handlers: Handlers, form: Form, stage: Stage, working: list[A
     _connect_scores(handlers, stage.scores, [cancelled], choices=False)
     for event in (*told, cancelled):
         event.then(going_on.offer, in_form, [*widgets.all(), *in_form], **AT_ONCE)
-        event.success(handlers.show_spectra, outputs=spectra, **AT_ONCE)
+        event.success(handlers.show_spectra, outputs=stage.spectra_parts(), **AT_ONCE)
     shown = [widgets.text, widgets.back]
     widgets.picture.change(going_on.choose, widgets.picture, shown, **AS_SENT, **AT_ONCE)
     stage.pictures.select(going_on.point, outputs=widgets.picture, **AT_ONCE)
