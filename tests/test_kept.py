@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 from consistory_svd.library import Library, keep_scores, look_at
+from consistory_svd.record import read_story_json
 from consistory_svd.scores import Absent
 from consistory_svd.scores.report import as_json
 from consistory_svd.settings import Settings, Story
@@ -80,3 +82,90 @@ def test_the_page_offers_to_go_on_as_soon_as_a_story_is_opened(handlers: Handler
     (opened,) = (fn for fn in demo.fns.values() if fn.name == "open" and fn.api_name != "open_file")
     after = [fn.name for fn in demo.fns.values() if fn.trigger_after == opened._id]
     assert {"offer", "show_spectra", "offer_fetch"} <= set(after)
+
+
+# -- one story, one model --------------------------------------------------------------------------------
+
+
+def refusal_of(handlers: Handlers, visitor: gr.Request, kind: str = "redo", picture: int = 0) -> str:
+    """What the page says to a wish that is refused."""
+    updates = handlers.going_on.begin(kind, "", picture, "", visitor)
+    status = next(updates)[0]
+    assert 'role="alert"' in status
+    with pytest.raises(gr.Error):
+        next(updates)
+    return status
+
+
+def redo(handlers: Handlers, visitor: gr.Request, picture: int = 0) -> list[str]:
+    """Redo a picture as the page does; the names of the story's pictures then."""
+    list(handlers.going_on.begin("redo", "", picture, "", visitor))
+    list(handlers.go_on("redo", "", picture, "", visitor))
+    return [one.path.name for one in handlers.story_of(visitor).progress.pictures]
+
+
+def test_a_story_of_another_model_is_not_gone_on_with(handlers: Handlers, library: Library, engine: Engine):
+    folder = keep(library)
+    before = (folder / "story.json").read_bytes()
+    name = engine.model.name
+    words = f"told with a model, and {name} is loaded"
+    status = open_story(handlers, ANN, folder)
+    assert words in status
+    assert f"Load a model to go on with it, or press Generate to tell it anew with {name}." in status
+    assert words in offered(handlers, ANN)["how"]
+    assert words in refusal_of(handlers, ANN)
+    assert (folder / "story.json").read_bytes() == before
+    assert sorted(path.name for path in folder.glob("frame-*")) == ["frame-01.png", "frame-02.png"]
+
+
+def test_another_model_that_comes_while_a_story_waits_changes_nothing(
+    handlers: Handlers, library: Library, engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    folder, name = keep_own(library, engine), engine.model.name
+    assert "is loaded" not in open_story(handlers, ANN, folder)
+    assert redo(handlers, ANN) == ["frame-01-2.png", "frame-02.png"]
+    run = handlers.story_of(ANN)
+    monkeypatch.setattr(engine, "_model", replace(engine.model, name="another model"))
+    again = run.again(run.told.story, (1,))
+    again.start()
+    assert again.join(120)
+    assert "and another model is loaded" in again.progress.error
+    handlers.going_on.take_back(0, "", "", ANN)
+    record = read_story_json(folder)
+    assert (record.pictures, record.model) == (("frame-01.png", "frame-02.png"), name)
+
+
+# -- two pages, one story --------------------------------------------------------------------------------
+
+
+def test_pictures_are_never_written_over_and_a_stale_page_says_so(handlers, library, engine):
+    folder = keep_own(library, engine)
+    for visitor in (ANN, BEN):
+        open_story(handlers, visitor, folder)
+    assert redo(handlers, ANN) == ["frame-01-2.png", "frame-02.png"]
+    made = (folder / "frame-01-2.png").read_bytes()
+    assert "was changed on another page" in refusal_of(handlers, BEN)
+    assert "was changed on another page" in handlers.going_on.take_back(0, "", "", BEN)[1]
+    open_story(handlers, BEN, folder)
+    assert redo(handlers, BEN) == ["frame-01-3.png", "frame-02.png"]
+    assert (folder / "frame-01-2.png").read_bytes() == made
+    assert read_story_json(folder).pictures == ("frame-01-3.png", "frame-02.png")
+
+
+def test_a_story_that_is_told_on_another_page_is_left_alone(handlers, library, engine):
+    folder = keep_own(library, engine, settings=replace(QUICK, steps=60))
+    for visitor in (ANN, BEN):
+        open_story(handlers, visitor, folder)
+    list(handlers.going_on.begin("redo", "", 0, "", ANN))
+    telling = handlers.go_on("redo", "", 0, "", ANN)
+    next(telling)
+    assert "is being told on another page" in refusal_of(handlers, BEN)
+    assert "still being told" in open_story(handlers, BEN, folder)
+    telling.close()
+
+
+def test_a_story_with_lost_pictures_can_be_gone_on_with(handlers, library, engine):
+    folder = keep_own(library, engine, replace(CAT, scenes=(*CAT.scenes, "in the snow")))
+    (folder / "frame-03.png").unlink()
+    open_story(handlers, ANN, folder)
+    assert redo(handlers, ANN) == ["frame-01-2.png", "frame-02.png"]

@@ -41,7 +41,7 @@ class Handlers:
         self._suite: Suite | None = None  # made when a first story is scored, or scored otherwise
         self._wanted: tuple[str, ...] = ()  # weights that the last story's scores lacked
         self._fetching = fetching.Fetching()
-        self.going_on = GoingOn(self._runs, self._waiting, engine.line, self.limits)
+        self.going_on = GoingOn(self._runs, self._waiting, engine, self.limits)
 
     # -- the model ---------------------------------------------------------------------------------------
 
@@ -164,12 +164,12 @@ class Handlers:
             yield scorecard.nothing_to_score(pictures)
             return
         yield scorecard.scoring()
-        model = self.engine.model
+        model = run.told.model
         settings = ScoreSettings(backbone, fill=fill, device=self.engine.scores_on)
         if self._suite is None or self._suite.settings != settings:
             self._suite = Suite(settings, self._suite and self._suite.embeddings)
         suite, entries = self._suite, []
-        frames, note = scorecard.frames_of(pictures, model.name), scorecard.left_out(pictures)
+        frames, note = scorecard.frames_of(pictures, model), scorecard.left_out(pictures)
         try:
             for entry in suite.measure(frames):
                 if self._runs.get(session) is not run or session in self._waiting:

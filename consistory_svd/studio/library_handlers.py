@@ -17,6 +17,7 @@ from consistory_svd.studio import library_view, scorecard, view
 from consistory_svd.studio.gallery import gallery_items
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import FORM, form_values
+from consistory_svd.studio.same_model import other_model
 from consistory_svd.studio.spectrum import SIDES, value_scale
 from consistory_svd.studio.told import Picture, Told, in_order
 from consistory_svd.studio.worker import StoryRun
@@ -111,6 +112,8 @@ class Room:
                 raise ValueError(f"It has no pictures to open. {story.problem}")
             if self.handlers.is_telling(request):
                 raise ValueError("Your story in Story is still being told; cancel it first, or wait.")
+            if self.handlers.is_told_into(story.folder):
+                raise ValueError("The story is still being told on another page; wait for its end.")
             run = _told_before(self.handlers, story)
         except (ValueError, *UNREADABLE) as refusal:
             return view.alert(_in_words(refusal)), *(gr.skip() for _ in range(7 + len(FORM)))
@@ -122,7 +125,8 @@ class Room:
             values[f"{side}_value"] = gr.update(value=values[f"{side}_value"], **scale)
         count = view.pictures_in_words(len(story.pictures))
         withheld = view.withheld_words(run.progress.pictures)
-        status = f"Opened from the library: told {library_view.date(story)}, {count}. {withheld}".strip()
+        said = f"Opened from the library: told {library_view.date(story)}, {count}.", withheld
+        status = " ".join(filter(None, (*said, other_model(run.told, self.handlers.engine))))
         return (
             "",
             gr.update(selected="story"),
@@ -196,6 +200,7 @@ def _told_before(handlers: Handlers, story: KeptStory) -> StoryRun:
         record.lenders or record.story,
         in_order(pictures),
         seconds=record.seconds or 0.0,
+        model=record.model,
     )
     return StoryRun.told_before(handlers.engine, told, story.folder)
 

@@ -1,6 +1,7 @@
 """Going on with a story that was told: a scene more, a frame again, a stopped story to its end."""
 
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import escape
@@ -11,13 +12,19 @@ import gradio as gr
 from consistory_svd.limits import Limits
 from consistory_svd.settings import Story, check, knob
 from consistory_svd.studio import view
+from consistory_svd.studio.engine import Engine
+from consistory_svd.studio.folder import is_as_recorded
 from consistory_svd.studio.forms import in_words, seeds_text
 from consistory_svd.studio.gallery import gallery_items
-from consistory_svd.studio.line import Line
+from consistory_svd.studio.same_model import other_model
 from consistory_svd.studio.told import Told, taken_back, with_scene, with_seed, with_text
 from consistory_svd.studio.worker import StoryRun
 
 BUSY = "A story is being told; wait for it or cancel it first."
+ELSEWHERE = "This story is being told on another page; wait for its end, then open it from the Library again."
+CHANGED = (
+    "This story was changed on another page, or deleted; open it from the Library again to go on with it."
+)
 NO_STORY = "There is no story to go on with; tell one first."
 
 
@@ -110,15 +117,16 @@ def _megabytes(count: int) -> str:
 
 class GoingOn:
     """The handlers of the part. `runs` are the visitors' latest stories, `waiting` those who are about to
-    stand in `line`; all belong to the studio's other handlers."""
+    stand in the engine's line; all belong to the studio's other handlers."""
 
     def __init__(
-        self, runs: dict[str, StoryRun], waiting: list[str], line: Line, limits: Limits | None = None
+        self, runs: dict[str, StoryRun], waiting: list[str], engine: Engine, limits: Limits | None = None
     ) -> None:
         self._runs = runs
         self._waiting = waiting
-        self._line = line
+        self._engine = engine
         self._limits = limits or Limits()
+        self._starting = threading.Lock()  # two pages may go on with the same story
 
     def begin(self, kind: str, scene: str, picture: Any, text: str, request: gr.Request) -> Iterator[Any]:
         """Look at the wish before it takes its place in the queue: status, Generate, Cancel.
@@ -128,11 +136,11 @@ class GoingOn:
         """
         try:
             self._wish(kind, scene, picture, text, request.session_hash)
-            self._line.check_room(len(self._waiting))
+            self._engine.line.check_room(len(self._waiting))
         except ValueError as error:
             yield view.alert(in_words(error)), gr.skip(), gr.skip()
             raise gr.Error(in_words(error), print_exception=False) from error
-        before = len(self._line) + len(self._waiting)
+        before = len(self._engine.line) + len(self._waiting)
         self._waiting.append(request.session_hash)
         yield view.waiting(True, before), gr.update(interactive=False), gr.update(interactive=True)
 
@@ -143,12 +151,13 @@ class GoingOn:
         """
         if session in self._waiting:
             self._waiting.remove(session)
-        run = self._story_of(session)
-        told = run.told
-        story, wanted = self._wish(kind, scene, picture, text, session)
-        again = run.again(story, told.frames_for(wanted))
-        again.start()
-        self._runs[session] = again
+        with self._starting:
+            run = self._story_of(session)
+            told = run.told
+            story, wanted = self._wish(kind, scene, picture, text, session)
+            again = run.again(story, told.frames_for(wanted))
+            again.start()
+            self._runs[session] = again
         return again
 
     def _story_of(self, session: str) -> StoryRun:
@@ -157,13 +166,24 @@ class GoingOn:
             raise ValueError(NO_STORY)
         if not run.progress.over or session in self._waiting:
             raise ValueError(BUSY)
+        self._check_folder(run)
         return run
+
+    def _check_folder(self, run: StoryRun) -> None:
+        """ValueError where another page tells into the story's folder, or has changed the story."""
+        others = (other for other in list(self._runs.values()) if other.folder == run.folder)
+        if any(not other.progress.over for other in others):
+            raise ValueError(ELSEWHERE)
+        if run.told.pictures and not is_as_recorded(run.folder, run.told):
+            raise ValueError(CHANGED)
 
     def _wish(
         self, kind: str, scene: str, picture: Any, text: str, session: str
     ) -> tuple[Story, tuple[int, ...]]:
         """The story as it is to become, and the frames that are wanted."""
         told = self._story_of(session).told
+        if refusal := other_model(told, self._engine):
+            raise ValueError(refusal)
         story = told.story
         if kind == "resume":
             if not told.missing:
@@ -205,7 +225,7 @@ class GoingOn:
         at = next(iter(changed + withheld + frames), None)
         return (
             gr.update(visible=True),
-            f'<p class="note">{escape(how_it_goes_on(told))}</p>',
+            f'<p class="note">{escape(other_model(told, self._engine) or how_it_goes_on(told))}</p>',
             gr.update(visible=bool(told.missing), value=_resume_label(told)),
             gr.update(value=""),
             gr.update(choices=[(f"{k + 1}: {told.story.scenes[k]}", k) for k in frames], value=at),

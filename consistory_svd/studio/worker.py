@@ -29,6 +29,7 @@ from consistory_svd.studio.folder import save_picture, write_record
 from consistory_svd.studio.line import Place, Ticket, work_of
 from consistory_svd.studio.pace import Pace
 from consistory_svd.studio.progress import Progress, Stage
+from consistory_svd.studio.same_model import not_of
 from consistory_svd.studio.told import Picture, Told, foreign_lenders, in_order
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class StoryRun:
         self._bank = None if after is None or self._whole else after.bank
         self._lenders = story if after is None or self._whole else after.lenders
         self._former = () if after is None else after.former
+        self._model_name = "" if after is None else after.model
         self._stop = threading.Event()
         self._changed = threading.Condition()
         self._progress = Progress(
@@ -98,7 +100,7 @@ class StoryRun:
     def told_before(cls, engine: Engine, told: Told, folder: Path) -> "StoryRun":
         """A story that is over since long, with what it left in its folder."""
         run = cls(engine, told.story, told.settings, folder)
-        run._lenders, run._former = told.lenders, told.former
+        run._lenders, run._former, run._model_name = told.lenders, told.former, told.model
         run._progress = replace(
             run._progress, stage="done", share=1.0, pictures=told.pictures, seconds=told.seconds
         )
@@ -129,6 +131,7 @@ class StoryRun:
             self._former,
             self._bank,
             progress.seconds + (0.0 if after is None or self._whole else after.seconds),
+            self._model_name,
         )
 
     @property
@@ -147,7 +150,7 @@ class StoryRun:
         self._story, self._lenders, self._former = told.story, told.lenders, told.former
         self._after = told
         self._update(pictures=told.pictures)
-        write_record(self._folder, told, self._engine.model.name, told.seconds)
+        write_record(self._folder, told, told.seconds)
 
     def start(self) -> None:
         """Begin; returns at once. ValueError where too many stories wait for the model."""
@@ -212,6 +215,10 @@ class StoryRun:
 
     def _tell(self, model: Model) -> None:
         settings, frames = self._settings, self._frames
+        # Looked at before, too; but while the story waited another model may have been loaded.
+        if self._after and (refusal := not_of(model.name, self._after, self._engine.may_switch)):
+            raise ValueError(refusal)
+        self._model_name = model.name
         needs_bank = settings.shares and not self._whole
         if needs_bank and not self._engine.keeps_anchors:
             frames, needs_bank = self._with_anchors(), False
@@ -325,17 +332,14 @@ class StoryRun:
     def _keep(self, event: FrameDone, model: Model) -> None:
         progress, frame = self._progress, event.frame
         replaced = tuple(picture for picture in progress.pictures if picture.frame == frame)
-        version = 1 + len(replaced) + sum(picture.frame == frame for picture in self._former)
-        picture = save_picture(
-            self._folder, event, version, self._story, self._settings, model.name, self._lenders
-        )
+        picture = save_picture(self._folder, event, self._story, self._settings, model.name, self._lenders)
         others = tuple(one for one in progress.pictures if one not in replaced)
         self._former += replaced
         self._finished.add(frame)
         pictures = in_order((*others, picture))
         # First the record: whatever happens next, what is made can be found again.
         told = replace(self.told, story=self._story, lenders=self._lenders, pictures=pictures)
-        write_record(self._folder, told, model.name, None)
+        write_record(self._folder, told, None)
         self._update(
             pictures=pictures,
             previews=tuple(one for one in progress.previews if one[0] != frame),
@@ -347,7 +351,7 @@ class StoryRun:
         self._update(previews=())
         told = self.told
         if told.pictures:
-            write_record(self._folder, told, model.name, told.seconds if self._began else None)
+            write_record(self._folder, told, told.seconds if self._began else None)
         self._update(stage=stage, unseen=False, **changes)
 
     def _update(self, **changes: Any) -> None:
