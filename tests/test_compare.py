@@ -205,10 +205,10 @@ def test_a_row_that_fails_says_why_and_rows_before_it_stay(engine: Engine, tmp_p
     snapshots = run.watch()
     next(s for s in snapshots if s.tellings[0].entries is not None)
     next(s for s in snapshots if s.at == 1)
-    (tmp_path / "setting-2" / "frame-01.png").mkdir()  # the picture cannot be written there
+    (tmp_path / "setting-2" / "mask-01.png").mkdir()  # the picture's mask cannot be written there
     *_, last = snapshots
     assert last.current.stage == "failed"
-    assert "frame-01.png" in compare_view.status(last)
+    assert "mask-01.png" in compare_view.status(last)
     assert "2 pictures made and kept." in compare_view.status(last)
 
 
@@ -265,6 +265,8 @@ def test_cancelling_keeps_what_is_made_and_frees_the_model(room: Comparing, engi
     kept = int(re.search(r"Stopped\. (\d) pictures? made and kept\.", last[1]).group(1))
     assert 1 <= kept < 6
     assert last[2].count("<img") == kept
+    assert last[2].count("not drawn") == 6 - kept
+    assert "not yet" not in last[2]
     assert engine.model.lock.acquire(timeout=SECONDS)
     engine.model.lock.release()
 
@@ -304,7 +306,7 @@ def test_the_grid_has_a_row_a_setting_and_a_column_a_scene():
     assert html.count('scope="col"') == 1 + 2
     assert html.count('scope="row"') == 2
     assert html.count("<img") == 3
-    assert "not yet" in html
+    assert "not drawn" in html
     assert 'aria-label="Enlarge plain: in the forest"' in html
     assert "masking &lt;off&gt;" in html
     assert "<b>" not in html

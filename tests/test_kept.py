@@ -1,8 +1,10 @@
 """Stories that are kept: gone on with from the library, on several pages, with other models, and compared."""
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from consistory_svd.settings import Settings, Story
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.library_handlers import Room
+from consistory_svd.studio.restore import Restoring
 from consistory_svd.studio.shelves import Shelves
 from consistory_svd.studio.wiring import build
 from tests.test_library import CAT, keep
@@ -54,7 +57,7 @@ def open_story(handlers: Handlers, visitor: gr.Request, folder: Path) -> str:
 
 
 def offered(handlers: Handlers, visitor: gr.Request) -> dict[str, Any]:
-    names = ("part", "how", "resume", "scene", "picture", "text", "back", "scenes", "seeds")
+    names = ("part", "how", "resume", "changes", "scene", "picture", "text", "back", "scenes", "seeds")
     return dict(zip(names, handlers.going_on.offer("", "", visitor), strict=True))
 
 
@@ -169,3 +172,53 @@ def test_a_story_with_lost_pictures_can_be_gone_on_with(handlers, library, engin
     (folder / "frame-03.png").unlink()
     open_story(handlers, ANN, folder)
     assert redo(handlers, ANN) == ["frame-01-2.png", "frame-02.png"]
+
+
+# -- stories that have no picture ------------------------------------------------------------------------
+
+
+def test_a_story_without_a_picture_can_only_be_begun_anew(handlers: Handlers):
+    telling = handlers.tell(ANN, **form(steps=200))
+    next(status for _, status in telling if isinstance(status, str) and "step " in status)
+    assert "Stopped before the first picture" in list(handlers.cancel(ANN))[-1][1]
+    part = offered(handlers, ANN)
+    assert (part["part"]["visible"], part["resume"]["visible"], part["changes"]["visible"]) == (
+        True,
+        True,
+        False,
+    )
+    list(handlers.tell(ANN, **form()))
+    assert offered(handlers, ANN)["changes"]["visible"]
+
+
+def test_a_story_that_is_cancelled_in_the_line_never_began(handlers: Handlers):
+    first = handlers.tell(BEN, **form(steps=200))
+    next(status for _, status in first if isinstance(status, str) and "step " in status)
+    second = handlers.tell(ANN, **form())
+    next(status for _, status in second if isinstance(status, str) and "before yours" in status)
+    assert "Cancelled before your story began" in list(handlers.cancel(ANN))[-1][1]
+    assert handlers.story_of(ANN).progress.stage == "stopped"
+    first.close()
+
+
+# -- files that make no sense ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "Press Generate to tell it."),
+        ({"pictures": "no"}, "What it has under 'pictures' means nothing here and was left out."),
+        ({"frames": [{"picture": "x.png", "prompt": "a house"}]}, "are not those of its scenes"),
+        ({"frames": [{"picture": "x.png", "prompt": CAT.prompts[0]}] * 3}, "are not those of its scenes"),
+    ],
+    ids=str,
+)
+def test_parts_of_a_file_that_make_no_sense_are_named(
+    library: Library, engine: Engine, changes: dict[str, Any], words: str
+):
+    path = keep_own(library, engine) / "story.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    *_, status = Restoring(engine).open_file(str(path))
+    assert words in unescape(status)
+    assert ("left out" in status or "alone" in status) == bool(changes)

@@ -26,7 +26,7 @@ from consistory_svd.studio.compare_room import save_grid
 from consistory_svd.studio.comparing import Comparison, compared
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.handlers import PATIENCE_SECONDS
-from consistory_svd.studio.recipes import FEWEST, MOST, RECIPES, Row, recipe
+from consistory_svd.studio.recipes import FEWEST, MOST, RECIPES, Row, check_different, recipe
 from consistory_svd.studio.worker import StoryRun
 
 TEXT, TEXTS = {"type": "string"}, {"type": "array", "items": {"type": "string"}}
@@ -201,7 +201,9 @@ class Programmes:
     def _rows(self, given: Any, story: Story) -> tuple[Row, ...]:
         if not isinstance(given, list) or not FEWEST <= len(given) <= MOST:
             raise ValueError(f"settings: {given!r} is not allowed; give a list of {FEWEST} to {MOST}")
-        return tuple(row_of(item, story) for item in given)
+        rows = tuple(row_of(item, story) for item in given)
+        check_different([row.name for row in rows])
+        return rows
 
 
 def offer(engine: Engine, limits: Limits) -> None:

@@ -35,6 +35,7 @@ class GoOnWidgets:
     part: gr.Column
     how: gr.HTML
     resume: gr.Button
+    changes: gr.Column
     scene: gr.Textbox
     add: gr.Button
     picture: gr.Dropdown
@@ -45,7 +46,16 @@ class GoOnWidgets:
 
     def all(self) -> list[Any]:
         """The widgets that `GoingOn.offer` updates."""
-        return [self.part, self.how, self.resume, self.scene, self.picture, self.text, self.back]
+        return [
+            self.part,
+            self.how,
+            self.resume,
+            self.changes,
+            self.scene,
+            self.picture,
+            self.text,
+            self.back,
+        ]
 
 
 def go_on_widgets() -> GoOnWidgets:
@@ -54,33 +64,40 @@ def go_on_widgets() -> GoOnWidgets:
         gr.HTML("<h2>Go on with this story</h2>", elem_classes="card-title", padding=False)
         how = gr.HTML("", elem_id="go-on-how", padding=False)
         resume = gr.Button("Continue the story", variant="primary", visible=False, elem_id="resume")
-        with gr.Row(elem_classes="with-buttons"):
-            scene = gr.Textbox(
-                "",
-                label="A scene more",
-                info="One picture is added at the end.",
-                scale=3,
-                elem_id="new-scene",
-            )
-            add = gr.Button("Add the scene", scale=1, min_width=130, elem_id="add-scene")
-        with gr.Row():
-            picture = gr.Dropdown(
-                [],
-                label="Picture",
-                info="Choose it here or among the pictures.",
-                filterable=False,
-                scale=1,
-                min_width=120,
-                elem_id="again-picture",
-            )
-            text = gr.Textbox(
-                "", label="Its scene", info="Write another one to change it.", scale=3, elem_id="again-scene"
-            )
-        with gr.Row(elem_id="again"):
-            redo = gr.Button("Redo with another seed", min_width=150, elem_id="redo")
-            change = gr.Button("Change the scene", min_width=150, elem_id="change-scene")
-            back = gr.Button("Take the former back", interactive=False, min_width=150, elem_id="take-back")
-    return GoOnWidgets(part, how, resume, scene, add, picture, text, redo, change, back)
+        with gr.Column(elem_id="go-on-changes") as changes:
+            with gr.Row(elem_classes="with-buttons"):
+                scene = gr.Textbox(
+                    "",
+                    label="A scene more",
+                    info="One picture is added at the end.",
+                    scale=3,
+                    elem_id="new-scene",
+                )
+                add = gr.Button("Add the scene", scale=1, min_width=130, elem_id="add-scene")
+            with gr.Row():
+                picture = gr.Dropdown(
+                    [],
+                    label="Picture",
+                    info="Choose it here or among the pictures.",
+                    filterable=False,
+                    scale=1,
+                    min_width=120,
+                    elem_id="again-picture",
+                )
+                text = gr.Textbox(
+                    "",
+                    label="Its scene",
+                    info="Write another one to change it.",
+                    scale=3,
+                    elem_id="again-scene",
+                )
+            with gr.Row(elem_id="again"):
+                redo = gr.Button("Redo with another seed", min_width=150, elem_id="redo")
+                change = gr.Button("Change the scene", min_width=150, elem_id="change-scene")
+                back = gr.Button(
+                    "Take the former back", interactive=False, min_width=150, elem_id="take-back"
+                )
+    return GoOnWidgets(part, how, resume, changes, scene, add, picture, text, redo, change, back)
 
 
 def how_it_goes_on(told: Told) -> str:
@@ -215,7 +232,7 @@ class GoingOn:
         and seeds follow, where they were the story's."""
         run = self._runs.get(request.session_hash)
         if run is None or not run.progress.over:
-            return gr.update(visible=False), *(gr.skip() for _ in range(8))
+            return gr.update(visible=False), *(gr.skip() for _ in range(9))
         told = run.told
         before = told.story if run.before is None else run.before.story
         frames = [picture.frame for picture in told.pictures]
@@ -227,6 +244,7 @@ class GoingOn:
             gr.update(visible=True),
             f'<p class="note">{escape(other_model(told, self._engine) or how_it_goes_on(told))}</p>',
             gr.update(visible=bool(told.missing), value=_resume_label(told)),
+            gr.update(visible=bool(frames)),
             gr.update(value=""),
             gr.update(choices=[(f"{k + 1}: {told.story.scenes[k]}", k) for k in frames], value=at),
             gr.update(value="" if at is None else told.story.scenes[at]),

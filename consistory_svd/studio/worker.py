@@ -198,6 +198,9 @@ class StoryRun:
             if model is not None:
                 self._update(stage="waiting")
                 with self._engine.line.turn(self._ticket, self._stop, self._wait):
+                    if self._stop.is_set():
+                        self._update(stage="stopped")
+                        return
                     self._tell(model)
         except Exception as error:  # the thread's top: whatever went wrong, the page has to tell it
             log.exception("telling a story failed")
