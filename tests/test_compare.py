@@ -154,7 +154,12 @@ def engine(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def comparison(engine: Engine, folder: Path, *rows: Row, **shared: object) -> Comparison:
     told = compared(STORY, replace(QUICK, **shared), rows, Limits())
-    return Comparison(engine, STORY, told, folder, ScoreSettings())
+
+    def new_folder(name: str) -> Path:
+        (made := folder / name).mkdir()
+        return made
+
+    return Comparison(engine, STORY, told, new_folder, ScoreSettings())
 
 
 def test_rows_come_one_by_one_with_the_same_seeds_and_their_scores(engine: Engine, tmp_path: Path):
@@ -205,7 +210,7 @@ def test_a_row_that_fails_says_why_and_rows_before_it_stay(engine: Engine, tmp_p
     snapshots = run.watch()
     next(s for s in snapshots if s.tellings[0].entries is not None)
     next(s for s in snapshots if s.at == 1)
-    (tmp_path / "setting-2" / "mask-01.png").mkdir()  # the picture's mask cannot be written there
+    (tmp_path / "sdsa" / "mask-01.png").mkdir()  # the picture's mask cannot be written there
     *_, last = snapshots
     assert last.current.stage == "failed"
     assert "mask-01.png" in compare_view.status(last)
@@ -222,7 +227,7 @@ def room(engine: Engine) -> Iterator[Comparing]:
     comparing = Comparing(Handlers(engine, Limits(frames=3)), widgets)
     yield comparing
     for visitor in (ANN, BEN):
-        comparing.leave(visitor)
+        comparing.story_room.leave(visitor)
 
 
 HOW = (ScoreSettings.backbone, ScoreSettings.fill)
@@ -276,7 +281,7 @@ def test_two_visitors_have_their_own_comparisons(room: Comparing):
     second = list(start(room, BEN, "plain", "sdsa", subject="an owl", concept="owl"))[-1]
     assert "<caption>a cat:" in first[2]
     assert "<caption>an owl:" in second[2]
-    room.leave(ANN)
+    room.story_room.leave(ANN)
     assert not Path(first[3]["value"]).exists()
     assert Path(second[3]["value"]).exists()
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
@@ -13,12 +14,17 @@ import pytest
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
+import httpx
+from gradio.processing_utils import move_files_to_cache
 
-from consistory_svd.library import Library, keep_scores, look_at
+from consistory_svd.library import ORDERS, Library, keep_scores, look_at
 from consistory_svd.record import read_story_json
 from consistory_svd.scores import Absent
+from consistory_svd.scores.fetch import CACHE_VARIABLE
 from consistory_svd.scores.report import as_json
 from consistory_svd.settings import Settings, Story
+from consistory_svd.studio import launch
+from consistory_svd.studio.compare_room import NOTHING, Comparing, lay_out
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.library_handlers import Room
@@ -222,3 +228,139 @@ def test_parts_of_a_file_that_make_no_sense_are_named(
     *_, status = Restoring(engine).open_file(str(path))
     assert words in unescape(status)
     assert ("left out" in status or "alone" in status) == bool(changes)
+
+
+# -- comparisons -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def comparing(handlers: Handlers) -> Comparing:
+    with gr.Blocks(), gr.Tabs() as rooms:
+        widgets = lay_out(rooms)
+    return Comparing(handlers, widgets)
+
+
+def compare(comparing: Comparing, visitor: gr.Request, **changes: Any) -> Iterator[tuple[Any, ...]]:
+    rows = ("plain", "sdsa", NOTHING, NOTHING)
+    return comparing.compare(visitor, None, rows, ("ensemble", "noise"), **form(**changes))
+
+
+def test_each_row_of_a_comparison_is_a_kept_story(
+    comparing: Comparing, handlers: Handlers, library: Library, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "no weights"))
+    *_, last = compare(comparing, ANN)
+    handlers.leave(ANN)
+    stories = library.stories()
+    assert {story.name.split("-", 4)[-1] for story in stories} == {"plain-a-cat", "shared-attention-a-cat"}
+    for story in stories:
+        assert (len(story.pictures), story.problem) == (3, "")
+        assert story.scores["absent"]
+    assert all(str(story.pictures[0]) in last[2] for story in stories)
+    (shared,) = (story for story in stories if story.preset == "sdsa")
+    assert "is loaded" not in open_story(handlers, ANN, shared.folder)
+    assert "is deleted" in Room(handlers).delete(shared.name, ANN)[1]
+    assert [story.name for story in library.stories()] == [one.name for one in stories if one != shared]
+
+
+def test_a_row_that_is_told_is_neither_deleted_nor_opened(comparing, handlers, library):
+    going = compare(comparing, ANN, steps=60)
+    next(update for update in going if isinstance(update[2], str) and "<img" in update[2])
+    (running,) = library.stories()
+    assert "still being told" in Room(handlers).delete(running.name, BEN)[1]
+    assert "still being told" in open_story(handlers, BEN, running.folder)
+    going.close()
+
+
+def test_comparisons_of_a_shared_demo_go_with_the_visit(engine: Engine):
+    handlers = Handlers(engine)
+    with gr.Blocks(), gr.Tabs() as rooms:
+        comparing = Comparing(handlers, lay_out(rooms))
+    list(compare(comparing, ANN))
+    root = handlers.library_of(ANN).root
+    assert len(list(root.iterdir())) == 2
+    going = compare(comparing, ANN, steps=60)
+    next(update for update in going if isinstance(update[2], str) and "<img" in update[2])
+    handlers.leave(ANN)
+    assert not root.exists()
+
+
+# -- what goes, and when ---------------------------------------------------------------------------------
+
+
+def test_a_private_library_says_when_its_stories_go(engine: Engine, handlers: Handlers):
+    def said(studio: Handlers, visitor: gr.Request) -> str:
+        return Room(studio).shelf("", ORDERS[0], 24, visitor)[2]
+
+    private = Handlers(engine)
+    assert "Your stories go when you close or reload this page; take them along." in said(private, ANN)
+    assert "stay for a day after your last visit" in said(private, signed_in("one"))
+    assert "take them along" not in said(handlers, ANN)
+
+
+def signed_in(page: str) -> gr.Request:
+    return gr.Request(session_hash=page, username="ann")
+
+
+def test_who_signs_in_finds_their_stories_again(engine: Engine):
+    studio = Handlers(engine)
+    list(studio.tell(signed_in("one"), **form()))
+    (story,) = studio.library_of(signed_in("one")).stories()
+    studio.leave(signed_in("one"))
+    assert [one.name for one in studio.library_of(signed_in("two")).stories()] == [story.name]
+    other = gr.Request(session_hash="three", username="ben")
+    assert studio.library_of(other).stories() == []
+
+
+def test_stories_of_who_signed_in_go_in_the_end():
+    shelves = Shelves(keep_seconds=0.0)
+    first, second = shelves.of("one", "ann").root, shelves.of("two", "ann").root
+    assert first == second
+    shelves.leave("one", user="ann")
+    assert first.is_dir(), "another page of theirs is open"
+    shelves.leave("two", user="ann")
+    until = time.monotonic() + 30
+    while first.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not first.exists()
+
+
+def served(demo: gr.Blocks, files: list[str]) -> list[str]:
+    """The addresses that the page's gallery gives to files."""
+    gallery = next(one for one in demo.blocks.values() if one.elem_id == "pictures")
+    data = gallery.postprocess([(file, "") for file in files])
+    sent = move_files_to_cache(data, gallery, postprocess=True)
+    return [f"{demo.local_url}{item['image']['url'].removeprefix('/')}" for item in sent]
+
+
+def test_what_is_removed_cannot_be_read_by_its_address(engine: Engine):
+    studio = Handlers(engine)
+    demo = build(studio)
+    launch(demo, port=None, prevent_thread_lock=True, quiet=True)
+    try:
+        *_, (pictures, _) = studio.tell(ANN, **form())
+        kept = Path(studio.library_of(ANN).stories()[0].folder)
+        addresses = served(demo, [path for path, _ in pictures])
+        assert [httpx.get(one).status_code for one in addresses] == [200] * 3
+        Room(studio).delete(kept.name, ANN)
+        assert [httpx.get(one).status_code for one in addresses] == [403] * 3
+        *_, (pictures, _) = studio.tell(ANN, **form())
+        addresses = served(demo, [path for path, _ in pictures])
+        assert [httpx.get(one).status_code for one in addresses] == [200] * 3
+        studio.leave(ANN)
+        assert [httpx.get(one).status_code for one in addresses] == [403] * 3
+    finally:
+        demo.close()
+
+
+def test_nobody_guesses_where_the_files_of_others_are():
+    shelves = Shelves()
+    one, two = shelves.of("one").root.name, shelves.of("two").root.name
+    assert one[:-22] == two[:-22]
+    assert one != two
+    desk = shelves.desk("one", "story")
+    (desk / "a.pdf").write_text("")
+    shelves.desk("one", "library")
+    assert (desk / "a.pdf").is_file(), "two parts of the page do not take each other's file"
+    shelves.leave("one")
+    assert not desk.exists()

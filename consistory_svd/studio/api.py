@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from gradio.data_classes import ListFiles
 from gradio_client.utils import is_file_obj_with_meta
 from PIL import Image
 
+from consistory_svd.library import slug
 from consistory_svd.limits import Limits
 from consistory_svd.record import FILE_NAME
 from consistory_svd.scores import Frames, ScoreSettings, Suite
@@ -170,7 +172,9 @@ class Programmes:
         rows = recipe(given["recipe"]).rows if given["recipe"] else self._rows(given["settings"], story)
         told = compared(story, shared, rows, self.limits)
         with tempfile.TemporaryDirectory(prefix="compared-") as folder:
-            comparison = Comparison(self.engine, story, told, Path(folder), ScoreSettings())
+            comparison = Comparison(
+                self.engine, story, told, partial(_folder_in, Path(folder)), ScoreSettings()
+            )
             try:
                 for snapshot in comparison.watch():
                     figure = (
@@ -204,6 +208,10 @@ class Programmes:
         rows = tuple(row_of(item, story) for item in given)
         check_different([row.name for row in rows])
         return rows
+
+
+def _folder_in(folder: Path, name: str) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f"{slug(name)}-", dir=folder))
 
 
 def offer(engine: Engine, limits: Limits) -> None:

@@ -30,6 +30,8 @@ FORM = (
     *("scheduler", "spacing"),
 )
 LOCK_HELP = "Locked: the same story again. Unlocked: each Generate first rolls a new seed and shows it here."
+# What was uploaded, or told for programmes: looked at every ten minutes, gone when it is an hour old.
+CACHE_SECONDS = (600, 3600)
 Form = dict[str, Any]  # the boxes' widgets by name, in the order of FORM
 
 
@@ -72,7 +74,7 @@ class Stage:
 def lay_out() -> tuple[gr.Blocks, gr.Tabs, Form, Stage]:
     """The page with its first room, not connected yet; further rooms are tabs beside it."""
     with gr.Blocks(
-        title="Story studio", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400)
+        title="Story studio", fill_width=True, analytics_enabled=False, delete_cache=CACHE_SECONDS
     ) as demo:
         gr.HTML(
             "<h1>Story studio</h1><p>Describe someone once, list a few scenes, and get a picture of each "

@@ -40,7 +40,7 @@ class Room:
     def shelf(self, words: str, order: str, limit: int, request: gr.Request) -> tuple[Any, ...]:
         """The stories with these words in them: their covers, names, how many, whether there are more, and
         the choices of a comparison."""
-        library = self.handlers.shelves.of(request.session_hash)
+        library = self.handlers.library_of(request)
         stories, words = library.stories(), str(words or "")
         fitting = ordered(found(stories, words), order)
         shown = fitting[:limit]
@@ -90,7 +90,7 @@ class Room:
 
     def delete(self, name: str, request: gr.Request) -> tuple[Any, ...]:
         """Delete a story; what `look` gives for none."""
-        library = self.handlers.shelves.of(request.session_hash)
+        library = self.handlers.library_of(request)
         try:
             story = library.get(name)
             if self.handlers.is_told_into(story.folder):
@@ -166,7 +166,7 @@ class Room:
     def _story(self, request: gr.Request, name: str) -> KeptStory:
         if not name:
             raise ValueError("Choose a story first.")
-        return self.handlers.shelves.of(request.session_hash).get(name)
+        return self.handlers.library_of(request).get(name)
 
     @staticmethod
     def _kept(name: str, words: str) -> tuple[Any, ...]:

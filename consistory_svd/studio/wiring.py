@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from consistory_svd.limits import Limits
-from consistory_svd.studio import about_room, api, compare_room, model_choice
+from consistory_svd.studio import about_room, api, compare_room, drafts, model_choice
 from consistory_svd.studio.advanced import DECIDING, Sizes, advanced_looks
 from consistory_svd.studio.alike import DEPENDENT, HOW_ALIKE, preset_values, switches
 from consistory_svd.studio.engine import Engine
@@ -14,6 +14,7 @@ from consistory_svd.studio.examples import EXAMPLES, Example
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import FORM, Form, Stage, example_values, lay_out
 from consistory_svd.studio.library_room import add_export, add_library
+from consistory_svd.studio.parting import ask_before_leaving, leave_freely
 from consistory_svd.studio.restore import Restoring, connect_restoring
 from consistory_svd.studio.retell import bound
 from consistory_svd.studio.scenes import connect_scenes
@@ -34,6 +35,9 @@ SHOW_STATUS = """() => {
 
 def build(handlers: Handlers) -> gr.Blocks:
     """Lay the page out and connect it."""
+    # Files are served where they are. Gradio would serve copies, which stay for whoever knows their address
+    # when the story is deleted or the visitor has gone.
+    gr.set_static_paths([*handlers.shelves.roots, drafts.HOME])
     demo, rooms, form, stage = lay_out()
     handlers.limits.show_on(form)
     with demo:
@@ -190,6 +194,7 @@ def _connect_telling(handlers: Handlers, form: Form, stage: Stage) -> None:
         told.append(telling)
     for asked in working[::2]:
         asked.success(fn=None, js=SHOW_STATUS, **AT_ONCE)
+        asked.success(fn=None, js=ask_before_leaving("story"), **AT_ONCE)
         asked.success(
             lambda: ("", gr.update(visible=False)), outputs=[stage.scores.card, stage.spectra], **AT_ONCE
         )
@@ -224,6 +229,7 @@ def _connect_after(handlers: Handlers, form: Form, stage: Stage, working: list[A
     _connect_scores(handlers, stage.scores, [cancelled], choices=False)
     for event in (*told, cancelled):
         event.then(going_on.offer, in_form, [*widgets.all(), *in_form], **AT_ONCE)
+        event.then(fn=None, js=leave_freely("story"), **AT_ONCE)
         event.success(handlers.show_spectra, outputs=stage.spectra_parts(), **AT_ONCE)
     shown = [widgets.text, widgets.back]
     widgets.picture.change(going_on.choose, widgets.picture, shown, **AS_SENT, **AT_ONCE)

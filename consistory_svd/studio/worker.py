@@ -8,14 +8,12 @@ import logging
 import shutil
 import threading
 import time
-import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import psutil
@@ -24,6 +22,7 @@ from consistory_svd.models import Model
 from consistory_svd.settings import Settings, Story
 from consistory_svd.sharing import AnchorBank, SpectraSketch
 from consistory_svd.story import Cancelled, Event, Finished, FrameDone, Note, Preview, Started
+from consistory_svd.studio.drafts import drafts_of
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.folder import save_picture, write_record
 from consistory_svd.studio.line import Place, Ticket, work_of
@@ -93,8 +92,7 @@ class StoryRun:
         self._ticket: Ticket | None = None
         self._pace = Pace()
         self._finished: set[int] = set()  # the frames that this run has told
-        self._drafts = Path(mkdtemp(prefix="previews-"))
-        weakref.finalize(self, shutil.rmtree, self._drafts, ignore_errors=True)
+        self._drafts = drafts_of(self)
 
     @classmethod
     def told_before(cls, engine: Engine, told: Told, folder: Path) -> "StoryRun":
