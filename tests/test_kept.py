@@ -63,7 +63,19 @@ def open_story(handlers: Handlers, visitor: gr.Request, folder: Path) -> str:
 
 
 def offered(handlers: Handlers, visitor: gr.Request) -> dict[str, Any]:
-    names = ("part", "how", "resume", "changes", "scene", "picture", "text", "back", "scenes", "seeds")
+    names = (
+        "part",
+        "how",
+        "resume",
+        "changes",
+        "scene",
+        "picture",
+        "text",
+        "back",
+        "scenes",
+        "seeds",
+        "seeds_of",
+    )
     return dict(zip(names, handlers.going_on.offer("", "", visitor), strict=True))
 
 

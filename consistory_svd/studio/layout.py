@@ -13,6 +13,7 @@ from consistory_svd.studio.examples import EXAMPLES, STYLES, Example
 from consistory_svd.studio.export_panel import ExportWidgets, export_widgets
 from consistory_svd.studio.forms import seeds_text, size_text
 from consistory_svd.studio.model_choice import ModelWidgets, model_widgets
+from consistory_svd.studio.own_seeds import owner_of
 from consistory_svd.studio.retell import GoOnWidgets, go_on_widgets
 from consistory_svd.studio.scenes import scene_list
 from consistory_svd.studio.scoring import ScoreWidgets, score_widgets
@@ -26,7 +27,7 @@ FORM = (
     *HOW_ALIKE,
     "record_spectra",
     *("steps", "guidance", "seed"),
-    *("seeds", "width", "height", "batch"),
+    *("seeds", "seeds_of", "width", "height", "batch"),
     *("scheduler", "spacing"),
 )
 LOCK_HELP = "Locked: the same story again. Unlocked: each Generate first rolls a new seed and shows it here."
@@ -103,6 +104,7 @@ def form_values(story: Story, settings: Settings) -> list[Any]:
     values = {
         **{name: getattr(story, name) for name in ("subject", "style", "negative", "seed")},
         "seeds": seeds_text(story.seeds),
+        "seeds_of": owner_of(story.subject, "\n".join(story.scenes), seeds_text(story.seeds)),
         "concept": ", ".join(story.concept_words),
         "scenes": "\n".join(story.scenes),
         **alike_values(settings),

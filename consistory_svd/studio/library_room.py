@@ -230,7 +230,9 @@ def _connect_story(room: Room, widgets: LibraryWidgets, rooms: gr.Tabs, form: Fo
     opened.then(fn=None, js=TO_TOP, **AT_ONCE)
     # The parts below the pictures follow: until now they were those of the story told before, or of none.
     handlers, in_form = room.handlers, [form["scenes"], form["seeds"]]
-    opened.success(handlers.going_on.offer, in_form, [*stage.go_on.all(), *in_form], **AT_ONCE)
+    opened.success(
+        handlers.going_on.offer, in_form, [*stage.go_on.all(), *in_form, form["seeds_of"]], **AT_ONCE
+    )
     opened.success(handlers.show_spectra, outputs=stage.spectra_parts(), **AT_ONCE)
     opened.success(handlers.offer_fetch, outputs=stage.scores.weights(), **AT_ONCE)
     pair = [widgets.compared, widgets.chosen]

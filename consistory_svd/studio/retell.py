@@ -16,6 +16,7 @@ from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.folder import is_as_recorded
 from consistory_svd.studio.forms import in_words, seeds_text
 from consistory_svd.studio.gallery import gallery_items
+from consistory_svd.studio.own_seeds import owner_of
 from consistory_svd.studio.same_model import other_model
 from consistory_svd.studio.told import Told, taken_back, with_scene, with_seed, with_text
 from consistory_svd.studio.worker import StoryRun
@@ -229,10 +230,10 @@ class GoingOn:
 
     def offer(self, scenes: str, seeds: str, request: gr.Request) -> tuple[Any, ...]:
         """The part for the visitor's story as it stands, empty-handed where there is none; the form's scenes
-        and seeds follow, where they were the story's."""
+        and seeds, and whose they are, follow where they were the story's."""
         run = self._runs.get(request.session_hash)
         if run is None or not run.progress.over:
-            return gr.update(visible=False), *(gr.skip() for _ in range(9))
+            return gr.update(visible=False), *(gr.skip() for _ in range(10))
         told = run.told
         before = told.story if run.before is None else run.before.story
         frames = [picture.frame for picture in told.pictures]
@@ -253,14 +254,16 @@ class GoingOn:
         )
 
     @staticmethod
-    def _form_follows(scenes: str, seeds: str, before: Story, now: Story) -> tuple[Any, Any]:
+    def _form_follows(scenes: str, seeds: str, before: Story, now: Story) -> tuple[Any, Any, Any]:
         if (
             before == now
             or tuple(line.strip() for line in scenes.splitlines() if line.strip()) != before.scenes
         ):
-            return gr.skip(), gr.skip()
-        same_seeds = seeds.strip() == seeds_text(before.seeds)
-        return "\n".join(now.scenes), seeds_text(now.seeds) if same_seeds else gr.skip()
+            return gr.skip(), gr.skip(), gr.skip()
+        lines = "\n".join(now.scenes)
+        if seeds.strip() != seeds_text(before.seeds):
+            return lines, gr.skip(), gr.skip()
+        return lines, seeds_text(now.seeds), owner_of(now.subject, lines, seeds_text(now.seeds))
 
     def choose(self, picture: Any, request: gr.Request) -> tuple[Any, Any]:
         """The scene of a chosen picture, and whether a former one can be taken back."""
@@ -281,14 +284,14 @@ class GoingOn:
 
     def take_back(self, picture: Any, scenes: str, seeds: str, request: gr.Request) -> tuple[Any, ...]:
         """Put the former picture of a frame back: pictures, status, the frame's scene, the form's scenes and
-        seeds. What it replaces can be taken back in turn."""
+        seeds, and whose they are. What it replaces can be taken back in turn."""
         try:
             run = self._story_of(request.session_hash)
             told = run.told
             frame = self._frame(told, picture)
             run.become(taken_back(told, frame))
         except ValueError as error:
-            return gr.skip(), view.alert(in_words(error)), gr.skip(), gr.skip(), gr.skip()
+            return gr.skip(), view.alert(in_words(error)), *(gr.skip() for _ in range(4))
         now = run.told.story
         return (
             gallery_items(run.progress, run.show_masks),

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from consistory_svd.limits import Limits
-from consistory_svd.studio import about_room, api, compare_room, drafts, model_choice
+from consistory_svd.studio import about_room, api, compare_room, drafts, model_choice, own_seeds
 from consistory_svd.studio.advanced import DECIDING, Sizes, advanced_looks
 from consistory_svd.studio.alike import DEPENDENT, HOW_ALIKE, preset_values, switches
 from consistory_svd.studio.engine import Engine
@@ -85,6 +85,15 @@ def _connect_form(handlers: Handlers, form: Form, stage: Stage) -> None:
         **AT_ONCE,
     )
     connect_scenes(form["scenes"])
+    gr.on(
+        [form[name].change for name in ("subject", "scenes", "seeds")],
+        own_seeds.follow,
+        [form[name] for name in ("subject", "scenes", "seeds", "seeds_of")],
+        [form[name] for name in ("seeds", "seeds_of", "seed")],
+        trigger_mode="always_last",
+        **AS_SENT,
+        **AT_ONCE,
+    )
     stage.dice.click(handlers.roll_seed, outputs=[form["seed"], form["seeds"]], **AT_ONCE)
     stage.examples.click(
         lambda index: (*_within(handlers.limits, EXAMPLES[index]), EXAMPLES[index].concept, True),
@@ -218,6 +227,7 @@ def _connect_after(handlers: Handlers, form: Form, stage: Stage, working: list[A
     """What follows a story, also one that was cancelled: spectra, scores, and how one goes on with it."""
     going_on, widgets = handlers.going_on, stage.go_on
     in_form = [form["scenes"], form["seeds"]]
+    followed = [*in_form, form["seeds_of"]]
     scored = _connect_scores(handlers, stage.scores, told)
     cancelled = stage.cancel.click(
         handlers.cancel,
@@ -228,7 +238,7 @@ def _connect_after(handlers: Handlers, form: Form, stage: Stage, working: list[A
     )
     _connect_scores(handlers, stage.scores, [cancelled], choices=False)
     for event in (*told, cancelled):
-        event.then(going_on.offer, in_form, [*widgets.all(), *in_form], **AT_ONCE)
+        event.then(going_on.offer, in_form, [*widgets.all(), *followed], **AT_ONCE)
         event.then(fn=None, js=leave_freely("story"), **AT_ONCE)
         event.success(handlers.show_spectra, outputs=stage.spectra_parts(), **AT_ONCE)
     shown = [widgets.text, widgets.back]
@@ -237,7 +247,7 @@ def _connect_after(handlers: Handlers, form: Form, stage: Stage, working: list[A
     back = widgets.back.click(
         going_on.take_back,
         [widgets.picture, *in_form],
-        [stage.pictures, stage.status, widgets.text, *in_form],
+        [stage.pictures, stage.status, widgets.text, *followed],
         **AS_SENT,
         **AT_ONCE,
     )
