@@ -14,6 +14,7 @@ from consistory_svd.settings import Settings, Story
 
 VERSION = 1
 FILE_NAME = "story.json"
+PARTS = ("version", "model", "story", "settings", "frames", "masks", "seconds", "lenders")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class StoryRecord:
 
     A cancelled story has fewer pictures than scenes; `masks` is empty where none were kept. `lenders` is as
     in `FrameRecord`. `prompts` are the pictures' own. `withheld` says of each why it is a plain one, and is
-    empty where none is; those that are have no mask among `masks`.
+    empty where none is; those that are have no mask among `masks`. `unknown` are parts of the file that mean
+    nothing here.
     """
 
     story: Story
@@ -49,6 +51,7 @@ class StoryRecord:
     lenders: Story | None = None
     prompts: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -181,6 +184,7 @@ def read_story_json(path: Path) -> StoryRecord:
         lenders=_lenders(content.get("lenders")),
         prompts=tuple(str(frame.get("prompt", "")) for frame in content["frames"]),
         withheld=_withheld(content["frames"]),
+        unknown=tuple(key for key in content if key not in PARTS),
     )
 
 

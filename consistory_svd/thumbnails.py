@@ -46,8 +46,12 @@ def cover(story: KeptStory) -> Path | None:
     first = story.pictures[:4]
     if not first:
         return None
-    path = story.folder / FOLDER / "cover.webp"
-    if not _newer(path, [story.folder / FILE_NAME, *first]):
+    sources = [story.folder / FILE_NAME, *first]
+    # Another name for another cover: the page and the browser know it by its address.
+    path = story.folder / FOLDER / f"cover-{max(one.stat().st_mtime_ns for one in sources):x}.webp"
+    if not _newer(path, sources):
+        for former in path.parent.glob("cover*.webp"):
+            former.unlink(missing_ok=True)
         sheet = Image.new("RGB", COVER_SIZE, "white")
         for picture, box in zip(first, COVER_BOXES[len(first)], strict=True):
             left, top, right, bottom = box

@@ -140,6 +140,7 @@ def test_a_figure_is_compared_by_its_name(client: Client):
     ("changes", "said"),
     [
         ({"settings": ["plain"]}, "settings: .* give a list of 2 to 4"),
+        ({"settings": ["plain", "plain"]}, "settings: 'plain' is chosen more than once"),
         ({"settings": ["plain", {"preset": "sdsa"}]}, "give a preset or an object with a name"),
         ({"settings": ["plain", {"name": "a", "steps": 999}]}, "steps: 999 is not allowed"),
         ({"recipe": "9.9"}, "recipe: '9.9' is not known; give one of leakage"),

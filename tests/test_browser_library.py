@@ -127,6 +127,8 @@ def _open(page: Page) -> None:
     expect(page.locator("#preset input")).to_have_value("SVD energy")
     expect(page.locator("#k_value input[type=number]")).to_have_value("0.95")
     expect(page.locator("#status")).to_contain_text("Opened from the library")
+    expect(page.locator("#go-on-how")).to_contain_text("not kept in memory")
+    expect(page.locator("#again-scene textarea")).to_have_value("in the snow")
     _wait_until_pictures_are_drawn(page, 2)
     page.get_by_label("Show the subject masks").check()
     expect(pictures(page).first).to_have_attribute("src", re.compile("marked"))

@@ -154,7 +154,12 @@ def engine(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def comparison(engine: Engine, folder: Path, *rows: Row, **shared: object) -> Comparison:
     told = compared(STORY, replace(QUICK, **shared), rows, Limits())
-    return Comparison(engine, STORY, told, folder, ScoreSettings())
+
+    def new_folder(name: str) -> Path:
+        (made := folder / name).mkdir()
+        return made
+
+    return Comparison(engine, STORY, told, new_folder, ScoreSettings())
 
 
 def test_rows_come_one_by_one_with_the_same_seeds_and_their_scores(engine: Engine, tmp_path: Path):
@@ -205,10 +210,10 @@ def test_a_row_that_fails_says_why_and_rows_before_it_stay(engine: Engine, tmp_p
     snapshots = run.watch()
     next(s for s in snapshots if s.tellings[0].entries is not None)
     next(s for s in snapshots if s.at == 1)
-    (tmp_path / "setting-2" / "frame-01.png").mkdir()  # the picture cannot be written there
+    (tmp_path / "sdsa" / "mask-01.png").mkdir()  # the picture's mask cannot be written there
     *_, last = snapshots
     assert last.current.stage == "failed"
-    assert "frame-01.png" in compare_view.status(last)
+    assert "mask-01.png" in compare_view.status(last)
     assert "2 pictures made and kept." in compare_view.status(last)
 
 
@@ -222,7 +227,7 @@ def room(engine: Engine) -> Iterator[Comparing]:
     comparing = Comparing(Handlers(engine, Limits(frames=3)), widgets)
     yield comparing
     for visitor in (ANN, BEN):
-        comparing.leave(visitor)
+        comparing.story_room.leave(visitor)
 
 
 HOW = (ScoreSettings.backbone, ScoreSettings.fill)
@@ -265,6 +270,8 @@ def test_cancelling_keeps_what_is_made_and_frees_the_model(room: Comparing, engi
     kept = int(re.search(r"Stopped\. (\d) pictures? made and kept\.", last[1]).group(1))
     assert 1 <= kept < 6
     assert last[2].count("<img") == kept
+    assert last[2].count("not drawn") == 6 - kept
+    assert "not yet" not in last[2]
     assert engine.model.lock.acquire(timeout=SECONDS)
     engine.model.lock.release()
 
@@ -274,7 +281,7 @@ def test_two_visitors_have_their_own_comparisons(room: Comparing):
     second = list(start(room, BEN, "plain", "sdsa", subject="an owl", concept="owl"))[-1]
     assert "<caption>a cat:" in first[2]
     assert "<caption>an owl:" in second[2]
-    room.leave(ANN)
+    room.story_room.leave(ANN)
     assert not Path(first[3]["value"]).exists()
     assert Path(second[3]["value"]).exists()
 
@@ -304,7 +311,7 @@ def test_the_grid_has_a_row_a_setting_and_a_column_a_scene():
     assert html.count('scope="col"') == 1 + 2
     assert html.count('scope="row"') == 2
     assert html.count("<img") == 3
-    assert "not yet" in html
+    assert "not drawn" in html
     assert 'aria-label="Enlarge plain: in the forest"' in html
     assert "masking &lt;off&gt;" in html
     assert "<b>" not in html

@@ -232,10 +232,10 @@ def test_the_form_follows_where_it_was_the_storys(handlers: Handlers):
     assert len(pictures) == 4
     assert "1 picture of 4" in status
     text = "\n".join(SCENES)
-    *_, choice, own, back, scenes, seeds = handlers.going_on.offer(text, "", ANN)
+    *_, choice, own, back, scenes, seeds, _ = handlers.going_on.offer(text, "", ANN)
     assert (choice["value"], own["value"], back["interactive"]) == (3, "in a library", False)
     assert (scenes, seeds) == (f"{text}\nin a library", "")
-    *_, scenes, seeds = handlers.going_on.offer("something else", "", ANN)
+    *_, scenes, seeds, _ = handlers.going_on.offer("something else", "", ANN)
     assert scenes == seeds == gr.skip()
 
 

@@ -52,7 +52,13 @@ def library(tmp_path: Path) -> Library:
     return Library(tmp_path / "library")
 
 
-def keep(library: Library, story: Story = CAT, settings: Settings = SETTINGS, name: str = "") -> Path:
+def keep(
+    library: Library,
+    story: Story = CAT,
+    settings: Settings = SETTINGS,
+    name: str = "",
+    model: str = "a model",
+) -> Path:
     """A story in the library, as the studio leaves one; `name` is its folder's, the library's by default."""
     folder = library.root / name if name else library.new(story.subject)
     folder.mkdir(exist_ok=True)
@@ -60,9 +66,9 @@ def keep(library: Library, story: Story = CAT, settings: Settings = SETTINGS, na
     for k, (prompt, seed) in enumerate(zip(story.prompts, story.frame_seeds, strict=True), start=1):
         pictures.append(folder / f"frame-{k:02d}.png")
         image = Image.new("RGB", (64, 48), (40 * k, 90, 200))
-        save_frame(pictures[-1], image, prompt, seed, story, settings, "a model")
+        save_frame(pictures[-1], image, prompt, seed, story, settings, model)
         Image.new("L", (64, 48), 255).save(folder / f"mask-{k:02d}.png")
-    write_story_json(folder, story, settings, "a model", pictures)
+    write_story_json(folder, story, settings, model, pictures)
     return folder
 
 

@@ -148,7 +148,7 @@ def test_one_of_three_is_withheld_and_the_others_keep_masks_and_scores(
     assert len(read_story_json(folder).masks) == 2
     handlers = Handlers(engine)
     handlers.show(run, ANN)
-    assert handlers.going_on.offer("", "", ANN)[4]["value"] == at, "it is the one to be redone"
+    assert handlers.going_on.offer("", "", ANN)[5]["value"] == at, "it is the one to be redone"
     shown = handlers.show_masks(True, ANN)
     assert [text.endswith("(withheld)") for _, text in shown] == [k == at for k in range(3)]
     *_, card = handlers.score("ensemble", "noise", ANN)
@@ -225,7 +225,8 @@ def test_the_library_keeps_shows_and_exports_the_plain_pictures_alone(
     assert "Pictures 1, 2 and 3 were withheld" in status
     assert [text.endswith("(withheld)") for _, text in opened] == [True] * 3
     assert covers["value"]
-    known = {"frame-01.png", "frame-02.png", "frame-03.png", "story.json", "thumbnails/cover.webp"}
+    thumbnail = f"thumbnails/{Path(covers['value'][0][0]).name}"
+    known = {"frame-01.png", "frame-02.png", "frame-03.png", "story.json", thumbnail}
     assert set(all_files(library.root / name)) == known
 
 

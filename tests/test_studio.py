@@ -210,10 +210,10 @@ def test_a_run_stops_within_two_steps(begin_run):
 
 
 def test_a_run_that_fails_says_why_and_keeps_its_pictures(begin_run, tmp_path: Path):
-    (tmp_path / "frame-02.png").mkdir()  # the second picture cannot be written there
+    (tmp_path / "mask-02.png").mkdir()  # the second picture's mask cannot be written there
     ended = wait_for(begin_run(QUICK), lambda progress: progress.over)
     assert ended.stage == "failed"
-    assert "frame-02.png" in ended.error
+    assert "mask-02.png" in ended.error
     assert [picture.path.name for picture in ended.pictures] == ["frame-01.png"]
 
 

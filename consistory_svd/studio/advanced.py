@@ -45,7 +45,9 @@ def advanced(concept: str) -> tuple[dict[str, Any], gr.Dropdown]:
             made["scheduler"] = one_of("scheduler", DEFAULTS.scheduler)
             made["spacing"] = one_of("spacing", DEFAULTS.spacing)
         made["batch"] = dial("batch", DEFAULTS.batch)
-        made["seeds"] = text(Story, "seeds", "", placeholder="2=91, 5=7")
+        follow = " Each stays with its scene when that is moved, and is not used for another text or subject."
+        made["seeds"] = text(Story, "seeds", "", placeholder="2=91, 5=7", more_help=follow)
+        made["seeds_of"] = gr.Textbox("", visible=False)  # whose seeds they are, see own_seeds
     return made, size
 
 

@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from gradio.data_classes import ListFiles
 from gradio_client.utils import is_file_obj_with_meta
 from PIL import Image
 
+from consistory_svd.library import slug
 from consistory_svd.limits import Limits
 from consistory_svd.record import FILE_NAME
 from consistory_svd.scores import Frames, ScoreSettings, Suite
@@ -26,7 +28,7 @@ from consistory_svd.studio.compare_room import save_grid
 from consistory_svd.studio.comparing import Comparison, compared
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.handlers import PATIENCE_SECONDS
-from consistory_svd.studio.recipes import FEWEST, MOST, RECIPES, Row, recipe
+from consistory_svd.studio.recipes import FEWEST, MOST, RECIPES, Row, check_different, recipe
 from consistory_svd.studio.worker import StoryRun
 
 TEXT, TEXTS = {"type": "string"}, {"type": "array", "items": {"type": "string"}}
@@ -170,7 +172,9 @@ class Programmes:
         rows = recipe(given["recipe"]).rows if given["recipe"] else self._rows(given["settings"], story)
         told = compared(story, shared, rows, self.limits)
         with tempfile.TemporaryDirectory(prefix="compared-") as folder:
-            comparison = Comparison(self.engine, story, told, Path(folder), ScoreSettings())
+            comparison = Comparison(
+                self.engine, story, told, partial(_folder_in, Path(folder)), ScoreSettings()
+            )
             try:
                 for snapshot in comparison.watch():
                     figure = (
@@ -201,7 +205,13 @@ class Programmes:
     def _rows(self, given: Any, story: Story) -> tuple[Row, ...]:
         if not isinstance(given, list) or not FEWEST <= len(given) <= MOST:
             raise ValueError(f"settings: {given!r} is not allowed; give a list of {FEWEST} to {MOST}")
-        return tuple(row_of(item, story) for item in given)
+        rows = tuple(row_of(item, story) for item in given)
+        check_different([row.name for row in rows])
+        return rows
+
+
+def _folder_in(folder: Path, name: str) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f"{slug(name)}-", dir=folder))
 
 
 def offer(engine: Engine, limits: Limits) -> None:

@@ -1,11 +1,11 @@
 """The Compare room: the story of the Story room under several settings, side by side."""
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 from PIL.PngImagePlugin import PngInfo
@@ -16,7 +16,8 @@ from consistory_svd.studio import compare_view, view
 from consistory_svd.studio.comparing import Comparison, Snapshot, compared
 from consistory_svd.studio.forms import in_words, read_form
 from consistory_svd.studio.grid import draw_grid
-from consistory_svd.studio.handlers import PATIENCE_SECONDS, Handlers
+from consistory_svd.studio.handlers import NOT_WRITTEN, PATIENCE_SECONDS, Handlers
+from consistory_svd.studio.parting import ask_before_leaving, leave_freely
 from consistory_svd.studio.recipes import FEWEST, MOST, RECIPES, Recipe, chosen_rows
 from consistory_svd.studio.widgets import card_title
 
@@ -92,7 +93,10 @@ def lay_out(rooms: gr.Tabs) -> CompareRoom:
                 card_title("A figure in one click", "Settings that belong side by side, on your own story.")
                 recipes = tuple(_recipe(item) for item in RECIPES)
             with gr.Column(min_width=320), gr.Group(elem_classes="card"):
-                card_title("Your own choice", "Two to four settings; all else is as in the Story room.")
+                card_title(
+                    "Your own choice",
+                    "Two to four settings; all else is as in the Story room. Each comes into the library.",
+                )
                 with gr.Row():
                     first = [_choice(number) for number in (1, 2)]
                 with gr.Row():
@@ -140,7 +144,8 @@ class Comparing:
         self.engine, self.limits = story_room.engine, story_room.limits
         self._room = room
         self._running: dict[str, Comparison] = {}
-        self._folders: dict[str, tempfile.TemporaryDirectory] = {}
+        self.story_room = story_room
+        story_room.rooms.append(self)
 
     def summarise(self, **form: Any) -> str:
         """What would be compared: the Story room's story, or why it cannot be told."""
@@ -185,30 +190,46 @@ class Comparing:
             yield ("", view.alert(in_words(error)), *[gr.skip()] * (len(self._room.shown) - 2))
             raise gr.Error(in_words(error), print_exception=False) from error
         self._forget(session)
-        folder = self._folders[session] = tempfile.TemporaryDirectory(prefix="comparison-")
-        title = recipe.title if recipe else ""
-        comparison = Comparison(self.engine, story, told, Path(folder.name), scored, title)
+        library, title = self.story_room.library_of(request), recipe.title if recipe else ""
+
+        def new_folder(row: str) -> Path:
+            return library.new(f"{row} {story.subject}")
+
+        comparison = Comparison(self.engine, story, told, new_folder, scored, title)
         self._running[session] = comparison
         look = f'<p class="look"><strong>{recipe.title}.</strong> {recipe.look}</p>' if recipe else ""
-        yield look, view.waiting(self.engine.loaded, len(self.engine.line)), "", *self._buttons(True)
-        yield from self._updates(comparison)
+        yield look, view.waiting(self.engine.loaded, len(self.engine.line)), "", *self._buttons(True, session)
+        yield from self._updates(comparison, session)
 
     def cancel(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """Stop the visitor's comparison and show what there is."""
-        comparison = self._running.get(request.session_hash)
+        session = request.session_hash
+        comparison = self._running.get(session)
         if comparison is None:
-            yield (gr.skip(), gr.skip(), gr.skip(), *self._buttons(False))
+            yield (gr.skip(), gr.skip(), gr.skip(), *self._buttons(False, session))
             return
         comparison.stop()
         yield gr.skip(), view.stopping(), *[gr.skip()] * (len(self._room.shown) - 2)
         comparison.join(PATIENCE_SECONDS)
-        yield (gr.skip(), *self._whole(comparison.snapshot), *self._buttons(False, comparison.snapshot))
+        yield (
+            gr.skip(),
+            *self._whole(comparison.snapshot),
+            *self._buttons(False, session, comparison.snapshot),
+        )
 
-    def leave(self, request: gr.Request) -> None:
-        """The tab was closed: stop the visitor's comparison and remove its files."""
-        self._forget(request.session_hash)
+    def leave(self, session: str, remove: bool) -> Path | None:
+        """As `TellingRoom` has it."""
+        comparison = self._forget(session)
+        busy = comparison and comparison.told_into
+        if busy and remove:
+            comparison.remove_files()
+        return busy
 
-    def _updates(self, comparison: Comparison) -> Iterator[tuple[Any, ...]]:
+    def is_told_into(self, folder: Path) -> bool:
+        """As `TellingRoom` has it."""
+        return any(one.told_into == folder for one in list(self._running.values()))
+
+    def _updates(self, comparison: Comparison, session: str) -> Iterator[tuple[Any, ...]]:
         """Snapshots as updates; what has not changed is not sent again."""
         shown: tuple[str, str] = ("", "")
         rest = [gr.skip()] * (len(self._room.shown) - 3)
@@ -218,17 +239,13 @@ class Comparing:
                 yield (
                     gr.skip(),
                     *(gr.skip() if new == old else new for new, old in zip(now, shown, strict=True)),
-                    *(self._buttons(False, snapshot) if snapshot.over else rest),
+                    *(self._buttons(False, session, snapshot) if snapshot.over else rest),
                 )
                 shown = now
-        except ValueError as error:
-            yield (
-                gr.skip(),
-                view.alert(in_words(error)),
-                gr.skip(),
-                *self._buttons(False, comparison.snapshot),
-            )
-            raise gr.Error(in_words(error), print_exception=False) from error
+        except (ValueError, OSError) as error:
+            said = in_words(error) if isinstance(error, ValueError) else f"{NOT_WRITTEN} {error}"
+            yield gr.skip(), view.alert(said), gr.skip(), *self._buttons(False, session, comparison.snapshot)
+            raise gr.Error(said, print_exception=False) from error
         finally:
             comparison.stop()  # an abandoned generator ends here, and the work with it
         if comparison.snapshot.current.stage == "failed":
@@ -237,30 +254,27 @@ class Comparing:
     def _whole(self, snapshot: Snapshot) -> tuple[str, str]:
         return compare_view.status(snapshot), compare_view.grid(snapshot, self._address)
 
-    def _address(self, path: Path) -> str:
+    @staticmethod
+    def _address(path: Path) -> str:
         """Where the page finds a picture: the file as it is, beside the page whatever its own address is."""
-        return f"gradio_api/file={self._room.grid.move_resource_to_block_cache(path)}"
+        return f"gradio_api/file={quote(path.as_posix())}"
 
-    def _buttons(self, running: bool, ended: Snapshot | None = None) -> tuple[Any, ...]:
+    def _buttons(self, running: bool, session: str, ended: Snapshot | None = None) -> tuple[Any, ...]:
         """Updates of download, cancel and everything that starts a comparison."""
-        file = None if ended is None or not ended.pictures else save_grid(ended, self._folder_of(ended))
+        wanted = ended is not None and ended.pictures
+        file = save_grid(ended, self.story_room.shelves.desk(session, "compare")) if wanted else None
         return (
             gr.update(value=file and str(file), interactive=file is not None),
             gr.update(interactive=running),
             *[gr.update(interactive=not running)] * len(self._room.starts),
         )
 
-    @staticmethod
-    def _folder_of(snapshot: Snapshot) -> Path:
-        first = next(t.progress.pictures[0] for t in snapshot.tellings if t.progress and t.progress.pictures)
-        return first.path.parent.parent
-
-    def _forget(self, session: str) -> None:
+    def _forget(self, session: str) -> Comparison | None:
         comparison = self._running.pop(session, None)
         if comparison is not None:
             comparison.stop()
             comparison.join(PATIENCE_SECONDS)
-            self._folders.pop(session).cleanup()
+        return comparison
 
 
 def save_grid(snapshot: Snapshot, folder: Path) -> Path:
@@ -283,7 +297,6 @@ def connect(
     scores are had."""
     comparing = Comparing(handlers, room)
     demo.load(fn=None, js=LARGE)
-    demo.unload(comparing.leave)
     room.tab.select(comparing.summarise, outputs=room.story, inputs_kwargs=dict(form), queue=False, **AS_SENT)
     chosen = {f"setting_{number}": widget for number, widget in enumerate(room.rows, start=1)}
     scoring = dict(zip(("backbone", "fill"), how, strict=True))
@@ -297,5 +310,11 @@ def connect(
         )
         for recipe, button in zip((None, *RECIPES), room.starts, strict=True)
     ]
-    room.cancel.click(comparing.cancel, outputs=room.shown, cancels=events, concurrency_limit=None, **QUIET)
+    for button in room.starts:
+        button.click(fn=None, js=ask_before_leaving("compare"), **QUIET)
+    cancelled = room.cancel.click(
+        comparing.cancel, outputs=room.shown, cancels=events, concurrency_limit=None, **QUIET
+    )
+    for event in (*events, cancelled):
+        event.then(fn=None, js=leave_freely("compare"), **QUIET)
     return comparing

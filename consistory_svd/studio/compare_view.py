@@ -76,7 +76,8 @@ def grid(snapshot: Snapshot, address: Address) -> str:
     entries = [telling.entries or () for telling in snapshot.tellings]
     best = best_values(entries) if len(_left_out(snapshot)) <= 1 else {}
     head = "".join(f'<th scope="col">{escape(scene)}</th>' for scene in scenes)
-    body = "".join(_row(telling, scenes, best, address) for telling in snapshot.tellings)
+    lacking = "not drawn" if snapshot.over else "not yet"
+    body = "".join(_row(telling, scenes, best, address, lacking) for telling in snapshot.tellings)
     return (
         f'<div class="compare-wide"><table class="compare"><caption>{escape(snapshot.story.subject)}: '
         "a row a setting, a column a scene</caption>"
@@ -113,13 +114,15 @@ def _shown(result: Result) -> str:
     return f"{result.value:.3f}"
 
 
-def _row(telling: Telling, scenes: Sequence[str], best: dict[str, float], address: Address) -> str:
+def _row(
+    telling: Telling, scenes: Sequence[str], best: dict[str, float], address: Address, lacking: str
+) -> str:
     marks = "".join(f"<li>{escape(words)}</li>" for words in telling.differences)
     pictures = telling.progress.pictures if telling.progress else ()
     cells = "".join(
         _cell(address(pictures[k].path), telling.row.name, view.caption(scene, pictures[k].withheld))
         if k < len(pictures)
-        else _empty(scene)
+        else _empty(scene, lacking)
         for k, scene in enumerate(scenes)
     )
     marked = f'<ul class="differences" aria-label="What differs">{marks}</ul>' if marks else ""
@@ -138,9 +141,9 @@ def _cell(source: str, name: str, scene: str) -> str:
     )
 
 
-def _empty(scene: str) -> str:
+def _empty(scene: str, lacking: str) -> str:
     return (
-        f'<td><div class="empty"><span>not yet</span></div>'
+        f'<td><div class="empty"><span>{lacking}</span></div>'
         f'<span class="scene" aria-hidden="true">{escape(scene)}</span></td>'
     )
 

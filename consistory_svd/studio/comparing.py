@@ -2,12 +2,14 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from consistory_svd.library import keep_scores
 from consistory_svd.limits import Limits
 from consistory_svd.scores import Absent, Result, ScoreSettings, Suite
+from consistory_svd.scores.report import as_json
 from consistory_svd.settings import Settings, Story, check
 from consistory_svd.studio import scorecard
 from consistory_svd.studio.engine import Engine
@@ -87,8 +89,9 @@ def compared(story: Story, shared: Settings, rows: Sequence[Row], limits: Limits
 class Comparison:
     """The rows of one comparison, told one after another; between two rows other visitors have their turn.
 
-    `folder` gets a folder of pictures a row; they are scored as `how` says, on the model's device. `stop`
-    ends it within a step; what is made stays.
+    Each row is a story in a folder of its own, which `new_folder` makes by the row's name; it is scored as
+    `how` says, on the model's device, and its scores are kept with it. `stop` ends it within a step; what is
+    made stays.
     """
 
     def __init__(
@@ -96,12 +99,12 @@ class Comparison:
         engine: Engine,
         story: Story,
         rows: Sequence[Row],
-        folder: Path,
+        new_folder: Callable[[str], Path],
         how: ScoreSettings,
         title: str = "",
     ) -> None:
         said = differences(rows)
-        self._engine, self._story, self._folder, self._how = engine, story, folder, how
+        self._engine, self._story, self._new_folder, self._how = engine, story, new_folder, how
         self._suite: Suite | None = None  # made for the model's device, once there is one
         tellings = tuple(Telling(row, words) for row, words in zip(rows, said, strict=True))
         self.snapshot = Snapshot(story, tellings, title)
@@ -113,6 +116,17 @@ class Comparison:
         self._stop.set()
         if self._run is not None:
             self._run.stop()
+
+    @property
+    def told_into(self) -> Path | None:
+        """The folder of the row that is being told; None between two, and at the end."""
+        run = self._run
+        return None if run is None or run.progress.over else run.folder
+
+    def remove_files(self) -> None:
+        """Remove the folder of the row that is being told, once it has ended."""
+        if self.told_into is not None:
+            self._run.remove_files()
 
     def join(self, seconds: float) -> None:
         """Wait at most `seconds` for the row that is told to end, and take what it leaves."""
@@ -132,7 +146,7 @@ class Comparison:
                 if self._stop.is_set():
                     break
                 self.snapshot = replace(self.snapshot, at=at)
-                yield from self._told(telling.row.settings)
+                yield from self._told(telling.row)
                 if self.snapshot.current.stage != "done":
                     break
                 yield from self._scored()
@@ -144,10 +158,9 @@ class Comparison:
             self.snapshot = ended
             yield ended
 
-    def _told(self, settings: Settings) -> Iterator[Snapshot]:
-        folder = self._folder / f"setting-{self.snapshot.at + 1}"
-        folder.mkdir()
-        self._run = StoryRun(self._engine, self._story, settings, folder)
+    def _told(self, row: Row) -> Iterator[Snapshot]:
+        folder = self._new_folder(row.name)
+        self._run = StoryRun(self._engine, self._story, row.settings, folder)
         self._run.start()
         try:
             for progress in self._run.watch():
@@ -175,6 +188,10 @@ class Comparison:
             entries.append(entry)
             yield self.snapshot  # a place to be cancelled at
         self._tell(entries=tuple(entries))
+        try:
+            keep_scores(self._run.folder, [picture.path for picture in pictures], as_json(entries))
+        except OSError:  # the story was deleted meanwhile, or the disk is full: the page has the scores
+            log.warning("the scores of %s could not be kept", self._run.folder.name, exc_info=True)
         self.snapshot = replace(self.snapshot, scoring=False)
         yield self.snapshot
 

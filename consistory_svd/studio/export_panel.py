@@ -75,8 +75,11 @@ def export_widgets(name: str) -> ExportWidgets:
     return ExportWidgets(part, {field: boxes[field] for field in FIELDS}, make, status, file)
 
 
-def connect_export(widgets: ExportWidgets, shelves: Shelves, folder_of: FolderOf, inputs: list[Any]) -> None:
-    """Let the widgets export the story in the folder that `folder_of(request, *inputs)` names."""
+def connect_export(
+    name: str, widgets: ExportWidgets, shelves: Shelves, folder_of: FolderOf, inputs: list[Any]
+) -> None:
+    """Let the widgets export the story in the folder that `folder_of(request, *inputs)` names; `name` is that
+    of the part of the page."""
     boxes = list(widgets.boxes.values())
 
     def make(request: gr.Request, *values: Any) -> Iterator[tuple[Any, Any, Any]]:
@@ -85,7 +88,7 @@ def connect_export(widgets: ExportWidgets, shelves: Shelves, folder_of: FolderOf
         try:
             settings = ExportSettings(**dict(zip(FIELDS, values, strict=False)))
             made = as_one(export(folder_of(request, *values[len(FIELDS) :]), settings))
-            path = shelves.desk(request.session_hash) / made.name
+            path = shelves.desk(request.session_hash, name) / made.name
             path.write_bytes(made.content)
         except ValueError as refusal:
             yield view.alert(_in_words(refusal)), gr.update(visible=False), gr.update(interactive=True)

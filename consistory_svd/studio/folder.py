@@ -1,9 +1,11 @@
 """The folder of a story that is told on the page: its pictures, masks and record. Nothing in it is replaced
 but the record: a picture that is told again is a file more."""
 
+from itertools import count
 from pathlib import Path
 
 from consistory_svd.events import FrameDone
+from consistory_svd.library import look_at
 from consistory_svd.record import mark_subject, save_frame, write_story_json
 from consistory_svd.settings import Settings, Story
 from consistory_svd.studio.told import Picture, Told, foreign_lenders
@@ -12,15 +14,13 @@ from consistory_svd.studio.told import Picture, Told, foreign_lenders
 def save_picture(
     folder: Path,
     event: FrameDone,
-    version: int,
     story: Story,
     settings: Settings,
     model_name: str,
     lenders: Story,
 ) -> Picture:
-    """Write a finished frame, its mask and the two together; `version` counts the frame's pictures from 1."""
-    ending = f"{event.frame + 1:02d}" + (f"-{version}" if version > 1 else "") + ".png"
-    path = folder / f"frame-{ending}"
+    """Write a finished frame, its mask and the two together, beside the pictures that it had before."""
+    path, ending = _new_file(folder, event.frame + 1)
     others = foreign_lenders(story, lenders, settings)
     save_frame(
         path, event.image, event.prompt, event.seed, story, settings, model_name, others, event.withheld
@@ -34,14 +34,38 @@ def save_picture(
     return Picture(path, event.prompt, marked, mask, event.frame, event.withheld)
 
 
-def write_record(folder: Path, told: Told, model_name: str, seconds: float | None) -> None:
+def _new_file(folder: Path, number: int) -> tuple[Path, str]:
+    """A file for a picture of the frame, with a name that no other one has or gets, and the name's ending."""
+    endings = (f"{number:02d}" + (f"-{version}" if version > 1 else "") + ".png" for version in count(1))
+    paths = ((folder / f"frame-{ending}", ending) for ending in endings)
+    return next((path, ending) for path, ending in paths if _is_ours(path))
+
+
+def _is_ours(path: Path) -> bool:
+    """Make an empty file where there is none: whether that was so. Another page may be as fast."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def is_as_recorded(folder: Path, told: Told) -> bool:
+    """Whether the folder still says of a story what the page knows."""
+    kept = look_at(folder)
+    known = [picture.path.name for picture in told.pictures]
+    same = kept.record is not None and kept.record.story == told.story
+    return same and [path.name for path in kept.pictures] == known
+
+
+def write_record(folder: Path, told: Told, seconds: float | None) -> None:
     """Write `story.json` of the story as it stands."""
     masks = [picture.mask for picture in told.pictures if not picture.withheld]
     write_story_json(
         folder,
         told.story,
         told.settings,
-        model_name,
+        told.model,
         [picture.path for picture in told.pictures],
         masks if all(masks) else (),
         seconds,

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from consistory_svd.settings import MOST_FRAMES, Settings, Spectrum, Story, check, find_concept, knob
+from consistory_svd.studio.own_seeds import followed
 
 SWITCHES = (
     "sdsa",
@@ -43,9 +44,10 @@ LABELS = {
 def read_form(values: Mapping[str, Any]) -> tuple[Story, Settings]:
     """The story and the settings that the form's values describe, by the names of its boxes.
 
-    `scenes` holds one scene a line, `concept` words parted by commas, `seeds` what `seeds_text` writes; the
-    spectral filter is as in `read_spectra`. The values may be anything that JSON can carry (an emptied box is
-    null): they come from the page or from any other client.
+    `scenes` holds one scene a line, `concept` words parted by commas, `seeds` what `seeds_text` writes, for
+    the scenes that `seeds_of` names, where that is given; the spectral filter is as in `read_spectra`. The
+    values may be anything that JSON can carry (an emptied box is null): they come from the page or from any
+    other client.
 
     Raises:
         ValueError: a field is missing, of the wrong kind or out of range; the message names the field, the
@@ -60,7 +62,7 @@ def read_form(values: Mapping[str, Any]) -> tuple[Story, Settings]:
         negative=_text("negative", values["negative"]),
         seed=_whole("seed", values["seed"]),
         # A list that has become shorter leaves the seeds of scenes that are gone.
-        seeds=_seeds(_text("seeds", values["seeds"]))[: len(scenes)],
+        seeds=_seeds(_text("seeds", followed(values)))[: len(scenes)],
     )
     spectrum_k, spectrum_v = read_spectra(values)
     settings = Settings(

@@ -4,11 +4,11 @@ import logging
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import gradio as gr
 
-from consistory_svd.library import keep_scores
+from consistory_svd.library import Library, keep_scores
 from consistory_svd.limits import Limits
 from consistory_svd.scores import ScoreSettings, Suite
 from consistory_svd.scores.report import as_json
@@ -28,6 +28,18 @@ from consistory_svd.studio.worker import StoryRun
 log = logging.getLogger(__name__)
 # How long Cancel waits for the running step before it reports; a step on a small machine may take this long.
 PATIENCE_SECONDS = 120.0
+NOT_WRITTEN = "The library's folder cannot be written:"
+
+
+class TellingRoom(Protocol):
+    """A room beside the story's that tells stories, too."""
+
+    def leave(self, session: str, remove: bool) -> Path | None:
+        """The visitor has gone: stop what is told, and remove its files or not; the folder that is still
+        written to, if any."""
+
+    def is_told_into(self, folder: Path) -> bool:
+        """Whether a story is being told into the folder."""
 
 
 class Handlers:
@@ -45,7 +57,8 @@ class Handlers:
         self._suite: Suite | None = None  # made when a first story is scored, or scored otherwise
         self._wanted: tuple[str, ...] = ()  # weights that the last story's scores lacked
         self._fetching = fetching.Fetching()
-        self.going_on = GoingOn(self._runs, self._waiting, engine.line, self.limits)
+        self.rooms: list[TellingRoom] = []  # other rooms that tell
+        self.going_on = GoingOn(self._runs, self._waiting, engine, self.limits)
 
     # -- the model ---------------------------------------------------------------------------------------
 
@@ -131,15 +144,13 @@ class Handlers:
             record_spectra, show_masks = (
                 read_switch(name, form) for name in ("record_spectra", "show_masks")
             )
-            folder = self.shelves.of(session).new(story.subject)
+            folder = self.library_of(request).new(story.subject)
             run = self._new_run(session, story, settings, folder, record_spectra)
             run.start()
         except ValueError as error:
             raise gr.Error(in_words(error), print_exception=False) from error
         except OSError as error:
-            raise gr.Error(
-                f"The library's folder cannot be written: {error}", print_exception=False
-            ) from error
+            raise gr.Error(f"{NOT_WRITTEN} {error}", print_exception=False) from error
         self._forget(session)
         self._runs[session] = run
         run.show_masks = show_masks
@@ -172,12 +183,12 @@ class Handlers:
             yield scorecard.nothing_to_score(pictures)
             return
         yield scorecard.scoring()
-        model = self.engine.model
+        model = run.told.model
         settings = ScoreSettings(backbone, fill=fill, device=self.engine.scores_on)
         if self._suite is None or self._suite.settings != settings:
             self._suite = Suite(settings, self._suite and self._suite.embeddings)
         suite, entries = self._suite, []
-        frames, note = scorecard.frames_of(pictures, model.name), scorecard.left_out(pictures)
+        frames, note = scorecard.frames_of(pictures, model), scorecard.left_out(pictures)
         try:
             for entry in suite.measure(frames):
                 if self._runs.get(session) is not run or session in self._waiting:
@@ -272,20 +283,28 @@ class Handlers:
         self._leave_line(session)
         self._cancelled.discard(session)
         self._opened.pop(session, None)
+        goes = self.shelves.goes_with(request.username)
+        busy = [folder for room in self.rooms if (folder := room.leave(session, goes))]
         run = self._forget(session)
-        busy = run is not None and not run.progress.over
-        if busy and self.shelves.private:
-            run.remove_files()
-        self.shelves.leave(session, run.folder if busy else None)
+        if run is not None and not run.progress.over:
+            busy.append(run.folder)
+            if goes:
+                run.remove_files()
+        self.shelves.leave(session, busy, request.username)
+
+    def library_of(self, request: gr.Request) -> Library:
+        """The library that the visitor sees."""
+        return self.shelves.of(request.session_hash, request.username)
 
     def story_of(self, request: gr.Request) -> StoryRun | None:
         """The story that the visitor's page shows; None where there is none yet."""
         return self._runs.get(request.session_hash)
 
-    def show(self, run: StoryRun, request: gr.Request) -> None:
-        """Make a story that is over the one that the visitor's page shows."""
+    def show(self, run: StoryRun, request: gr.Request, wanted: tuple[str, ...] = ()) -> None:
+        """Make a story that is over the one that the visitor's page shows; its scores lack `wanted`."""
         self._forget(request.session_hash)
         self._runs[request.session_hash] = run
+        self._wanted = wanted
 
     def forget_folder(self, folder: Path) -> None:
         """A story was deleted: no page shows it any longer. None is told into it."""
@@ -300,7 +319,8 @@ class Handlers:
 
     def is_told_into(self, folder: Path) -> bool:
         """Whether a story is being told into the folder, by whomever."""
-        return any(run.folder == folder and not run.progress.over for run in self._runs.values())
+        runs = any(run.folder == folder and not run.progress.over for run in self._runs.values())
+        return runs or any(room.is_told_into(folder) for room in self.rooms)
 
     @staticmethod
     def rest() -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from consistory_svd.studio.examples import EXAMPLES, STYLES, Example
 from consistory_svd.studio.export_panel import ExportWidgets, export_widgets
 from consistory_svd.studio.forms import seeds_text, size_text
 from consistory_svd.studio.model_choice import ModelWidgets, model_widgets
+from consistory_svd.studio.own_seeds import owner_of
 from consistory_svd.studio.retell import GoOnWidgets, go_on_widgets
 from consistory_svd.studio.scenes import scene_list
 from consistory_svd.studio.scoring import ScoreWidgets, score_widgets
@@ -26,10 +27,12 @@ FORM = (
     *HOW_ALIKE,
     "record_spectra",
     *("steps", "guidance", "seed"),
-    *("seeds", "width", "height", "batch"),
+    *("seeds", "seeds_of", "width", "height", "batch"),
     *("scheduler", "spacing"),
 )
 LOCK_HELP = "Locked: the same story again. Unlocked: each Generate first rolls a new seed and shows it here."
+# What was uploaded, or told for programmes: looked at every ten minutes, gone when it is an hour old.
+CACHE_SECONDS = (600, 3600)
 Form = dict[str, Any]  # the boxes' widgets by name, in the order of FORM
 
 
@@ -64,11 +67,15 @@ class Stage:
     link: gr.Textbox
     go_on: GoOnWidgets
 
+    def spectra_parts(self) -> list[Any]:
+        """What `Handlers.show_spectra` updates."""
+        return [self.spectra, self.spectra_layer, self.spectra_step, self.spectra_figures]
+
 
 def lay_out() -> tuple[gr.Blocks, gr.Tabs, Form, Stage]:
     """The page with its first room, not connected yet; further rooms are tabs beside it."""
     with gr.Blocks(
-        title="Story studio", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400)
+        title="Story studio", fill_width=True, analytics_enabled=False, delete_cache=CACHE_SECONDS
     ) as demo:
         gr.HTML(
             "<h1>Story studio</h1><p>Describe someone once, list a few scenes, and get a picture of each "
@@ -97,6 +104,7 @@ def form_values(story: Story, settings: Settings) -> list[Any]:
     values = {
         **{name: getattr(story, name) for name in ("subject", "style", "negative", "seed")},
         "seeds": seeds_text(story.seeds),
+        "seeds_of": owner_of(story.subject, "\n".join(story.scenes), seeds_text(story.seeds)),
         "concept": ", ".join(story.concept_words),
         "scenes": "\n".join(story.scenes),
         **alike_values(settings),

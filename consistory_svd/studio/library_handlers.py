@@ -10,11 +10,14 @@ from PIL import Image
 
 from consistory_svd.library import KeptStory, found, ordered
 from consistory_svd.record import mark_subject
+from consistory_svd.scores import Absent, Result
 from consistory_svd.scores.report import from_json
+from consistory_svd.scores.weights import fetchable
 from consistory_svd.studio import library_view, scorecard, view
 from consistory_svd.studio.gallery import gallery_items
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import FORM, form_values
+from consistory_svd.studio.same_model import other_model
 from consistory_svd.studio.spectrum import SIDES, value_scale
 from consistory_svd.studio.told import Opened, Picture, Told, in_order
 from consistory_svd.studio.worker import StoryRun
@@ -28,7 +31,7 @@ class Room:
     """What the room's widgets ask for."""
 
     def __init__(self, handlers: Handlers) -> None:
-        self._handlers = handlers
+        self.handlers = handlers
 
     def folder(self, request: gr.Request, name: str) -> Path:
         """The folder of the visitor's story of that name. ValueError when there is none."""
@@ -37,7 +40,7 @@ class Room:
     def shelf(self, words: str, order: str, limit: int, request: gr.Request) -> tuple[Any, ...]:
         """The stories with these words in them: their covers, names, how many, whether there are more, and
         the choices of a comparison."""
-        library = self._handlers.shelves.of(request.session_hash)
+        library = self.handlers.library_of(request)
         stories, words = library.stories(), str(words or "")
         fitting = ordered(found(stories, words), order)
         shown = fitting[:limit]
@@ -87,10 +90,10 @@ class Room:
 
     def delete(self, name: str, request: gr.Request) -> tuple[Any, ...]:
         """Delete a story; what `look` gives for none."""
-        library = self._handlers.shelves.of(request.session_hash)
+        library = self.handlers.library_of(request)
         try:
             story = library.get(name)
-            if self._handlers.is_told_into(story.folder):
+            if self.handlers.is_told_into(story.folder):
                 raise ValueError("The story is still being told; cancel it first, or wait for its end.")
             library.delete(name)
         except ValueError as refusal:
@@ -98,7 +101,7 @@ class Room:
         except OSError as error:
             log.exception("deleting a story failed")
             return self._kept(name, f"The story could not be deleted: {error.strerror or error}")
-        self._handlers.forget_folder(story.folder)
+        self.handlers.forget_folder(story.folder)
         return self._nothing(library_view.note(f"“{story.title}” is deleted."))
 
     def open(self, name: str, request: gr.Request) -> tuple[Any, ...]:
@@ -107,12 +110,14 @@ class Room:
             story = self._story(request, name)
             if not story.pictures:
                 raise ValueError(f"It has no pictures to open. {story.problem}")
-            if self._handlers.is_telling(request):
+            if self.handlers.is_telling(request):
                 raise ValueError("Your story in Story is still being told; cancel it first, or wait.")
-            run = _told_before(self._handlers, story)
+            if self.handlers.is_told_into(story.folder):
+                raise ValueError("The story is still being told on another page; wait for its end.")
+            run = _told_before(self.handlers, story)
         except (ValueError, *UNREADABLE) as refusal:
             return view.alert(_in_words(refusal)), *(gr.skip() for _ in range(7 + len(FORM)))
-        self._handlers.show(run, request)
+        self.handlers.show(run, request, fetchable(_entries(story)))
         record = story.record
         opened = record.lenders and Opened(record.story, record.settings, record.lenders)
         self._handlers.opened(opened, request)
@@ -122,7 +127,8 @@ class Room:
             values[f"{side}_value"] = gr.update(value=values[f"{side}_value"], **scale)
         count = view.pictures_in_words(len(story.pictures))
         withheld = view.withheld_words(run.progress.pictures)
-        status = f"Opened from the library: told {library_view.date(story)}, {count}. {withheld}".strip()
+        said = f"Opened from the library: told {library_view.date(story)}, {count}.", withheld
+        status = " ".join(filter(None, (*said, other_model(run.told, self.handlers.engine))))
         return (
             "",
             gr.update(selected="story"),
@@ -162,7 +168,7 @@ class Room:
     def _story(self, request: gr.Request, name: str) -> KeptStory:
         if not name:
             raise ValueError("Choose a story first.")
-        return self._handlers.shelves.of(request.session_hash).get(name)
+        return self.handlers.library_of(request).get(name)
 
     @staticmethod
     def _kept(name: str, words: str) -> tuple[Any, ...]:
@@ -196,6 +202,7 @@ def _told_before(handlers: Handlers, story: KeptStory) -> StoryRun:
         record.lenders or record.story,
         in_order(pictures),
         seconds=record.seconds or 0.0,
+        model=record.model,
     )
     return StoryRun.told_before(handlers.engine, told, story.folder)
 
@@ -212,6 +219,14 @@ def _card(story: KeptStory) -> tuple[Any, str]:
     except UNREADABLE:
         picture = None
     return (str(picture) if picture else blank()), library_view.card(story)
+
+
+def _entries(story: KeptStory) -> list[Result | Absent]:
+    """The scores that were kept with a story; none where they cannot be read."""
+    try:
+        return from_json(story.scores) if story.scores else []
+    except ValueError:
+        return []
 
 
 def _scores(story: KeptStory) -> str:

@@ -72,7 +72,7 @@ def add_library(handlers: Handlers, rooms: gr.Tabs, form: Form, stage: Stage) ->
     room = Room(handlers)
     _connect_shelf(room, widgets)
     _connect_story(room, widgets, rooms, form, stage)
-    connect_export(widgets.export, handlers.shelves, room.folder, [widgets.chosen])
+    connect_export("library", widgets.export, handlers.shelves, room.folder, [widgets.chosen])
 
 
 def add_export(handlers: Handlers, widgets: ExportWidgets) -> None:
@@ -84,7 +84,7 @@ def add_export(handlers: Handlers, widgets: ExportWidgets) -> None:
             raise ValueError("There is no story yet. Tell one first, then take it along.")
         return run.folder
 
-    connect_export(widgets, handlers.shelves, folder, [])
+    connect_export("story", widgets, handlers.shelves, folder, [])
 
 
 def _lay_out(tab: gr.Tab) -> LibraryWidgets:
@@ -228,6 +228,13 @@ def _connect_story(room: Room, widgets: LibraryWidgets, rooms: gr.Tabs, form: Fo
         **QUEUED,
     )
     opened.then(fn=None, js=TO_TOP, **AT_ONCE)
+    # The parts below the pictures follow: until now they were those of the story told before, or of none.
+    handlers, in_form = room.handlers, [form["scenes"], form["seeds"]]
+    opened.success(
+        handlers.going_on.offer, in_form, [*stage.go_on.all(), *in_form, form["seeds_of"]], **AT_ONCE
+    )
+    opened.success(handlers.show_spectra, outputs=stage.spectra_parts(), **AT_ONCE)
+    opened.success(handlers.offer_fetch, outputs=stage.scores.weights(), **AT_ONCE)
     pair = [widgets.compared, widgets.chosen]
     added = widgets.compare_too.click(room.add, pair, [widgets.compared, widgets.comparing], **AT_ONCE)
     added.then(fn=None, js=SHOW_COMPARISON, **AT_ONCE)

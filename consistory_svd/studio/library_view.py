@@ -16,7 +16,7 @@ from consistory_svd.thumbnails import UNREADABLE, thumbnail
 
 LONGEST_CAPTION = 60
 NOTHING_CHOSEN = "Choose a story to see its pictures, to open it in Story, or to take it along."
-EMPTY = "No story yet. Each story that you tell is kept here, with its pictures and settings."
+EMPTY = "No story yet. Each story that you tell comes here, with its pictures and settings."
 
 
 def note(words: str) -> str:

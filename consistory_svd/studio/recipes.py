@@ -84,14 +84,20 @@ def chosen_rows(names: Sequence[str], current: Settings, name_of_current: str) -
     """
     if not FEWEST <= len(names) <= MOST:
         raise ValueError(f"settings: {len(names)} are chosen; give {FEWEST} to {MOST}")
+    check_different(names)
     rows = []
     for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"settings: {name!r} is chosen more than once; its pictures would be the same")
         if name != name_of_current and name not in PRESETS:
             raise ValueError(f"settings: {name!r} is not known; give {', '.join(PRESETS)}")
         rows.append(Row(preset_label(name), current if name == name_of_current else preset(name)))
     return tuple(rows)
+
+
+def check_different(names: Sequence[str]) -> None:
+    """ValueError where two rows are called the same."""
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"settings: {name!r} is chosen more than once; its pictures would be the same")
 
 
 def in_story(row: Row, story: Story, shared: Settings) -> Row:

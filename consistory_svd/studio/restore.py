@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from PIL import UnidentifiedImageError
 
-from consistory_svd.record import read_frame, read_story_json
+from consistory_svd.record import StoryRecord, read_frame, read_story_json
 from consistory_svd.settings import Settings, Story
 from consistory_svd.studio import links, view
 from consistory_svd.studio.engine import Engine
@@ -46,9 +46,9 @@ TAKE_DROPS = """() => {
 }"""
 
 
-def read_file(path: Path) -> tuple[Story, Settings, str, Story | None]:
-    """The story, the settings and the model's name in a `story.json` or a picture of ours, and the story that
-    its anchors were told from, where that is another one.
+def read_file(path: Path) -> tuple[Story, Settings, str, Story | None, str]:
+    """The story, the settings and the model's name in a `story.json` or a picture of ours, the story that its
+    anchors were told from, where that is another one, and in words what of it makes no sense, if anything.
 
     ValueError, in words, for any other file.
     """
@@ -63,7 +63,20 @@ def read_file(path: Path) -> tuple[Story, Settings, str, Story | None]:
         raise ValueError(f"it cannot be read as {path.suffix[1:].upper()}") from error
     except ValueError as error:
         raise ValueError(in_words(ValueError(str(error).replace(str(path), "the file")))) from error
-    return record.story, record.settings, str(record.model), record.lenders
+    odd = _odd(record) if isinstance(record, StoryRecord) else ""
+    return record.story, record.settings, str(record.model), record.lenders, odd
+
+
+def _odd(record: StoryRecord) -> str:
+    """What of a `story.json` does not go with its story, in words; empty where all does."""
+    said = []
+    if record.unknown:
+        names = ", ".join(repr(name) for name in record.unknown)
+        said.append(f"What it has under {names} means nothing here and was left out.")
+    prompts = record.story.prompts
+    if len(record.prompts) > len(prompts) or set(record.prompts) - set(prompts):
+        said.append("Its pictures (frames) are not those of its scenes; story and settings alone were taken.")
+    return " ".join(said)
 
 
 class Restoring:
@@ -79,7 +92,7 @@ class Restoring:
             return _nothing()
         path = Path(file)
         try:
-            story, settings, model, lenders = read_file(path)
+            story, settings, model, lenders, odd = read_file(path)
         except ValueError as error:
             return _refused(f"{path.name} was not opened: {error}")
         said = f"{path.name} is open: {_in_short(story)}. Press Generate to tell it."
@@ -92,7 +105,7 @@ class Restoring:
                 "Generate tells the former ones first, unseen, and then the same pictures again; once you "
                 "change anything here, it tells a new story with anchors of its own."
             )
-        return _restored(story, settings, said)
+        return _restored(story, settings, f"{said} {odd}".strip())
 
     @staticmethod
     def open_link(code: str) -> tuple[Any, ...]:

@@ -1,6 +1,7 @@
 """Going on with a story that was told: a scene more, a frame again, a stopped story to its end."""
 
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import escape
@@ -11,13 +12,20 @@ import gradio as gr
 from consistory_svd.limits import Limits
 from consistory_svd.settings import Story, check, knob
 from consistory_svd.studio import view
+from consistory_svd.studio.engine import Engine
+from consistory_svd.studio.folder import is_as_recorded
 from consistory_svd.studio.forms import in_words, seeds_text
 from consistory_svd.studio.gallery import gallery_items
-from consistory_svd.studio.line import Line
+from consistory_svd.studio.own_seeds import owner_of
+from consistory_svd.studio.same_model import other_model
 from consistory_svd.studio.told import Told, taken_back, with_scene, with_seed, with_text
 from consistory_svd.studio.worker import StoryRun
 
 BUSY = "A story is being told; wait for it or cancel it first."
+ELSEWHERE = "This story is being told on another page; wait for its end, then open it from the Library again."
+CHANGED = (
+    "This story was changed on another page, or deleted; open it from the Library again to go on with it."
+)
 NO_STORY = "There is no story to go on with; tell one first."
 
 
@@ -28,6 +36,7 @@ class GoOnWidgets:
     part: gr.Column
     how: gr.HTML
     resume: gr.Button
+    changes: gr.Column
     scene: gr.Textbox
     add: gr.Button
     picture: gr.Dropdown
@@ -38,7 +47,16 @@ class GoOnWidgets:
 
     def all(self) -> list[Any]:
         """The widgets that `GoingOn.offer` updates."""
-        return [self.part, self.how, self.resume, self.scene, self.picture, self.text, self.back]
+        return [
+            self.part,
+            self.how,
+            self.resume,
+            self.changes,
+            self.scene,
+            self.picture,
+            self.text,
+            self.back,
+        ]
 
 
 def go_on_widgets() -> GoOnWidgets:
@@ -47,33 +65,40 @@ def go_on_widgets() -> GoOnWidgets:
         gr.HTML("<h2>Go on with this story</h2>", elem_classes="card-title", padding=False)
         how = gr.HTML("", elem_id="go-on-how", padding=False)
         resume = gr.Button("Continue the story", variant="primary", visible=False, elem_id="resume")
-        with gr.Row(elem_classes="with-buttons"):
-            scene = gr.Textbox(
-                "",
-                label="A scene more",
-                info="One picture is added at the end.",
-                scale=3,
-                elem_id="new-scene",
-            )
-            add = gr.Button("Add the scene", scale=1, min_width=130, elem_id="add-scene")
-        with gr.Row():
-            picture = gr.Dropdown(
-                [],
-                label="Picture",
-                info="Choose it here or among the pictures.",
-                filterable=False,
-                scale=1,
-                min_width=120,
-                elem_id="again-picture",
-            )
-            text = gr.Textbox(
-                "", label="Its scene", info="Write another one to change it.", scale=3, elem_id="again-scene"
-            )
-        with gr.Row(elem_id="again"):
-            redo = gr.Button("Redo with another seed", min_width=150, elem_id="redo")
-            change = gr.Button("Change the scene", min_width=150, elem_id="change-scene")
-            back = gr.Button("Take the former back", interactive=False, min_width=150, elem_id="take-back")
-    return GoOnWidgets(part, how, resume, scene, add, picture, text, redo, change, back)
+        with gr.Column(elem_id="go-on-changes") as changes:
+            with gr.Row(elem_classes="with-buttons"):
+                scene = gr.Textbox(
+                    "",
+                    label="A scene more",
+                    info="One picture is added at the end.",
+                    scale=3,
+                    elem_id="new-scene",
+                )
+                add = gr.Button("Add the scene", scale=1, min_width=130, elem_id="add-scene")
+            with gr.Row():
+                picture = gr.Dropdown(
+                    [],
+                    label="Picture",
+                    info="Choose it here or among the pictures.",
+                    filterable=False,
+                    scale=1,
+                    min_width=120,
+                    elem_id="again-picture",
+                )
+                text = gr.Textbox(
+                    "",
+                    label="Its scene",
+                    info="Write another one to change it.",
+                    scale=3,
+                    elem_id="again-scene",
+                )
+            with gr.Row(elem_id="again"):
+                redo = gr.Button("Redo with another seed", min_width=150, elem_id="redo")
+                change = gr.Button("Change the scene", min_width=150, elem_id="change-scene")
+                back = gr.Button(
+                    "Take the former back", interactive=False, min_width=150, elem_id="take-back"
+                )
+    return GoOnWidgets(part, how, resume, changes, scene, add, picture, text, redo, change, back)
 
 
 def how_it_goes_on(told: Told) -> str:
@@ -110,15 +135,16 @@ def _megabytes(count: int) -> str:
 
 class GoingOn:
     """The handlers of the part. `runs` are the visitors' latest stories, `waiting` those who are about to
-    stand in `line`; all belong to the studio's other handlers."""
+    stand in the engine's line; all belong to the studio's other handlers."""
 
     def __init__(
-        self, runs: dict[str, StoryRun], waiting: list[str], line: Line, limits: Limits | None = None
+        self, runs: dict[str, StoryRun], waiting: list[str], engine: Engine, limits: Limits | None = None
     ) -> None:
         self._runs = runs
         self._waiting = waiting
-        self._line = line
+        self._engine = engine
         self._limits = limits or Limits()
+        self._starting = threading.Lock()  # two pages may go on with the same story
 
     def begin(self, kind: str, scene: str, picture: Any, text: str, request: gr.Request) -> Iterator[Any]:
         """Look at the wish before it takes its place in the queue: status, Generate, Cancel.
@@ -128,11 +154,11 @@ class GoingOn:
         """
         try:
             self._wish(kind, scene, picture, text, request.session_hash)
-            self._line.check_room(len(self._waiting))
+            self._engine.line.check_room(len(self._waiting))
         except ValueError as error:
             yield view.alert(in_words(error)), gr.skip(), gr.skip()
             raise gr.Error(in_words(error), print_exception=False) from error
-        before = len(self._line) + len(self._waiting)
+        before = len(self._engine.line) + len(self._waiting)
         self._waiting.append(request.session_hash)
         yield view.waiting(True, before), gr.update(interactive=False), gr.update(interactive=True)
 
@@ -143,12 +169,13 @@ class GoingOn:
         """
         if session in self._waiting:
             self._waiting.remove(session)
-        run = self._story_of(session)
-        told = run.told
-        story, wanted = self._wish(kind, scene, picture, text, session)
-        again = run.again(story, told.frames_for(wanted))
-        again.start()
-        self._runs[session] = again
+        with self._starting:
+            run = self._story_of(session)
+            told = run.told
+            story, wanted = self._wish(kind, scene, picture, text, session)
+            again = run.again(story, told.frames_for(wanted))
+            again.start()
+            self._runs[session] = again
         return again
 
     def _story_of(self, session: str) -> StoryRun:
@@ -157,13 +184,24 @@ class GoingOn:
             raise ValueError(NO_STORY)
         if not run.progress.over or session in self._waiting:
             raise ValueError(BUSY)
+        self._check_folder(run)
         return run
+
+    def _check_folder(self, run: StoryRun) -> None:
+        """ValueError where another page tells into the story's folder, or has changed the story."""
+        others = (other for other in list(self._runs.values()) if other.folder == run.folder)
+        if any(not other.progress.over for other in others):
+            raise ValueError(ELSEWHERE)
+        if run.told.pictures and not is_as_recorded(run.folder, run.told):
+            raise ValueError(CHANGED)
 
     def _wish(
         self, kind: str, scene: str, picture: Any, text: str, session: str
     ) -> tuple[Story, tuple[int, ...]]:
         """The story as it is to become, and the frames that are wanted."""
         told = self._story_of(session).told
+        if refusal := other_model(told, self._engine):
+            raise ValueError(refusal)
         story = told.story
         if kind == "resume":
             if not told.missing:
@@ -192,10 +230,10 @@ class GoingOn:
 
     def offer(self, scenes: str, seeds: str, request: gr.Request) -> tuple[Any, ...]:
         """The part for the visitor's story as it stands, empty-handed where there is none; the form's scenes
-        and seeds follow, where they were the story's."""
+        and seeds, and whose they are, follow where they were the story's."""
         run = self._runs.get(request.session_hash)
         if run is None or not run.progress.over:
-            return gr.update(visible=False), *(gr.skip() for _ in range(8))
+            return gr.update(visible=False), *(gr.skip() for _ in range(10))
         told = run.told
         before = told.story if run.before is None else run.before.story
         frames = [picture.frame for picture in told.pictures]
@@ -205,8 +243,9 @@ class GoingOn:
         at = next(iter(changed + withheld + frames), None)
         return (
             gr.update(visible=True),
-            f'<p class="note">{escape(how_it_goes_on(told))}</p>',
+            f'<p class="note">{escape(other_model(told, self._engine) or how_it_goes_on(told))}</p>',
             gr.update(visible=bool(told.missing), value=_resume_label(told)),
+            gr.update(visible=bool(frames)),
             gr.update(value=""),
             gr.update(choices=[(f"{k + 1}: {told.story.scenes[k]}", k) for k in frames], value=at),
             gr.update(value="" if at is None else told.story.scenes[at]),
@@ -215,14 +254,16 @@ class GoingOn:
         )
 
     @staticmethod
-    def _form_follows(scenes: str, seeds: str, before: Story, now: Story) -> tuple[Any, Any]:
+    def _form_follows(scenes: str, seeds: str, before: Story, now: Story) -> tuple[Any, Any, Any]:
         if (
             before == now
             or tuple(line.strip() for line in scenes.splitlines() if line.strip()) != before.scenes
         ):
-            return gr.skip(), gr.skip()
-        same_seeds = seeds.strip() == seeds_text(before.seeds)
-        return "\n".join(now.scenes), seeds_text(now.seeds) if same_seeds else gr.skip()
+            return gr.skip(), gr.skip(), gr.skip()
+        lines = "\n".join(now.scenes)
+        if seeds.strip() != seeds_text(before.seeds):
+            return lines, gr.skip(), gr.skip()
+        return lines, seeds_text(now.seeds), owner_of(now.subject, lines, seeds_text(now.seeds))
 
     def choose(self, picture: Any, request: gr.Request) -> tuple[Any, Any]:
         """The scene of a chosen picture, and whether a former one can be taken back."""
@@ -243,14 +284,14 @@ class GoingOn:
 
     def take_back(self, picture: Any, scenes: str, seeds: str, request: gr.Request) -> tuple[Any, ...]:
         """Put the former picture of a frame back: pictures, status, the frame's scene, the form's scenes and
-        seeds. What it replaces can be taken back in turn."""
+        seeds, and whose they are. What it replaces can be taken back in turn."""
         try:
             run = self._story_of(request.session_hash)
             told = run.told
             frame = self._frame(told, picture)
             run.become(taken_back(told, frame))
         except ValueError as error:
-            return gr.skip(), view.alert(in_words(error)), gr.skip(), gr.skip(), gr.skip()
+            return gr.skip(), view.alert(in_words(error)), *(gr.skip() for _ in range(4))
         now = run.told.story
         return (
             gallery_items(run.progress, run.show_masks),

@@ -29,7 +29,8 @@ class Told:
 
     `lenders` is the story that its anchors were told from; it differs once an anchor's own scene or seed was
     changed, because anchors stay as they were. `pictures` are in the order of the frames, `former` holds
-    those that others took the place of, the latest last. `bank` is None where anchors were not kept.
+    those that others took the place of, the latest last. `bank` is None where anchors were not kept. `model`
+    is the name of the one that told it.
     """
 
     story: Story
@@ -39,6 +40,7 @@ class Told:
     former: tuple[Picture, ...] = ()
     bank: AnchorBank | None = field(default=None, repr=False)
     seconds: float = 0.0
+    model: str = ""
 
     @property
     def anchored(self) -> bool:

@@ -109,6 +109,8 @@ def status(progress: Progress) -> str:
     if progress.stage == "stopped":
         if progress.anew and not progress.told:
             return _plain("Stopped. The story is as it was.")
+        if not progress.steps:
+            return cancelled_early()
         return _plain(f"{stopped_words(made, progress.frames)} {withheld}".strip())
     kept = f" The {pictures_in_words(made)} already made are kept." if made else ""
     return alert(f"{progress.error}{kept} {withheld}".strip())

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from consistory_svd.limits import Limits
-from consistory_svd.studio import about_room, api, compare_room, model_choice
+from consistory_svd.studio import about_room, api, compare_room, drafts, model_choice, own_seeds
 from consistory_svd.studio.advanced import DECIDING, Sizes, advanced_looks
 from consistory_svd.studio.alike import DEPENDENT, HOW_ALIKE, preset_values, switches
 from consistory_svd.studio.engine import Engine
@@ -14,6 +14,7 @@ from consistory_svd.studio.examples import EXAMPLES, Example
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import FORM, Form, Stage, example_values, lay_out
 from consistory_svd.studio.library_room import add_export, add_library
+from consistory_svd.studio.parting import ask_before_leaving, leave_freely
 from consistory_svd.studio.restore import Restoring, connect_restoring
 from consistory_svd.studio.retell import bound
 from consistory_svd.studio.scenes import connect_scenes
@@ -34,6 +35,9 @@ SHOW_STATUS = """() => {
 
 def build(handlers: Handlers) -> gr.Blocks:
     """Lay the page out and connect it."""
+    # Files are served where they are. Gradio would serve copies, which stay for whoever knows their address
+    # when the story is deleted or the visitor has gone.
+    gr.set_static_paths([*handlers.shelves.roots, drafts.HOME])
     demo, rooms, form, stage = lay_out()
     handlers.limits.show_on(form)
     with demo:
@@ -81,6 +85,15 @@ def _connect_form(handlers: Handlers, form: Form, stage: Stage) -> None:
         **AT_ONCE,
     )
     connect_scenes(form["scenes"])
+    gr.on(
+        [form[name].change for name in ("subject", "scenes", "seeds")],
+        own_seeds.follow,
+        [form[name] for name in ("subject", "scenes", "seeds", "seeds_of")],
+        [form[name] for name in ("seeds", "seeds_of", "seed")],
+        trigger_mode="always_last",
+        **AS_SENT,
+        **AT_ONCE,
+    )
     stage.dice.click(handlers.roll_seed, outputs=[form["seed"], form["seeds"]], **AT_ONCE)
     stage.examples.click(
         lambda index: (*_within(handlers.limits, EXAMPLES[index]), EXAMPLES[index].concept, True),
@@ -190,6 +203,7 @@ def _connect_telling(handlers: Handlers, form: Form, stage: Stage) -> None:
         told.append(telling)
     for asked in working[::2]:
         asked.success(fn=None, js=SHOW_STATUS, **AT_ONCE)
+        asked.success(fn=None, js=ask_before_leaving("story"), **AT_ONCE)
         asked.success(
             lambda: ("", gr.update(visible=False)), outputs=[stage.scores.card, stage.spectra], **AT_ONCE
         )
@@ -213,7 +227,7 @@ def _connect_after(handlers: Handlers, form: Form, stage: Stage, working: list[A
     """What follows a story, also one that was cancelled: spectra, scores, and how one goes on with it."""
     going_on, widgets = handlers.going_on, stage.go_on
     in_form = [form["scenes"], form["seeds"]]
-    spectra = [stage.spectra, stage.spectra_layer, stage.spectra_step, stage.spectra_figures]
+    followed = [*in_form, form["seeds_of"]]
     scored = _connect_scores(handlers, stage.scores, told)
     cancelled = stage.cancel.click(
         handlers.cancel,
@@ -224,15 +238,16 @@ def _connect_after(handlers: Handlers, form: Form, stage: Stage, working: list[A
     )
     _connect_scores(handlers, stage.scores, [cancelled], choices=False)
     for event in (*told, cancelled):
-        event.then(going_on.offer, in_form, [*widgets.all(), *in_form], **AT_ONCE)
-        event.success(handlers.show_spectra, outputs=spectra, **AT_ONCE)
+        event.then(going_on.offer, in_form, [*widgets.all(), *followed], **AT_ONCE)
+        event.then(fn=None, js=leave_freely("story"), **AT_ONCE)
+        event.success(handlers.show_spectra, outputs=stage.spectra_parts(), **AT_ONCE)
     shown = [widgets.text, widgets.back]
     widgets.picture.change(going_on.choose, widgets.picture, shown, **AS_SENT, **AT_ONCE)
     stage.pictures.select(going_on.point, outputs=widgets.picture, **AT_ONCE)
     back = widgets.back.click(
         going_on.take_back,
         [widgets.picture, *in_form],
-        [stage.pictures, stage.status, widgets.text, *in_form],
+        [stage.pictures, stage.status, widgets.text, *followed],
         **AS_SENT,
         **AT_ONCE,
     )

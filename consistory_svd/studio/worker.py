@@ -8,14 +8,12 @@ import logging
 import shutil
 import threading
 import time
-import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import psutil
@@ -24,11 +22,13 @@ from consistory_svd.models import Model
 from consistory_svd.settings import Settings, Story
 from consistory_svd.sharing import AnchorBank, SpectraSketch
 from consistory_svd.story import Cancelled, Event, Finished, FrameDone, Note, Preview, Started
+from consistory_svd.studio.drafts import drafts_of
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.folder import save_picture, write_record
 from consistory_svd.studio.line import Place, Ticket, work_of
 from consistory_svd.studio.pace import Pace
 from consistory_svd.studio.progress import Progress, Stage
+from consistory_svd.studio.same_model import not_of
 from consistory_svd.studio.told import Picture, Told, foreign_lenders, in_order, same_frame
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ class StoryRun:
         self._bank = None if after is None or self._whole else after.bank
         self._lenders = story if after is None or self._whole else after.lenders
         self._former = () if after is None else after.former
+        self._model_name = "" if after is None else after.model
         self._stop = threading.Event()
         self._changed = threading.Condition()
         self._progress = Progress(
@@ -91,14 +92,13 @@ class StoryRun:
         self._ticket: Ticket | None = None
         self._pace = Pace()
         self._finished: set[int] = set()  # the frames that this run has told
-        self._drafts = Path(mkdtemp(prefix="previews-"))
-        weakref.finalize(self, shutil.rmtree, self._drafts, ignore_errors=True)
+        self._drafts = drafts_of(self)
 
     @classmethod
     def told_before(cls, engine: Engine, told: Told, folder: Path) -> "StoryRun":
         """A story that is over since long, with what it left in its folder."""
         run = cls(engine, told.story, told.settings, folder)
-        run._lenders, run._former = told.lenders, told.former
+        run._lenders, run._former, run._model_name = told.lenders, told.former, told.model
         run._progress = replace(
             run._progress, stage="done", share=1.0, pictures=told.pictures, seconds=told.seconds
         )
@@ -129,6 +129,7 @@ class StoryRun:
             self._former,
             self._bank,
             progress.seconds + (0.0 if after is None or self._whole else after.seconds),
+            self._model_name,
         )
 
     @property
@@ -147,7 +148,7 @@ class StoryRun:
         self._story, self._lenders, self._former = told.story, told.lenders, told.former
         self._after = told
         self._update(pictures=told.pictures)
-        write_record(self._folder, told, self._engine.model.name, told.seconds)
+        write_record(self._folder, told, told.seconds)
 
     def start(self) -> None:
         """Begin; returns at once. ValueError where too many stories wait for the model."""
@@ -195,6 +196,9 @@ class StoryRun:
             if model is not None:
                 self._update(stage="waiting")
                 with self._engine.line.turn(self._ticket, self._stop, self._wait):
+                    if self._stop.is_set():
+                        self._update(stage="stopped")
+                        return
                     self._tell(model)
         except Exception as error:  # the thread's top: whatever went wrong, the page has to tell it
             log.exception("telling a story failed")
@@ -212,6 +216,10 @@ class StoryRun:
 
     def _tell(self, model: Model) -> None:
         settings, frames = self._settings, self._frames
+        # Looked at before, too; but while the story waited another model may have been loaded.
+        if self._after and (refusal := not_of(model.name, self._after, self._engine.may_switch)):
+            raise ValueError(refusal)
+        self._model_name = model.name
         needs_bank = settings.shares and not self._whole
         if needs_bank and not self._engine.keeps_anchors:
             frames, needs_bank = self._with_anchors(), False
@@ -339,17 +347,14 @@ class StoryRun:
     def _keep(self, event: FrameDone, model: Model) -> None:
         progress, frame = self._progress, event.frame
         replaced = tuple(picture for picture in progress.pictures if picture.frame == frame)
-        version = 1 + len(replaced) + sum(picture.frame == frame for picture in self._former)
-        picture = save_picture(
-            self._folder, event, version, self._story, self._settings, model.name, self._lenders
-        )
+        picture = save_picture(self._folder, event, self._story, self._settings, model.name, self._lenders)
         others = tuple(one for one in progress.pictures if one not in replaced)
         self._former += replaced
         self._finished.add(frame)
         pictures = in_order((*others, picture))
         # First the record: whatever happens next, what is made can be found again.
         told = replace(self.told, story=self._story, lenders=self._lenders, pictures=pictures)
-        write_record(self._folder, told, model.name, None)
+        write_record(self._folder, told, None)
         self._update(
             pictures=pictures,
             previews=tuple(one for one in progress.previews if one[0] != frame),
@@ -361,7 +366,7 @@ class StoryRun:
         self._update(previews=())
         told = self.told
         if told.pictures:
-            write_record(self._folder, told, model.name, told.seconds if self._began else None)
+            write_record(self._folder, told, told.seconds if self._began else None)
         self._update(stage=stage, unseen=False, **changes)
 
     def _update(self, **changes: Any) -> None:
