@@ -296,8 +296,16 @@ class StoryRun:
         self._began = self._began or time.monotonic()
         self._total_steps = self._total_steps or event.total_steps
         # Memory and time are said before the first step.
-        plans = tuple(f"{known.words()}." for known in (event.memory, event.estimate) if known)
-        self._update(stage="telling", steps=event.steps, notes=event.notes, plans=plans, unseen=False)
+        known = [item for item in (event.memory, event.estimate) if item]
+        self._update(
+            stage="telling",
+            steps=event.steps,
+            notes=event.notes,
+            plan=event.memory.short_words() if event.memory else "",
+            expected=event.estimate.short_words() if event.estimate else "",
+            plans=tuple(f"{item.words()}." for item in known),
+            unseen=False,
+        )
 
     def _count_step(self, event: Preview) -> None:
         done = self._steps_before + event.done
