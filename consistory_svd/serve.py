@@ -65,7 +65,9 @@ def studio(
             help="Address to listen on; 0.0.0.0 lets other machines in.", envvar="CONSISTORY_SVD_HOST"
         ),
     ] = DEFAULT_HOST,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port to listen on.", envvar="CONSISTORY_SVD_PORT")
+    ] = 7860,
     share: Annotated[
         bool, typer.Option("--share", help="Also open a public link, for which Gradio's servers are asked.")
     ] = False,

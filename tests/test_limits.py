@@ -162,6 +162,17 @@ def test_flags_reach_the_studio(launched: list[dict], caplog: pytest.LogCaptureF
     assert "hunter" not in caplog.text
 
 
+def test_the_port_is_a_flag_or_a_variable(launched: list[dict], monkeypatch: pytest.MonkeyPatch):
+    for arguments in ([], ["--port", "8001"]):
+        assert run(studio_app.app, arguments) == 0
+    monkeypatch.setenv("CONSISTORY_SVD_PORT", "8002")
+    for arguments in ([], ["--port", "8003"]):
+        assert run(studio_app.app, arguments) == 0
+    assert [call["port"] for call in launched] == [7860, 8001, 8002, 8003]
+    monkeypatch.setenv("CONSISTORY_SVD_PORT", "0")
+    assert run(studio_app.app, []) == 2
+
+
 def test_a_public_host_switches_the_limits_on_and_warns(
     launched: list[dict], caplog: pytest.LogCaptureFixture
 ):
