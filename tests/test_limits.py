@@ -274,6 +274,15 @@ def test_turns_come_in_the_order_of_joining_and_stopping_gives_the_place_up():
     assert len(line) == 0
 
 
+def test_what_is_no_story_has_its_turn_and_is_not_counted_as_one():
+    line = Line()
+    switch, story = line.join(0), line.join(100)
+    assert line.place(story) == Place(0, None)
+    with line.turn(switch, threading.Event(), lambda place: None):
+        pass
+    assert line.place(story) == Place(0, 0)
+
+
 def test_a_line_that_is_full_says_so():
     line = Line(most=1)
     line.check_room(coming=1)

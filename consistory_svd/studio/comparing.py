@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from consistory_svd.limits import Limits
+from consistory_svd.record import read_frame
 from consistory_svd.scores import Absent, Result, ScoreSettings, Suite
 from consistory_svd.settings import Settings, Story, check
 from consistory_svd.studio import scorecard
@@ -147,7 +148,9 @@ class Comparison:
     def _told(self, settings: Settings) -> Iterator[Snapshot]:
         folder = self._folder / f"setting-{self.snapshot.at + 1}"
         folder.mkdir()
-        self._run = StoryRun(self._engine, self._story, settings, folder)
+        # Between rows others have their turn, and one of them may be another model's.
+        on = None if self._run is None else self._run.asked
+        self._run = StoryRun(self._engine, self._story, settings, folder, on=on)
         self._run.start()
         try:
             for progress in self._run.watch():
@@ -158,14 +161,15 @@ class Comparison:
             self._run.stop()  # an abandoned generator ends here, and the work with it
 
     def _scored(self) -> Iterator[Snapshot]:
-        model, pictures = self._engine.model, self.snapshot.current.pictures
+        pictures = self.snapshot.current.pictures
         if not scorecard.scored(pictures):
             self._tell(entries=(Absent("The score", "all of these pictures were withheld"),))
             yield self.snapshot
             return
         if self._suite is None:
-            self._suite = Suite(replace(self._how, device=str(model.device)))
-        frames = scorecard.frames_of(pictures, model.name)
+            self._suite = Suite(replace(self._how, device=self._engine.scores_on))
+        # Not the engine's: it may have another model by now.
+        frames = scorecard.frames_of(pictures, read_frame(pictures[0].path).model)
         self.snapshot = replace(self.snapshot, scoring=True)
         yield self.snapshot
         entries: list[Result | Absent] = []

@@ -10,6 +10,7 @@ import gradio as gr
 
 from consistory_svd.library import keep_scores
 from consistory_svd.limits import Limits
+from consistory_svd.record import read_frame
 from consistory_svd.scores import ScoreSettings, Suite
 from consistory_svd.scores.report import as_json
 from consistory_svd.scores.weights import fetchable
@@ -49,7 +50,7 @@ class Handlers:
         """Tell how the model is doing until it is loaded: the model line, the words' frame, the words."""
         self.engine.start()
         yield view.model_loading(), gr.update(visible=False), ""
-        while not self.engine.wait(0.2):
+        while not self.engine.wait_for_model(0.2):
             yield gr.skip(), gr.skip(), gr.skip()
         if self.engine.reason:
             yield view.alert(self.engine.reason), gr.update(visible=False), ""
@@ -169,7 +170,9 @@ class Handlers:
         if self._suite is None or self._suite.settings != settings:
             self._suite = Suite(settings, self._suite and self._suite.embeddings)
         suite, entries = self._suite, []
-        frames, note = scorecard.frames_of(pictures, model.name), scorecard.left_out(pictures)
+        # Not the engine's model: that may be another one by now.
+        model_name = read_frame(pictures[0].path).model
+        frames, note = scorecard.frames_of(pictures, model_name), scorecard.left_out(pictures)
         try:
             for entry in suite.measure(frames):
                 if self._runs.get(session) is not run or session in self._waiting:
