@@ -76,11 +76,12 @@ class Engine:
                 self._begin(self._load, self._wanted)
 
     def switch(self, wanted: ModelRequest) -> None:
-        """Load another model in the background: a story that runs is waited for, then the old model is freed,
-        then the new one is loaded; where that fails the old one is loaded again, and `complaint` says why.
+        """Load another model in the background: the stories that are told or wait now are waited for, then
+        the old model is freed, then the new one is loaded; where that fails the old one is loaded again, and
+        `complaint` says why.
 
         Raises:
-            ValueError: switching is off here, or a model is being loaded already.
+            ValueError: switching is off here, a model is being loaded already, or the line is too long.
         """
         if not self.may_switch:
             raise ValueError("model: another one cannot be chosen here, because this page is shared")
@@ -105,7 +106,7 @@ class Engine:
 
     @property
     def loaded(self) -> bool:
-        """True once loading has ended, well or badly."""
+        """True while a model is there, or it is known why there is none."""
         return self._loaded.is_set()
 
     @property
@@ -142,6 +143,11 @@ class Engine:
         if self._model is None:
             raise RuntimeError(self._reason or "The model is still loading.")
         return self._model
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """How a few-step model wants to be run; None for others. Told by names alone until it is there."""
+        return self._wanted.recipe if self._model is None else self._model.recipe
 
     @property
     def description(self) -> str:

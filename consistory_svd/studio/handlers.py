@@ -18,6 +18,7 @@ from consistory_svd.settings import Story, knob
 from consistory_svd.story import picture_size
 from consistory_svd.studio import curves, fetching, scorecard, view
 from consistory_svd.studio.engine import Engine
+from consistory_svd.studio.following import few_steps
 from consistory_svd.studio.forms import concept_of, in_words, read_form, read_switch
 from consistory_svd.studio.gallery import gallery_items, updates
 from consistory_svd.studio.retell import GoingOn
@@ -55,9 +56,14 @@ class Handlers:
         if self.engine.reason:
             yield view.alert(self.engine.reason), gr.update(visible=False), ""
             return
-        model = self.engine.model
-        yield (
-            view.model_line(self.engine.description),
+        yield self.model_shown()
+
+    def model_shown(self) -> tuple[Any, ...]:
+        """The model that is there: the model line, the words' frame, the words."""
+        model, few = self.engine.model, few_steps(self.engine.recipe, self.limits)
+        line = self.engine.description
+        return (
+            view.model_line(f"{line.rstrip('.')}. {few}" if few else line),
             gr.update(visible=bool(model.words)),
             view.word_groups(model.words),
         )
@@ -165,7 +171,6 @@ class Handlers:
             yield scorecard.nothing_to_score(pictures)
             return
         yield scorecard.scoring()
-        model = self.engine.model
         settings = ScoreSettings(backbone, fill=fill, device=self.engine.scores_on)
         if self._suite is None or self._suite.settings != settings:
             self._suite = Suite(settings, self._suite and self._suite.embeddings)
