@@ -116,8 +116,10 @@
   }
 
   const keptName = (event) => event.target.closest?.("details[data-keep]")?.dataset.keep || "";
-  document.addEventListener("toggle", (event) => {
-    if (keptName(event)) unfolded[event.target.open ? "add" : "delete"](keptName(event));
+  // Not `toggle`, which comes later: by then the element may have been written again.
+  document.addEventListener("click", (event) => {
+    const name = event.target.closest?.("summary") ? keptName(event) : "";
+    if (name) unfolded[event.target.closest("details").open ? "delete" : "add"](name);
   }, true);
   for (const kind of ["focusin", "pointerdown"]) {
     document.addEventListener(kind, (event) => { focused = keptName(event); });
