@@ -221,6 +221,22 @@ def test_the_model_that_is_there_is_not_loaded_again(engine: Engine, tiny_folder
     assert not engine.has(ModelRequest(str(tiny_folder), "cpu", memory="one-by-one"))
 
 
+def test_a_model_that_is_asked_for_twice_comes_once(
+    engine: Engine, tiny_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, loaded = ModelRequest.load, []
+    monkeypatch.setattr(ModelRequest, "load", lambda *given: loaded.append(given[0]) or load(*given))
+    with engine.model.lock:
+        first = load_chosen(engine, str(tiny_folders["sdxl"]), "", "auto")
+        next(first)
+        second = load_chosen(engine, str(tiny_folders["sdxl"]), "", "auto")
+        assert 'role="alert"' not in next(second)
+        with pytest.raises(gr.Error, match="one is being loaded already"):
+            list(load_chosen(engine, "storybook", "", "auto"))
+    assert ["Loaded." in list(line)[-1] for line in (first, second)] == [True, True]
+    assert len(loaded) == 1
+
+
 def test_the_models_of_the_machines_own_choice_are_known_by_their_names() -> None:
     engine = Engine(None, "cpu")
     assert not engine.has(ModelRequest("storybook", "cpu"))

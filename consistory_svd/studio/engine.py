@@ -46,6 +46,7 @@ class Engine:
         self._loaded = threading.Event()  # a model is there, or it is known why there is none
         self._settled = threading.Event()  # and no other one was chosen
         self._settled.set()
+        self.coming: ModelRequest | None = None  # what was chosen, and is not there yet
         self._scores_on = "cpu"
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -92,6 +93,7 @@ class Engine:
             # A place in the line: who asked for a story before is told it by the model that it was asked of.
             ticket = self.line.join(0)
             self._settled.clear()
+            self.coming = wanted
             self._begin(partial(self._replace, ticket), wanted)
 
     def wait(self, seconds: float) -> bool:
@@ -187,6 +189,7 @@ class Engine:
                 self._reason = self._tried(before) if self._complaint else ""
                 self._loaded.set()
         finally:
+            self.coming = None
             self._loaded.set()
             self._settled.set()
 

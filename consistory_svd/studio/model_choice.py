@@ -86,11 +86,12 @@ def load_chosen(
         lines = [line for line in (loras or "").splitlines() if line.strip()]
         now = engine.wanted
         wanted = ModelRequest.of(source.strip(), now.device, now.dtype, lines, memory or AUTO, now.config)
-        if engine.has(wanted):
+        if engine.coming is None and engine.has(wanted):
             yield view.loading_words("This model is loaded already; nothing was changed.")
             return
         waits = len(engine.line) > 0
-        engine.switch(wanted)
+        if engine.coming != wanted:  # asked for twice, it comes once
+            engine.switch(wanted)
     except ValueError as error:
         yield view.alert(str(error))
         raise gr.Error(str(error), print_exception=False) from error
