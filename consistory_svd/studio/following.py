@@ -76,11 +76,6 @@ class Following:
         run = [gr.skip()] * len(RUN) if seen is None and link else self._run(seen, now)
         return now, *self._shown(), *self._size(seen, size, width, height), *run
 
-    def there(self) -> str:
-        """Which model is there, for pages to see whether it is still the same; empty while none is."""
-        engine = self._engine
-        return repr(engine.wanted) if engine.loaded and not engine.reason else ""
-
     def _run(self, seen: Seen | None, now: Seen) -> list[Any]:
         values = own_values(now.recipe, self._limits)
         if not values and seen is not None and seen.recipe is not None:
@@ -112,8 +107,4 @@ def connect(following: Following, engine: Engine, line: list[Any], stage: Any, f
     for one in after:
         one.then(**event)
     if engine.may_switch:
-        # The look itself touches nothing on the page; only what it finds changed does.
-        there = gr.State("")
-        quiet = {name: event[name] for name in ("queue", "show_progress", "api_visibility")}
-        gr.Timer(LOOK_SECONDS).tick(following.there, outputs=there, **quiet)
-        there.change(**event)
+        gr.Timer(LOOK_SECONDS).tick(**event)
