@@ -1,4 +1,4 @@
-# The studio in a container, on port 7860: see "Deploy it" in README.md.
+# The studio in a container, on port 7860 or CONSISTORY_SVD_PORT: see "Deploy it" in README.md.
 #   docker build -t consistory-svd .
 #   docker build -t consistory-svd:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
 # Only the embedded model is inside; other weights go to the volume /cache, stories that are kept to /library.
@@ -35,6 +35,7 @@ ENV HOME=/tmp \
     CONSISTORY_SVD_CACHE=/cache/scores \
     CONSISTORY_SVD_LIBRARY=/library \
     CONSISTORY_SVD_HOST=0.0.0.0 \
+    CONSISTORY_SVD_PORT=7860 \
     GRADIO_ANALYTICS_ENABLED=False \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
@@ -47,6 +48,6 @@ EXPOSE 7860
 # The first process of a container gets no SIGTERM that it does not ask for; Python asks for SIGINT.
 STOPSIGNAL SIGINT
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/', timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"CONSISTORY_SVD_PORT\"]}/', timeout=4)"]
 ENTRYPOINT ["consistory-svd"]
 CMD ["studio"]

@@ -11,6 +11,11 @@ import torch
 log = logging.getLogger(__name__)
 _kept: list[torch.library.Library] = []
 _fault = ""
+# Who says that a prompt is cut, and how that begins: `consistory_svd.reading` says it, with the picture.
+CUT_PROMPTS = {
+    "diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl": "The following part of your",
+    "transformers.tokenization_utils_base": "Token indices sequence length is longer",
+}
 
 
 def cure_torchvision() -> str:
@@ -66,7 +71,14 @@ def _in_one_line(error: Exception) -> str:
 
 
 def quiet_libraries() -> None:
-    """No loading bars of diffusers and transformers, none of httpx a request: programs say what they do."""
+    """No loading bars of diffusers and transformers, none of httpx a request, and not what they say of long
+    prompts: programs say what they do."""
     for library in ("diffusers", "transformers"):
         importlib.import_module(f"{library}.utils.logging").disable_progress_bar()
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    for logger in CUT_PROMPTS:
+        logging.getLogger(logger).addFilter(_not_of_cut_prompts)
+
+
+def _not_of_cut_prompts(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(CUT_PROMPTS[record.name])

@@ -20,8 +20,8 @@ class Started:
     a first pass included.
 
     `height` and `width` are in pixels; `concepts` are the words whose pixels are shared; `notes` say what is
-    switched on and has no effect. `memory` is the plan that the story is told with, `estimate` the time that
-    it will take.
+    switched on and has no effect, and what of the prompts is not read. `memory` is the plan that the story is
+    told with, `estimate` the time that it will take.
     """
 
     prompts: tuple[str, ...]

@@ -35,6 +35,7 @@ class Limits:
         "Largest size", "Most pixels a side, unless the model's own is larger.", 64, 4096
     )
     queue: int | None = _limit("Longest queue", "Most stories that may wait their turn.", 1, MOST_WAITING)
+    batch: int | None = _limit("Largest batch", "Most pictures that may be drawn together.", 1, 64)
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -46,20 +47,25 @@ class Limits:
                     f"give a whole number from {known.minimum} to {known.maximum}"
                 )
 
+    @property
+    def _most(self) -> dict[str, int | None]:
+        """By the names of the settings that have a limit."""
+        return {"steps": self.steps, "height": self.size, "width": self.size, "batch": self.batch}
+
     def check(self, story: Story, settings: Settings) -> None:
         """Raise ValueError, naming field, value and limit, where a story asks for more."""
         if self.frames is not None and len(story.scenes) > self.frames:
             raise ValueError(
                 f"scenes: {len(story.scenes)} are not allowed in this studio; give at most {self.frames}"
             )
-        for name, most in (("steps", self.steps), ("height", self.size), ("width", self.size)):
+        for name, most in self._most.items():
             value = getattr(settings, name)
             if most is not None and value is not None and value > most:
                 raise ValueError(f"{name}: {value} is not allowed in this studio; give at most {most}")
 
     def fitted(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values of the form, by name, with no number above its limit: examples begin within the limits."""
-        most = {"steps": self.steps, "height": self.size, "width": self.size}
+        most = self._most
         return {
             name: min(value, most[name]) if most.get(name) and isinstance(value, int | float) else value
             for name, value in values.items()
@@ -67,7 +73,7 @@ class Limits:
 
     def show_on(self, form: Mapping[str, Any]) -> None:
         """Let the form's widgets end at the limits, and say so in their help."""
-        for name, most in (("steps", self.steps), ("height", self.size), ("width", self.size)):
+        for name, most in self._most.items():
             if most is not None and name in form:
                 widget = form[name]
                 widget.maximum = most
@@ -79,7 +85,7 @@ class Limits:
 
 
 # What a studio starts with that strangers reach: stories of a size that lets others have a turn, too.
-PUBLIC = Limits(frames=12, steps=50, size=1024, queue=20)
+PUBLIC = Limits(frames=12, steps=50, size=1024, queue=20, batch=8)
 
 
 def limits_of(exposed: bool, **given: int | None) -> Limits:

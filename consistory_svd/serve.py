@@ -65,7 +65,9 @@ def studio(
             help="Address to listen on; 0.0.0.0 lets other machines in.", envvar="CONSISTORY_SVD_HOST"
         ),
     ] = DEFAULT_HOST,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port to listen on.", envvar="CONSISTORY_SVD_PORT")
+    ] = 7860,
     share: Annotated[
         bool, typer.Option("--share", help="Also open a public link, for which Gradio's servers are asked.")
     ] = False,
@@ -83,6 +85,7 @@ def studio(
     max_steps: Annotated[int | None, _limit("steps")] = None,
     max_size: Annotated[int | None, _limit("size")] = None,
     max_queue: Annotated[int | None, _limit("queue")] = None,
+    max_batch: Annotated[int | None, _limit("batch")] = None,
     source: Annotated[str | None, MODEL] = None,
     lora: Annotated[list[str] | None, LORA] = None,
     device: Annotated[str | None, DEVICE] = None,
@@ -122,7 +125,9 @@ def studio(
     with wrong_values():
         exposed = public(host, share, os.environ)
         users = read_auth(auth or ())
-        limits = limits_of(exposed, frames=max_frames, steps=max_steps, size=max_size, queue=max_queue)
+        limits = limits_of(
+            exposed, frames=max_frames, steps=max_steps, size=max_size, queue=max_queue, batch=max_batch
+        )
         for line in warnings(exposed, users, os.environ):
             log.warning(line)
         # Without its weights the studio does not start: never a demo that only seems to be filtered.

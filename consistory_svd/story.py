@@ -17,6 +17,7 @@ from consistory_svd.events import Cancelled, Event, Finished, FrameDone, Note, P
 from consistory_svd.memory import Job, is_out_of_memory
 from consistory_svd.memory.keeper import MemoryKeeper
 from consistory_svd.models import Model
+from consistory_svd.reading import unread
 from consistory_svd.sampling import (
     Step,
     TextEmbeddings,
@@ -177,6 +178,7 @@ class _Telling:
         self._spectra, self._has_bank, self._preview_share = spectra, bank is not None, preview_share
         self._keeps_anchors = keep_anchors
         self._bank = AnchorBank() if bank is None else bank
+        self._unread = unread(self._pipe, self._story, settings, chosen)
         self._memory = MemoryKeeper(self._model, self._job(), self._schedule, len(chosen))
         if bank is not None or keep_anchors:
             origin = Origin.of(
@@ -220,7 +222,7 @@ class _Telling:
                 *self._size,
                 schedule.steps,
                 total_steps=len(self._chosen) * schedule.calls,
-                notes=notes(self._settings),
+                notes=(*notes(self._settings), *self._unread),
                 memory=self._memory.plan,
                 estimate=self._memory.estimate,
             )

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,6 +24,8 @@ from consistory_svd.record import read_frame
 from consistory_svd.scores.fetch import CACHE_VARIABLE
 from consistory_svd.settings import PRESETS, Settings, knob
 from consistory_svd.studio import create_demo, launch
+from consistory_svd.studio.api import Programmes
+from consistory_svd.studio.engine import Engine
 
 CAT = {"subject": "a cat", "scenes": ["in the forest", "on the beach"], "steps": 2}
 QUICK = {"preset": "sdsa"}
@@ -55,12 +59,12 @@ def test_every_parameter_says_what_it_is(client: Client):
     assert [name for name, item in tell.items() if not item["parameter_has_default"]] == ["subject", "scenes"]
     assert (tell["scenes"]["python_type"]["type"], tell["steps"]["python_type"]["type"]) == (
         "list[str]",
-        "int",
+        "int | None",
     )
     assert tell["steps"]["label"].startswith(
         f"{knob(Settings, 'steps').label}: {knob(Settings, 'steps').help}"
     )
-    assert tell["steps"]["parameter_default"] == Settings.steps
+    assert tell["steps"]["parameter_default"] is None
     assert all(name in tell["preset"]["label"] for name in PRESETS)
 
 
@@ -85,6 +89,29 @@ def test_settings_differ_from_the_preset_by_name_and_a_text_holds_a_scene_a_line
     assert told["story"]["seed"] == 7
     with Image.open(pictures[0]) as image:
         assert image.height == 96
+
+
+def test_steps_and_guidance_are_the_models_own_unless_given(tiny_folder: Path, tmp_path: Path):
+    quick = {"scenes": ["in the forest", "on the beach"], "subject": "a cat", "negative": "", "seed": 0}
+    wish = {**quick, "style": "a photo of", "concepts": [], "preset": "sdsa", "settings": {}}
+    few = shutil.copytree(tiny_folder, tmp_path / "toy-lightning-2step")
+    calls = Programmes(Engine(str(few), "cpu"), Limits(batch=3))
+
+    def told(**changes: Any) -> dict[str, Any]:
+        *_, (_, _, story) = calls.tell(**{**wish, "steps": None, "guidance": None, **changes})
+        return {
+            name: story["settings"][name] for name in ("steps", "guidance", "scheduler", "spacing", "batch")
+        }
+
+    few_steps = {"steps": 2, "guidance": 0.0, "scheduler": "euler", "spacing": "trailing", "batch": 3}
+    assert told() == few_steps
+    assert told(steps=3) == {**few_steps, "steps": 3}
+    assert told(settings={"spacing": "leading"}) == {**few_steps, "spacing": "leading"}
+    with pytest.raises(ValueError, match="batch: 4 is not allowed in this studio; give at most 3"):
+        next(calls.tell(**{**wish, "steps": 2, "guidance": 1.0, "settings": {"batch": 4}}))
+    ordinary = Programmes(Engine(str(tiny_folder), "cpu"), Limits(steps=4))
+    asked = ordinary._with_own(Settings(), {})
+    assert asked == {"steps": 4, "batch": Settings.batch}
 
 
 def test_pictures_stream_while_a_story_is_told(client: Client):

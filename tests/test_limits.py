@@ -2,6 +2,7 @@
 
 import os
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -40,6 +41,7 @@ SECONDS = 60.0
             "height: 520 is not allowed in this studio; give at most 512",
         ),
         (Limits(size=512), Settings(width=1024), "width: 1024 is not allowed"),
+        (Limits(batch=8), Settings(batch=64), "batch: 64 is not allowed in this studio; give at most 8"),
     ],
 )
 def test_a_story_over_a_limit_names_field_value_and_limit(limits: Limits, settings: Settings, said: str):
@@ -66,13 +68,21 @@ def test_a_wrong_limit_names_its_flag(wrong: dict):
 def test_limits_that_are_given_replace_the_safe_ones_alone():
     assert limits_of(False) == Limits()
     assert limits_of(True) == PUBLIC
-    assert limits_of(True, frames=30, steps=None) == Limits(30, PUBLIC.steps, PUBLIC.size, PUBLIC.queue)
+    assert limits_of(True, frames=30, steps=None) == replace(PUBLIC, frames=30)
     assert limits_of(False, queue=2) == Limits(queue=2)
+
+
+def test_strangers_cannot_have_any_number_of_pictures_drawn_together():
+    story = Story("a cat", tuple(f"in the {word}" for word in ("forest", "snow")))
+    limits_of(True).check(story, Settings())
+    with pytest.raises(ValueError, match="batch: 64 is not allowed in this studio"):
+        limits_of(True).check(story, Settings(batch=64))
 
 
 def test_widgets_end_at_the_limits_and_say_so():
     _, _, boxes, _ = lay_out()
-    Limits(frames=6, steps=12).show_on(boxes)
+    Limits(frames=6, steps=12, batch=8).show_on(boxes)
+    assert boxes["batch"].maximum == 8
     assert (boxes["steps"].maximum, boxes["steps"].value) == (12, 12)
     assert boxes["steps"].info.endswith("At most 12 in this studio.")
     assert boxes["scenes"].info.endswith("At most 6 in this studio.")
@@ -162,6 +172,17 @@ def test_flags_reach_the_studio(launched: list[dict], caplog: pytest.LogCaptureF
     assert "hunter" not in caplog.text
 
 
+def test_the_port_is_a_flag_or_a_variable(launched: list[dict], monkeypatch: pytest.MonkeyPatch):
+    for arguments in ([], ["--port", "8001"]):
+        assert run(studio_app.app, arguments) == 0
+    monkeypatch.setenv("CONSISTORY_SVD_PORT", "8002")
+    for arguments in ([], ["--port", "8003"]):
+        assert run(studio_app.app, arguments) == 0
+    assert [call["port"] for call in launched] == [7860, 8001, 8002, 8003]
+    monkeypatch.setenv("CONSISTORY_SVD_PORT", "0")
+    assert run(studio_app.app, []) == 2
+
+
 def test_a_public_host_switches_the_limits_on_and_warns(
     launched: list[dict], caplog: pytest.LogCaptureFixture
 ):
@@ -202,6 +223,7 @@ def test_every_flag_says_what_it_does(capsys: pytest.CaptureFixture, monkeypatch
         "max-steps",
         "max-size",
         "max-queue",
+        "max-batch",
         "model",
     ):
         assert f"--{flag}" in said
@@ -250,6 +272,15 @@ def test_turns_come_in_the_order_of_joining_and_stopping_gives_the_place_up():
     threads[0].join(SECONDS)
     assert order == [1, 0, 2]
     assert len(line) == 0
+
+
+def test_what_is_no_story_has_its_turn_and_is_not_counted_as_one():
+    line = Line()
+    switch, story = line.join(0), line.join(100)
+    assert line.place(story) == Place(0, None)
+    with line.turn(switch, threading.Event(), lambda place: None):
+        pass
+    assert line.place(story) == Place(0, 0)
 
 
 def test_a_line_that_is_full_says_so():

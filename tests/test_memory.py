@@ -82,6 +82,24 @@ def test_plans_shrink_from_step_to_step(need: Footprint) -> None:
     assert "more than there is" in tight.words()
 
 
+def test_a_plan_is_said_in_short_and_trouble_is_named(need: Footprint) -> None:
+    job = Job((128, 128), 30, preset("consistory"))
+    full = plan(need, job, "full", 80 * GB, 64 * GB)
+    assert full.short_words() == "Fits in memory"
+    assert replace(full, free=None).short_words() == "Fits in memory"
+    tight = replace(full, free=round(full.needed * 1.05)).short_words()
+    assert tight.startswith("Fits in memory, but only just: ")
+    assert " GB free" in tight
+    assert (
+        plan(need, job, "one-by-one", 80 * GB).short_words() == "To save memory, frames are drawn one by one"
+    )
+    short = plan(need, job, "full", 8 * GB).short_words()
+    assert short.startswith("Memory is short, ")
+    assert "needed and 8.0 GB free: the story may stop" in short
+    host = plan(need, job, "offload", 80 * GB, 1 * GB).short_words()
+    assert "needed and 1.0 GB free" in host
+
+
 def test_where_memory_is_shared_nothing_is_moved(need: Footprint) -> None:
     job = Job((128, 128), 30, preset("consistory"))
     names = {plan(need, job, "auto", free, 64 * GB, True).name for free in range(GB, 40 * GB, GB)}

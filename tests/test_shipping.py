@@ -1,13 +1,19 @@
 """What is shipped: the wheel, in an environment of its own, and the container's recipe."""
 
+import json
+import os
 import re
 import shutil
 import site
+import subprocess
 import sys
 import tarfile
+import threading
 import venv
 import zipfile
 from email import message_from_bytes
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -131,10 +137,27 @@ def test_the_dockerfile_has_no_faults_that_its_linter_knows():
 def test_the_container_runs_as_nobody_and_says_how_it_is():
     assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", last("USER")), "numbers: a cluster can see that it is not root"
     assert last("EXPOSE") == "7860"
-    health = re.fullmatch(r".*CMD (\[.*\])", last("HEALTHCHECK")).group(1)
-    assert yaml.safe_load(health)[0] == "python"
-    assert "127.0.0.1:7860" in health
     assert yaml.safe_load(last("ENTRYPOINT")) == ["consistory-svd"]
+
+
+class Silent(SimpleHTTPRequestHandler):
+    def log_message(self, *line: object) -> None:
+        """Nothing."""
+
+
+def test_the_health_check_asks_at_the_port_of_the_variable(tmp_path: Path):
+    python, *rest = json.loads(re.fullmatch(r".*CMD (\[.*\])", last("HEALTHCHECK")).group(1))
+    assert python == "python"
+    assert "CONSISTORY_SVD_PORT=7860" in last("ENV")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environ = {**os.environ, "CONSISTORY_SVD_PORT": str(server.server_port), "no_proxy": "*"}
+        check = partial(
+            subprocess.run, [sys.executable, *rest], env=environ, capture_output=True, check=False
+        )
+        assert check().returncode == 0
+        server.shutdown()
+    assert check().returncode != 0
 
 
 def test_what_the_container_writes_goes_where_it_may_be_written():

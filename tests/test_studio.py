@@ -265,6 +265,18 @@ def test_the_status_says_the_first_pass_and_what_has_no_effect():
     assert "Note: freeu: &lt;nothing&gt;." in view.status(done)
 
 
+def test_memory_is_one_short_line_and_the_rest_is_folded():
+    progress = Progress(
+        "telling", 4, plan="Fits in memory", expected="about 8 s", plans=("<long>.", "Roughly.")
+    )
+    said = view.status(progress)
+    assert "<summary>Fits in memory; about 8 s</summary><p>&lt;long&gt;. Roughly.</p></details>" in said
+    later = view.status(replace(progress, seconds_left=75.0, notes=("a note",)))
+    assert "<summary>Fits in memory</summary>" in later, "the steps tell better"
+    assert later.index("Note: a note.") < later.index("<details"), "notes are not folded"
+    assert "<details" not in view.status(replace(progress, plan="", plans=()))
+
+
 # -- the handlers ----------------------------------------------------------------------------------------
 
 

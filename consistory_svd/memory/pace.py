@@ -19,6 +19,10 @@ class Estimate:
     seconds: float
     measured: bool
 
+    def short_words(self) -> str:
+        """The estimate alone."""
+        return f"about {duration_in_words(self.seconds)}"
+
     def words(self) -> str:
         """The estimate as a person would say it, with how far it can be trusted."""
         about = duration_in_words(self.seconds)

@@ -20,6 +20,7 @@ PLANS: dict[str, str] = {
 }
 LADDER: tuple[str, ...] = tuple(PLANS)
 SHARED = ("full", "one-by-one", "tiled")  # these need less in all, and move nothing elsewhere
+TIGHT = 0.85  # of what is free
 RESERVE, SLACK = 300_000_000, 0.08  # workspaces of the libraries; what fragments of free memory cost
 GIGA = 1e9
 
@@ -72,6 +73,21 @@ class MemoryPlan:
 
     def _at_least(self, name: str) -> bool:
         return LADDER.index(self.name) >= LADDER.index(name)
+
+    def short_words(self) -> str:
+        """What a person should know of it at a glance: that all is well, or else what is not."""
+        if not self.fits:
+            free = self.host_free if self.fits_device else self.free
+            needed = self.host if self.fits_device else self.needed
+            return (
+                f"Memory is short, {_amount(needed)} needed and {_amount(free)} free: the story may stop, "
+                "and go on with a smaller plan where there is one"
+            )
+        if self.name != LADDER[0]:
+            return f"To save memory, {PLANS[self.name]}"
+        if self.free is not None and self.needed > TIGHT * self.free:
+            return f"Fits in memory, but only just: {_amount(self.needed)} of {_amount(self.free)} free"
+        return "Fits in memory"
 
     def words(self) -> str:
         """The plan in a line for people: its name, what it does, what it needs and of what."""

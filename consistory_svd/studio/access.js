@@ -101,6 +101,30 @@
     }
   }
 
+  // What is written again many times a minute stays unfolded, and keeps the keyboard's focus.
+  const unfolded = new Set();
+  let focused = "";
+
+  function keepDetails() {
+    for (const details of all("details[data-keep]")) {
+      const name = details.dataset.keep;
+      if (unfolded.has(name) && !details.open) details.open = true;
+      if (focused === name && document.activeElement === document.body) {
+        details.querySelector("summary").focus({preventScroll: true});
+      }
+    }
+  }
+
+  const keptName = (event) => event.target.closest?.("details[data-keep]")?.dataset.keep || "";
+  // Not `toggle`, which comes later: by then the element may have been written again.
+  document.addEventListener("click", (event) => {
+    const name = event.target.closest?.("summary") ? keptName(event) : "";
+    if (name) unfolded[event.target.closest("details").open ? "delete" : "add"](name);
+  }, true);
+  for (const kind of ["focusin", "pointerdown"]) {
+    document.addEventListener(kind, (event) => { focused = keptName(event); });
+  }
+
   let due = 0;
   function look() {
     due = 0;
@@ -111,6 +135,8 @@
     const soon = () => { due = due || setTimeout(look, WAIT_MS); };
     document.body.append(voice);
     addEventListener("resize", soon);
+    // At once, before the page is painted: or it would flicker.
+    new MutationObserver(keepDetails).observe(document.body, {childList: true, subtree: true});
     new MutationObserver(soon).observe(document.body, {
       childList: true,
       subtree: true,

@@ -78,17 +78,19 @@ class Sizes:
         model = self._engine.model
         return offered_sizes(model.native_size, model.size_multiple)
 
-    def offer(self) -> Any:
-        """The choice of sizes, for the model that is loaded."""
-        names = list(self._offered())
-        return gr.update(choices=names, value=names[0])
+    def known(self, name: str) -> bool:
+        """Whether it is one of this model's sizes."""
+        return name in self._offered()
 
-    def take(self, name: str) -> tuple[Any, Any]:
-        """Width and height of a chosen size."""
-        if name not in self._offered():
-            return gr.skip(), gr.skip()
+    def take(self, name: str, width: Any, height: Any) -> tuple[Any, Any, Any]:
+        """Width, height and the choice, for a size that was chosen."""
+        if name == CUSTOM_SIZE:
+            return gr.skip(), gr.skip(), gr.skip()
+        if not self.known(name):
+            gr.Warning(f"Size: {name!r} is no size of the model that is there now; choose again.")
+            return gr.skip(), gr.skip(), self.name(width, height)
         size = self._offered()[name] or (None, None)
-        return size_text(size[0]), size_text(size[1])
+        return size_text(size[0]), size_text(size[1]), gr.skip()
 
     def name(self, width: Any, height: Any) -> Any:
         """What the width and the height are called."""

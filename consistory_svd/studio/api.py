@@ -3,6 +3,7 @@
 Everything else that the page does is private. `gradio_client` calls them by name; see the README.
 """
 
+import inspect
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from PIL import Image
 
 from consistory_svd.library import slug
 from consistory_svd.limits import Limits
+from consistory_svd.loading import with_recipe
 from consistory_svd.record import FILE_NAME
 from consistory_svd.scores import Frames, ScoreSettings, Suite
 from consistory_svd.scores.report import as_json
@@ -36,7 +38,9 @@ WHOLE, NUMBER, SWITCH = {"type": "integer"}, {"type": "number"}, {"type": "boole
 OBJECT, ANYTHING = {"type": "object", "additionalProperties": {}}, {}
 FILE = gr.FileData.model_json_schema()
 FILES = ListFiles.model_json_schema()
+WHOLE_OR_OWN, NUMBER_OR_OWN = ({"anyOf": [kind, {"type": "null"}]} for kind in (WHOLE, NUMBER))
 WANTED = object()  # of a parameter without a default
+OWN = " Null: the model's own, or the preset's."
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ def _known(owner: type, name: str, schema: Mapping[str, Any], default: Any = WAN
     """A field of Story or Settings: label and help are the field's own."""
     field = knob(owner, name)
     limits = "" if field.minimum is None else f" From {field.minimum} to {field.maximum}."
-    return Parameter(name, f"{field.label}: {field.help}{limits}", schema, default)
+    own = OWN if default is None else ""
+    return Parameter(name, f"{field.label}: {field.help}{limits}{own}", schema, default)
 
 
 STORY = (
@@ -63,8 +68,8 @@ STORY = (
     _known(Story, "concepts", TEXTS, []),
     _known(Story, "negative", TEXT, Story.negative),
     _known(Story, "seed", WHOLE, Story.seed),
-    _known(Settings, "steps", WHOLE, Settings.steps),
-    _known(Settings, "guidance", NUMBER, Settings.guidance),
+    _known(Settings, "steps", WHOLE_OR_OWN, None),
+    _known(Settings, "guidance", NUMBER_OR_OWN, None),
 )
 PRESET = Parameter("preset", f"Preset: {', '.join(PRESETS)}", TEXT, "consistory")
 FIELDS = ", ".join(item.name for item in fields(Settings))
@@ -140,8 +145,8 @@ class Programmes:
         Streams: pictures come one by one, and the third result says how far the story is.
         """
         story = story_of(given)
-        shared = {name: given[name] for name in ("steps", "guidance")}
-        settings = settings_of(preset(given["preset"]), story, {**shared, **_object(given["settings"])})
+        base, changes = preset(given["preset"]), _object(given["settings"])
+        settings = settings_of(base, story, self._with_own(base, _asked(given) | changes))
         check(story, settings)
         self.limits.check(story, settings)
         with tempfile.TemporaryDirectory(prefix="told-") as folder:
@@ -168,7 +173,7 @@ class Programmes:
         Streams: the list grows row by row and picture by picture.
         """
         story = story_of(given)
-        shared = settings_of(Settings(), story, {name: given[name] for name in ("steps", "guidance")})
+        shared = settings_of(Settings(), story, self._with_own(Settings(), _asked(given)))
         rows = recipe(given["recipe"]).rows if given["recipe"] else self._rows(given["settings"], story)
         told = compared(story, shared, rows, self.limits)
         with tempfile.TemporaryDirectory(prefix="compared-") as folder:
@@ -201,6 +206,11 @@ class Programmes:
             yield json.loads(as_json(list(suite.measure(frames))))
         finally:
             suite.free()
+
+    def _with_own(self, base: Settings, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What was asked for; else what the model wants, or the base has, within the limits."""
+        base = {name: getattr(base, name) for name in ("steps", "batch")}
+        return self.limits.fitted(base | with_recipe(self.engine.recipe, asked)[0]) | asked
 
     def _rows(self, given: Any, story: Story) -> tuple[Row, ...]:
         if not isinstance(given, list) or not FEWEST <= len(given) <= MOST:
@@ -251,6 +261,15 @@ def _offer(
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
+    # Gradio takes a box without a value for one that must be given, unless the function has None for it.
+    handler.__signature__ = inspect.Signature(
+        inspect.Parameter(
+            item.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None if item.default is None else inspect.Parameter.empty,
+        )
+        for item in parameters
+    )
     boxes = {item.name: _box(item) for item in parameters}
     gr.Button(name, visible=False).click(
         handler,
@@ -289,10 +308,14 @@ def _words(html: str) -> str:
     return " ".join(view.TAG.sub(" ", html).split())
 
 
-def _object(value: Any) -> Mapping[str, Any]:
+def _asked(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: given[name] for name in ("steps", "guidance") if given[name] is not None}
+
+
+def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError(f"settings: {value!r} is not allowed; give an object of names and values")
-    return value
+    return dict(value)
 
 
 def _truth(name: str, value: Any) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from consistory_svd.library import keep_scores
 from consistory_svd.limits import Limits
+from consistory_svd.record import read_frame
 from consistory_svd.scores import Absent, Result, ScoreSettings, Suite
 from consistory_svd.scores.report import as_json
 from consistory_svd.settings import Settings, Story, check
@@ -160,7 +161,9 @@ class Comparison:
 
     def _told(self, row: Row) -> Iterator[Snapshot]:
         folder = self._new_folder(row.name)
-        self._run = StoryRun(self._engine, self._story, row.settings, folder)
+        # Between rows others have their turn, and one of them may be another model's.
+        on = None if self._run is None else self._run.asked
+        self._run = StoryRun(self._engine, self._story, row.settings, folder, on=on)
         self._run.start()
         try:
             for progress in self._run.watch():
@@ -171,14 +174,15 @@ class Comparison:
             self._run.stop()  # an abandoned generator ends here, and the work with it
 
     def _scored(self) -> Iterator[Snapshot]:
-        model, pictures = self._engine.model, self.snapshot.current.pictures
+        pictures = self.snapshot.current.pictures
         if not scorecard.scored(pictures):
             self._tell(entries=(Absent("The score", "all of these pictures were withheld"),))
             yield self.snapshot
             return
         if self._suite is None:
-            self._suite = Suite(replace(self._how, device=str(model.device)))
-        frames = scorecard.frames_of(pictures, model.name)
+            self._suite = Suite(replace(self._how, device=self._engine.scores_on))
+        # Not the engine's: it may have another model by now.
+        frames = scorecard.frames_of(pictures, read_frame(pictures[0].path).model)
         self.snapshot = replace(self.snapshot, scoring=True)
         yield self.snapshot
         entries: list[Result | Absent] = []

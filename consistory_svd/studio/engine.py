@@ -5,15 +5,18 @@ import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from consistory_svd.events import Event
 from consistory_svd.loading import ModelRequest
-from consistory_svd.models import Model
+from consistory_svd.models import EMBEDDED_NAME, Model
+from consistory_svd.schedulers import Recipe
+from consistory_svd.scores.folder import STORYBOOK_NAME
 from consistory_svd.screening import NOTICE, Screen, screened
 from consistory_svd.settings import Settings, Story
 from consistory_svd.story import tell
-from consistory_svd.studio.line import Line
+from consistory_svd.studio.line import Line, Ticket
 from consistory_svd.studio.spectrum import MOST_VALUES
 
 log = logging.getLogger(__name__)
@@ -40,7 +43,11 @@ class Engine:
         self._wanted = wanted if isinstance(wanted, ModelRequest) else ModelRequest(wanted, device)
         self._model: Model | None = None
         self._reason = self._complaint = ""
-        self._loaded = threading.Event()
+        self._loaded = threading.Event()  # a model is there, or it is known why there is none
+        self._settled = threading.Event()  # and no other one was chosen
+        self._settled.set()
+        self.coming: ModelRequest | None = None  # what was chosen, and is not there yet
+        self._scores_on = "cpu"
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self.line = Line()  # of all who want the model
@@ -70,27 +77,38 @@ class Engine:
                 self._begin(self._load, self._wanted)
 
     def switch(self, wanted: ModelRequest) -> None:
-        """Load another model in the background: a story that runs is waited for, then the old model is freed,
-        then the new one is loaded; where that fails the old one is loaded again, and `complaint` says why.
+        """Load another model in the background: the stories that are told or wait now are waited for, then
+        the old model is freed, then the new one is loaded; where that fails the old one is loaded again, and
+        `complaint` says why.
 
         Raises:
-            ValueError: switching is off here, or a model is being loaded already.
+            ValueError: switching is off here, a model is being loaded already, or the line is too long.
         """
         if not self.may_switch:
             raise ValueError("model: another one cannot be chosen here, because this page is shared")
         with self._starting:
-            if self._thread is not None and not self._loaded.is_set():
+            loading = self._thread is not None and not self._loaded.is_set()
+            if loading or not self._settled.is_set():
                 raise ValueError("model: one is being loaded already; wait until it is there")
-            self._loaded.clear()
-            self._begin(self._replace, wanted)
+            # A place in the line: who asked for a story before is told it by the model that it was asked of.
+            ticket = self.line.join(0)
+            self._settled.clear()
+            self.coming = wanted
+            self._begin(partial(self._replace, ticket), wanted)
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most `seconds` for loading to end; True when it has ended, well or badly."""
+        """Wait at most `seconds` for loading to end, well or badly, that of a model chosen meanwhile as well;
+        True when it has ended."""
+        return self._settled.wait(seconds) and self._loaded.wait(seconds)
+
+    def wait_for_model(self, seconds: float) -> bool:
+        """Wait at most `seconds` for a model; True when one is there, or none could be loaded. One that was
+        chosen meanwhile, and waits for its turn, is not waited for."""
         return self._loaded.wait(seconds)
 
     @property
     def loaded(self) -> bool:
-        """True once loading has ended, well or badly."""
+        """True while a model is there, or it is known why there is none."""
         return self._loaded.is_set()
 
     @property
@@ -113,12 +131,25 @@ class Engine:
         """What the model that is there, or is being loaded, was asked for with."""
         return self._wanted
 
+    def has(self, wanted: ModelRequest) -> bool:
+        """Whether the model that is there is the one that is wanted."""
+        model, now = self._model, self._wanted
+        if model is None:
+            return False
+        source = now.source or (EMBEDDED_NAME if model.name == STORYBOOK_NAME else model.name)
+        return replace(now, source=source) == wanted
+
     @property
     def model(self) -> Model:
         """The loaded model. RuntimeError, with the reason, when loading failed or has not ended."""
         if self._model is None:
             raise RuntimeError(self._reason or "The model is still loading.")
         return self._model
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """How a few-step model wants to be run; None for others. Told by names alone until it is there."""
+        return self._wanted.recipe if self._model is None else self._model.recipe
 
     @property
     def description(self) -> str:
@@ -129,7 +160,7 @@ class Engine:
     @property
     def scores_on(self) -> str:
         """The device that scores a story, and screens it."""
-        return str(self.model.device)
+        return self._scores_on
 
     @property
     def most_values(self) -> int:
@@ -148,22 +179,30 @@ class Engine:
         self._reason = self._tried(wanted)
         self._loaded.set()
 
-    def _replace(self, wanted: ModelRequest) -> None:
-        before = self._wanted
+    def _replace(self, ticket: Ticket, wanted: ModelRequest) -> None:
         try:
-            self._free()
-            self._complaint = self._tried(wanted)
-            self._reason = self._tried(before) if self._complaint else ""
+            with self.line.turn(ticket, threading.Event(), lambda place: None):
+                self._loaded.clear()
+                before = self._wanted
+                self._free()
+                self._complaint = self._tried(wanted)
+                self._reason = self._tried(before) if self._complaint else ""
+                self._loaded.set()
         finally:
+            self.coming = None
             self._loaded.set()
+            self._settled.set()
 
     def _tried(self, wanted: ModelRequest) -> str:
         """Load a model; why that failed, in words."""
         try:
             self._model = wanted.load(self._report)
-            self._wanted = wanted
+            self._wanted, self._scores_on = wanted, str(self._model.device)
             if self.screen is not None:  # before memory is planned by what is free
                 self.screen.to(self.scores_on)
+        except (ValueError, OSError) as error:  # what was asked for cannot be had: that is no fault of ours
+            log.warning("the model could not be loaded: %s", " ".join(str(error).split()))
+            return f"The model could not be loaded. {error}"
         except Exception as error:  # the thread's top: whatever went wrong, the page has to tell it
             log.exception("loading the model failed")
             return f"The model could not be loaded. {error}"

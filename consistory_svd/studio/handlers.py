@@ -17,6 +17,7 @@ from consistory_svd.settings import Settings, Story, knob
 from consistory_svd.story import picture_size
 from consistory_svd.studio import curves, fetching, scorecard, view
 from consistory_svd.studio.engine import Engine
+from consistory_svd.studio.following import few_steps
 from consistory_svd.studio.forms import concept_of, in_words, read_form, read_switch
 from consistory_svd.studio.gallery import gallery_items, updates
 from consistory_svd.studio.layout import form_values
@@ -66,14 +67,19 @@ class Handlers:
         """Tell how the model is doing until it is loaded: the model line, the words' frame, the words."""
         self.engine.start()
         yield view.model_loading(), gr.update(visible=False), ""
-        while not self.engine.wait(0.2):
+        while not self.engine.wait_for_model(0.2):
             yield gr.skip(), gr.skip(), gr.skip()
         if self.engine.reason:
             yield view.alert(self.engine.reason), gr.update(visible=False), ""
             return
-        model = self.engine.model
-        yield (
-            view.model_line(self.engine.description),
+        yield self.model_shown()
+
+    def model_shown(self) -> tuple[Any, ...]:
+        """The model that is there: the model line, the words' frame, the words."""
+        model, few = self.engine.model, few_steps(self.engine.recipe, self.limits)
+        line = self.engine.description
+        return (
+            view.model_line(f"{line.rstrip('.')}. {few}" if few else line),
             gr.update(visible=bool(model.words)),
             view.word_groups(model.words),
         )

@@ -17,7 +17,8 @@ TICK_SECONDS = 0.2
 
 @dataclass(eq=False)
 class Ticket:
-    """A place in the line. `work` is as in `work_of`; who has the turn keeps `seconds_left` up to date."""
+    """A place in the line. `work` is as in `work_of`, 0 for what is no story; who has the turn keeps
+    `seconds_left` up to date."""
 
     work: float
     began: float | None = None  # on the monotonic clock; None while waiting
@@ -26,7 +27,8 @@ class Ticket:
 
 @dataclass(frozen=True)
 class Place:
-    """How many are before, and about how many seconds they take; None while nothing is known of that."""
+    """How many stories are before, and about how many seconds all before take; None while nothing is known of
+    that."""
 
     before: int
     seconds: float | None
@@ -96,12 +98,15 @@ class Line:
     def _place(self, ticket: Ticket) -> Place:
         before = self._tickets[: self._tickets.index(ticket)]
         seconds = [self._seconds(other) for other in before]
-        return Place(len(before), None if None in seconds else sum(seconds))
+        stories = sum(other.work > 0 for other in before)
+        return Place(stories, None if None in seconds else sum(seconds))
 
     def _seconds(self, ticket: Ticket) -> float | None:
         """About how long a ticket still takes: as it says itself, or as others took for their work."""
         if ticket.seconds_left is not None:
             return ticket.seconds_left
+        if not ticket.work:
+            return None
         pace = self._seconds_a_work
         if pace is None:
             pace = self._pace_of_running()
@@ -114,4 +119,5 @@ class Line:
         return (time.monotonic() - first.began + first.seconds_left) / first.work
 
     def _learn(self, ticket: Ticket) -> None:
-        self._seconds_a_work = (time.monotonic() - ticket.began) / ticket.work
+        if ticket.work:
+            self._seconds_a_work = (time.monotonic() - ticket.began) / ticket.work

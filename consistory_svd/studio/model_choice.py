@@ -6,12 +6,14 @@ from typing import Any
 
 import gradio as gr
 
-from consistory_svd.loading import ModelRequest, with_recipe
+from consistory_svd.limits import Limits
+from consistory_svd.loading import ModelRequest
 from consistory_svd.memory import PLANS
 from consistory_svd.models import EMBEDDED_NAME, SDXL_BASE
 from consistory_svd.studio import view
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.fetching import in_megabytes
+from consistory_svd.studio.following import few_steps
 
 AUTO = "auto"
 
@@ -67,7 +69,9 @@ def offered(engine: Engine) -> dict[str, Any]:
     return gr.update(visible=engine.may_switch)
 
 
-def load_chosen(engine: Engine, source: Any, loras: Any, memory: Any) -> Iterator[str]:
+def load_chosen(
+    engine: Engine, source: Any, loras: Any, memory: Any, limits: Limits | None = None
+) -> Iterator[str]:
     """Switch to the model that the visitor chose, and tell how it goes until it is there.
 
     Raises:
@@ -81,13 +85,21 @@ def load_chosen(engine: Engine, source: Any, loras: Any, memory: Any) -> Iterato
             raise ValueError("model: it is empty; choose one, or give a folder, a file or a hub id")
         lines = [line for line in (loras or "").splitlines() if line.strip()]
         now = engine.wanted
-        engine.switch(
-            ModelRequest.of(source.strip(), now.device, now.dtype, lines, memory or AUTO, now.config)
-        )
+        wanted = ModelRequest.of(source.strip(), now.device, now.dtype, lines, memory or AUTO, now.config)
+        if engine.coming is None and engine.has(wanted):
+            yield view.loading_words("This model is loaded already; nothing was changed.")
+            return
+        waits = len(engine.line) > 0
+        if engine.coming != wanted:  # asked for twice, it comes once
+            engine.switch(wanted)
     except ValueError as error:
         yield view.alert(str(error))
         raise gr.Error(str(error), print_exception=False) from error
-    yield view.loading_words("Waiting for the story that is told, then the model is loaded.")
+    yield view.loading_words(
+        "Waiting for the stories that were asked for before, then the model is loaded."
+        if waits
+        else "The model is being loaded."
+    )
     while not engine.wait(0.2):
         done, whole = engine.arrived
         if done:
@@ -99,19 +111,15 @@ def load_chosen(engine: Engine, source: Any, loras: Any, memory: Any) -> Iterato
         back = ". The model from before is in use again." if engine.complaint and not engine.reason else ""
         yield view.alert(f"{failure}{back}")
         raise gr.Error(failure, print_exception=False)
-    yield view.loading_words(f"Loaded. {advice(engine)}")
+    yield view.loading_words(f"Loaded. {few_steps(engine.recipe, limits or Limits())}")
 
 
-def advice(engine: Engine) -> str:
-    """How a few-step model wants to be run, for the visitor to set; empty for others."""
-    recipe = engine.model.recipe
-    taken, _ = with_recipe(recipe, {})
-    wanted = ", ".join(f"{name} {value}" for name, value in taken.items())
-    return "" if recipe is None else f"{recipe.name} is made for few steps; set {wanted}."
-
-
-def connect(engine: Engine, widgets: ModelWidgets, demo: gr.Blocks, model_line: Any, follow: Any) -> None:
+def connect(
+    engine: Engine, widgets: ModelWidgets, demo: gr.Blocks, model_line: Any, follow: Any, limits: Limits
+) -> Any:
     """Connect the choice. `follow` fills `model_line`'s widgets again when a model is there.
+
+    Returns the event in which it does.
 
     Call it inside of the page's Blocks.
     """
@@ -119,7 +127,7 @@ def connect(engine: Engine, widgets: ModelWidgets, demo: gr.Blocks, model_line: 
     demo.load(lambda: offered(engine), outputs=widgets.frame, queue=False, **quiet)
 
     def load(source: Any, loras: Any, memory: Any) -> Iterator[str]:
-        yield from load_chosen(engine, source, loras, memory)
+        yield from load_chosen(engine, source, loras, memory, limits)
 
     gone = widgets.load.click(
         load,
@@ -128,4 +136,4 @@ def connect(engine: Engine, widgets: ModelWidgets, demo: gr.Blocks, model_line: 
         concurrency_limit=None,
         **quiet,
     )
-    gone.then(follow, outputs=model_line, concurrency_limit=None, **quiet)
+    return gone.then(follow, outputs=model_line, concurrency_limit=None, **quiet)

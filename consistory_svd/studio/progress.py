@@ -20,7 +20,8 @@ class Progress:
     stories whose turn comes first, and `seconds_to_wait` is about what they take, where that is known.
     `first_pass` says that the step only looks for what matches, `unseen` that anchors are told again that
     have their pictures already; `notes` say what is switched on without effect or had to be done
-    otherwise, `plans` how memory is used and how long it will take. `previews` are the latest of frames
+    otherwise, `plan` whether memory is enough, `expected` how long it will take, and `plans` both at length.
+    `previews` are the latest of frames
     that are being told, and `told` counts those that this run has finished; `anew` marks a run that goes
     on with a story. `prompts` are all frames', those that are still to be told included.
     """
@@ -37,6 +38,8 @@ class Progress:
     error: str = ""
     first_pass: bool = False
     notes: tuple[str, ...] = ()
+    plan: str = ""
+    expected: str = ""
     plans: tuple[str, ...] = ()
     first_frame: int = 0
     unseen: bool = False

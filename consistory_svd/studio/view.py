@@ -162,11 +162,22 @@ def _telling(progress: Progress) -> str:
     left = progress.seconds_left
     detail = "" if left is None else f"About {seconds_in_words(left)} left"
     notes = (f"Note: {note}." for note in progress.notes)
-    said = " ".join(filter(None, (*progress.plans, *notes, withheld_words(progress.pictures))))
+    said = " ".join(filter(None, (*notes, withheld_words(progress.pictures))))
     quarters = int(4 * progress.share)  # spoken: which picture, and every quarter of the way
     say = f"{which}. {25 * quarters} percent done." if quarters else f"{which}."
-    return _bar(headline, detail, progress.share, say) + (
-        f'<p class="model-line plan-line">{escape(said)}</p>' if said else ""
+    said = f'<p class="model-line plan-line">{escape(said)}</p>' if said else ""
+    return _bar(headline, detail, progress.share, say) + said + _plan(progress)
+
+
+def _plan(progress: Progress) -> str:
+    """Whether memory is enough, and how long it will take until steps tell better; the rest is folded."""
+    if not progress.plan:
+        return ""
+    expected = "" if progress.seconds_left is not None else progress.expected
+    line = "; ".join(filter(None, (progress.plan, expected)))
+    return (
+        f'<details class="plan" data-keep="plan"><summary>{escape(line)}</summary>'
+        f"<p>{escape(' '.join(progress.plans))}</p></details>"
     )
 
 

@@ -5,12 +5,13 @@ from typing import Any
 
 import gradio as gr
 
-from consistory_svd.limits import Limits
 from consistory_svd.studio import about_room, api, compare_room, drafts, model_choice, own_seeds
 from consistory_svd.studio.advanced import DECIDING, Sizes, advanced_looks
 from consistory_svd.studio.alike import DEPENDENT, HOW_ALIKE, preset_values, switches
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.examples import EXAMPLES, Example
+from consistory_svd.studio.following import Following, own_values
+from consistory_svd.studio.following import connect as connect_following
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import FORM, Form, Stage, example_values, lay_out
 from consistory_svd.studio.library_room import add_export, add_library
@@ -56,10 +57,15 @@ def build(handlers: Handlers) -> gr.Blocks:
         )
         demo.unload(handlers.leave)
         line = [stage.model, stage.words_frame, stage.words]
-        model_choice.connect(handlers.engine, stage.model_choice, demo, line, handlers.follow_model)
+        switched = model_choice.connect(
+            handlers.engine, stage.model_choice, demo, line, handlers.follow_model, handlers.limits
+        )
+        sizes = Sizes(handlers.engine)
+        following = Following(handlers.engine, handlers.limits, sizes, handlers.model_shown)
+        connect_following(following, handlers.engine, line, stage, form, (followed, switched))
         _connect_form(handlers, form, stage)
         _connect_alike(handlers.engine, form, stage)
-        _connect_advanced(Sizes(handlers.engine), form, stage, followed)
+        _connect_advanced(sizes, form, stage)
         _connect_telling(handlers, form, stage)
         connect_restoring(Restoring(handlers.engine, handlers.opened), form, stage, demo, **AT_ONCE)
         stage.show_masks.input(handlers.show_masks, stage.show_masks, stage.pictures, **AT_ONCE)
@@ -96,16 +102,18 @@ def _connect_form(handlers: Handlers, form: Form, stage: Stage) -> None:
     )
     stage.dice.click(handlers.roll_seed, outputs=[form["seed"], form["seeds"]], **AT_ONCE)
     stage.examples.click(
-        lambda index: (*_within(handlers.limits, EXAMPLES[index]), EXAMPLES[index].concept, True),
+        lambda index: (*_within(handlers, EXAMPLES[index]), EXAMPLES[index].concept, True),
         stage.examples,
         [*form.values(), stage.offered, stage.lock],
         **AT_ONCE,
     )
 
 
-def _within(limits: Limits, example: Example) -> Iterable[Any]:
-    """The whole form for an example, no number of it above its limit."""
-    return limits.fitted(dict(zip(FORM, example_values(example), strict=True))).values()
+def _within(handlers: Handlers, example: Example) -> Iterable[Any]:
+    """The whole form for an example, as a few-step model wants to be run, no number of it above its limit."""
+    limits = handlers.limits
+    values = limits.fitted(dict(zip(FORM, example_values(example), strict=True)))
+    return (values | own_values(handlers.engine.recipe, limits)).values()
 
 
 def _starting(engine: Engine, side: str) -> Any:
@@ -146,7 +154,7 @@ def _connect_alike(engine: Engine, form: Form, stage: Stage) -> None:
     )
 
 
-def _connect_advanced(sizes: Sizes, form: Form, stage: Stage, followed: Any) -> None:
+def _connect_advanced(sizes: Sizes, form: Form, stage: Stage) -> None:
     deciding = [form[name] for name in DECIDING]
     gr.on(
         [control.change for control in deciding],
@@ -158,8 +166,7 @@ def _connect_advanced(sizes: Sizes, form: Form, stage: Stage, followed: Any) -> 
         **AT_ONCE,
     )
     sides = [form["width"], form["height"]]
-    followed.then(sizes.offer, outputs=stage.size, **AT_ONCE)
-    stage.size.input(sizes.take, stage.size, sides, **AT_ONCE)
+    stage.size.input(sizes.take, [stage.size, *sides], [*sides, stage.size], **AS_SENT, **AT_ONCE)
     gr.on([side.change for side in sides], sizes.name, sides, stage.size, **AS_SENT, **AT_ONCE)
 
 

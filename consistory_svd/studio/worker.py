@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from consistory_svd.loading import ModelRequest
 from consistory_svd.models import Model
 from consistory_svd.settings import Settings, Story
 from consistory_svd.sharing import AnchorBank, SpectraSketch
@@ -37,6 +38,7 @@ PREVIEWS = 8
 PREVIEW_SHARE = 0.07
 # Anchors are kept where they take no more than this share of the memory that is free.
 MOST_OF_MEMORY = 0.25
+OTHER_MODEL = "Another model was loaded meanwhile, so this ends here: its pictures could not be compared."
 __all__ = ["Picture", "Progress", "Stage", "StoryRun"]
 
 
@@ -49,6 +51,8 @@ class StoryRun:
     Args:
         after: the story as it stands, to go on with; `story` is then what it is to become.
         frames: which are told, from 0; all by default. All others keep their pictures.
+        on: the one model to tell it with, as `asked` of another run; by default the one that is there when
+            its turn comes.
     """
 
     def __init__(
@@ -60,7 +64,9 @@ class StoryRun:
         record_spectra: bool = False,
         after: Told | None = None,
         frames: Sequence[int] | None = None,
+        on: ModelRequest | None = None,
     ) -> None:
+        self.asked = on  # the model that it is told with, once its turn has come
         self._engine = engine
         self._story = story
         self._settings = settings
@@ -192,17 +198,18 @@ class StoryRun:
 
     def _work(self) -> None:
         try:
-            model = self._loaded_model()
-            if model is not None:
-                self._update(stage="waiting")
-                with self._engine.line.turn(self._ticket, self._stop, self._wait):
-                    if self._stop.is_set():
-                        self._update(stage="stopped")
-                        return
+            # The model is taken when the turn has come: another one may be loaded before.
+            with self._engine.line.turn(self._ticket, self._stop, self._wait):
+                model = self._loaded_model()
+                if model is not None:
+                    self._ticket.began = time.monotonic()  # loading the model is no measure of stories
+                    self._update(stage="waiting", before=0, seconds_to_wait=None)
                     self._tell(model)
+        except ValueError as error:  # it does not fit the model
+            self._fail(str(error))
         except Exception as error:  # the thread's top: whatever went wrong, the page has to tell it
             log.exception("telling a story failed")
-            self._update(stage="failed", previews=(), error=f"The story could not be told: {error}")
+            self._fail(str(error))
         finally:
             self._engine.line.leave(self._ticket)
             self._leave_no_empty_folder()
@@ -211,8 +218,12 @@ class StoryRun:
         with suppress(OSError):  # one with a picture in it stays
             self._folder.rmdir()
 
+    def _fail(self, why: str) -> None:
+        self._update(stage="failed", previews=(), error=f"The story could not be told: {why}")
+
     def _wait(self, place: Place) -> None:
-        self._update(before=place.before, seconds_to_wait=place.seconds)
+        stage = "waiting" if self._engine.loaded else "loading"
+        self._update(stage=stage, before=place.before, seconds_to_wait=place.seconds)
 
     def _tell(self, model: Model) -> None:
         settings, frames = self._settings, self._frames
@@ -289,12 +300,20 @@ class StoryRun:
         return {frame for frame in anchors if same_frame(self._story, self._lenders, frame)}
 
     def _loaded_model(self) -> Model | None:
-        """The model once it is loaded; None when the story was stopped before."""
-        while not self._engine.wait(0.2):
-            if self._stop.is_set():
-                self._update(stage="stopped")
-                return None
-        return self._engine.model
+        """The model once it is loaded; None when the story was stopped before, or there is no such model."""
+        engine = self._engine
+        while not self._stop.is_set() and not engine.wait_for_model(0.2):
+            pass
+        if self._stop.is_set():
+            self._update(stage="stopped")
+        elif engine.reason:
+            self._fail(engine.reason)
+        elif self.asked not in (None, engine.wanted):
+            self._update(stage="failed", error=OTHER_MODEL)
+        else:
+            self.asked = engine.wanted
+            return engine.model
+        return None
 
     def _take(self, event: Event, model: Model) -> None:
         match event:
@@ -318,8 +337,16 @@ class StoryRun:
         self._began = self._began or time.monotonic()
         self._total_steps = self._total_steps or event.total_steps
         # Memory and time are said before the first step.
-        plans = tuple(f"{known.words()}." for known in (event.memory, event.estimate) if known)
-        self._update(stage="telling", steps=event.steps, notes=event.notes, plans=plans, unseen=False)
+        known = [item for item in (event.memory, event.estimate) if item]
+        self._update(
+            stage="telling",
+            steps=event.steps,
+            notes=event.notes,
+            plan=event.memory.short_words() if event.memory else "",
+            expected=event.estimate.short_words() if event.estimate else "",
+            plans=tuple(f"{item.words()}." for item in known),
+            unseen=False,
+        )
 
     def _count_step(self, event: Preview) -> None:
         done = self._steps_before + event.done
