@@ -79,7 +79,7 @@ def test_cancel_keeps_the_pictures_already_made(page: Page) -> None:
     [
         ("Subject", lambda page: page.locator("#subject textarea").fill("")),
         ("Scenes", lambda page: page.locator("#scenes textarea").fill("  \n ")),
-        ("Anchors", lambda page: set_dial(page, "anchors", 9)),
+        ("Steps", lambda page: set_dial(page, "steps", 1)),
         ("Concept words", lambda page: page.locator("#concepts textarea").fill("teapot")),
         ("Seed", lambda page: page.locator("#seed input").fill("-5")),
     ],

@@ -18,7 +18,7 @@ from consistory_svd.settings import Settings, Story
 from consistory_svd.studio import create_demo, view
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.examples import EXAMPLES
-from consistory_svd.studio.forms import concept_of, in_words, read_form
+from consistory_svd.studio.forms import concept_of, fewer_anchors, in_words, read_form
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import FORM as LAID_OUT
 from consistory_svd.studio.layout import example_values
@@ -119,7 +119,7 @@ def test_the_form_becomes_a_story_and_settings():
         ({"subject": None}, "Subject"),
         ({"scenes": "\n \n"}, "Scenes"),
         ({"concept": "teapot"}, "Concept words"),
-        ({"anchors": 4}, "Anchors"),
+        ({"anchors": 17}, "Anchors"),
         ({"anchors": 1.5}, "Anchors"),
         ({"steps": 100_000}, "Steps"),
         ({"steps": None}, "Steps"),
@@ -155,6 +155,29 @@ def test_a_refusal_names_the_field_as_it_is_called_on_the_page(changes: dict[str
     with pytest.raises(ValueError) as refusal:  # noqa: PT011 - the label is looked at below
         read_form(form(**changes))
     assert in_words(refusal.value).startswith(f"{label}: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "anchors", "said"),
+    [
+        ({"scenes": "in the snow", "anchors": 2}, 1, "1 anchor, because the story has 1 scene"),
+        ({"anchors": 16}, 3, "3 anchors, because the story has 3 scenes"),
+        ({"anchors": 3}, 3, ""),
+        ({"anchors": 16, "random_anchors": True}, 16, ""),
+        ({"anchors": 16, "sdsa": False}, 16, ""),
+    ],
+    ids=str,
+)
+def test_a_short_story_has_fewer_anchors(changes: dict[str, Any], anchors: int, said: str):
+    story, settings = read_form(form(**changes))
+    assert settings.anchors == anchors
+    assert fewer_anchors(changes["anchors"], story, settings) == said
+
+
+def test_a_story_of_one_scene_is_told_and_says_so(handlers: Handlers):
+    updates = list(handlers.tell(ANN, **form(scenes="in the snow", anchors=2)))
+    assert "1 picture in " in updates[-1][1]
+    assert "Note: 1 anchor, because the story has 1 scene." in updates[-1][1]
 
 
 def test_the_concept_is_offered_until_the_visitor_writes_one():
@@ -315,7 +338,7 @@ def test_tell_sends_each_picture_once_and_ends_with_the_time(handlers: Handlers)
 
 def test_tell_refuses_a_wrong_field_also_without_the_page(handlers: Handlers):
     with pytest.raises(gr.Error, match="Anchors: "):
-        next(handlers.tell(ANN, **form(anchors=9)))
+        next(handlers.tell(ANN, **form(anchors=17)))
 
 
 def test_cancel_keeps_the_pictures_and_says_how_many(handlers: Handlers):

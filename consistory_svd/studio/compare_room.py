@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ import gradio as gr
 from PIL.PngImagePlugin import PngInfo
 
 from consistory_svd.scores import ScoreSettings
-from consistory_svd.settings import PRESETS, preset_label
+from consistory_svd.settings import PRESETS, Settings, preset_label
 from consistory_svd.studio import compare_view, view
 from consistory_svd.studio.comparing import Comparison, Snapshot, compared
-from consistory_svd.studio.forms import in_words, read_form
+from consistory_svd.studio.forms import fewer_anchors, in_words, read_form
 from consistory_svd.studio.grid import draw_grid
 from consistory_svd.studio.handlers import PATIENCE_SECONDS, Handlers
 from consistory_svd.studio.recipes import FEWEST, MOST, RECIPES, Recipe, chosen_rows
@@ -145,9 +145,12 @@ class Comparing:
     def summarise(self, **form: Any) -> str:
         """What would be compared: the Story room's story, or why it cannot be told."""
         try:
-            return compare_view.summary(*read_form(form))
+            story, settings = read_form(form)
         except ValueError as error:
             return view.alert(in_words(error))
+        most = max(form["anchors"], Settings.anchors)  # of the Story room's setting and of the presets
+        told = replace(settings, anchors=min(most, len(story.scenes)))
+        return compare_view.summary(story, settings, fewer_anchors(most, story, told))
 
     def starter(self, recipe: Recipe | None) -> Callable[..., Iterator[tuple[Any, ...]]]:
         """The handler of a button that starts a recipe, or the visitor's own choice (None)."""

@@ -17,7 +17,7 @@ from consistory_svd.settings import Story, knob
 from consistory_svd.story import picture_size
 from consistory_svd.studio import curves, fetching, scorecard, view
 from consistory_svd.studio.engine import Engine
-from consistory_svd.studio.forms import concept_of, in_words, read_form, read_switch
+from consistory_svd.studio.forms import concept_of, fewer_anchors, in_words, read_form, read_switch
 from consistory_svd.studio.gallery import gallery_items, updates
 from consistory_svd.studio.retell import GoingOn
 from consistory_svd.studio.shelves import Shelves
@@ -126,7 +126,8 @@ class Handlers:
                 read_switch(name, form) for name in ("record_spectra", "show_masks")
             )
             folder = self.shelves.of(session).new(story.subject)
-            run = StoryRun(self.engine, story, settings, folder, record_spectra)
+            note = fewer_anchors(form["anchors"], story, settings)
+            run = StoryRun(self.engine, story, settings, folder, record_spectra, note=note)
             run.start()
         except ValueError as error:
             raise gr.Error(in_words(error), print_exception=False) from error

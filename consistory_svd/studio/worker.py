@@ -49,6 +49,7 @@ class StoryRun:
     Args:
         after: the story as it stands, to go on with; `story` is then what it is to become.
         frames: which are told, from 0; all by default. All others keep their pictures.
+        note: what the page says of the story beside the model's own notes.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class StoryRun:
         record_spectra: bool = False,
         after: Told | None = None,
         frames: Sequence[int] | None = None,
+        note: str = "",
     ) -> None:
         self._engine = engine
         self._story = story
@@ -79,7 +81,9 @@ class StoryRun:
             pictures=() if after is None else after.pictures,
             anew=after is not None,
             prompts=story.prompts,
+            notes=(note,) if note else (),
         )
+        self._note = note
         # The context says whose request it is: a Space borrows its GPU in that visitor's name.
         work = partial(copy_context().run, self._work)
         self._thread = threading.Thread(target=work, name="tell-story", daemon=True)
@@ -297,7 +301,8 @@ class StoryRun:
         self._total_steps = self._total_steps or event.total_steps
         # Memory and time are said before the first step.
         plans = tuple(f"{known.words()}." for known in (event.memory, event.estimate) if known)
-        self._update(stage="telling", steps=event.steps, notes=event.notes, plans=plans, unseen=False)
+        notes = (self._note, *event.notes) if self._note else event.notes
+        self._update(stage="telling", steps=event.steps, notes=notes, plans=plans, unseen=False)
 
     def _count_step(self, event: Preview) -> None:
         done = self._steps_before + event.done
