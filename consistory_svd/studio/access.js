@@ -63,6 +63,9 @@
       const preview = grid.parentElement.querySelector(".preview");
       grid.inert = Boolean(preview);
       if (preview) {
+        set(preview, "role", "dialog");
+        set(preview, "aria-modal", "true");
+        set(preview, "aria-label", "A picture, large");
         const at = all(".thumbnail-small", preview).findIndex((item) => item.classList.contains("selected"));
         enlarged.set(grid, at < 0 ? enlarged.get(grid) || 0 : at);
       } else if (enlarged.has(grid)) {
@@ -70,6 +73,20 @@
         enlarged.delete(grid);
       }
     }
+  }
+
+  // It fills the window: the keyboard stays within it, and Escape closes it from wherever the focus is.
+  function keepToLarge() {
+    const open = () => all(".preview[role=dialog]").find((preview) => preview.getClientRects().length);
+    const close = (preview) => preview.querySelector("button[aria-label=Close]");
+    addEventListener("focusin", (event) => {
+      const preview = open();
+      if (preview && !preview.contains(event.target)) close(preview).focus();
+    });
+    addEventListener("keydown", (event) => {
+      const preview = event.key === "Escape" && open();
+      if (preview && !preview.contains(event.target)) close(preview).click();
+    });
   }
 
   // A message's heading folds it and holds the button that closes it: no button within a button.
@@ -111,6 +128,7 @@
     const soon = () => { due = due || setTimeout(look, WAIT_MS); };
     document.body.append(voice);
     addEventListener("resize", soon);
+    keepToLarge();
     new MutationObserver(soon).observe(document.body, {
       childList: true,
       subtree: true,

@@ -45,7 +45,7 @@ def read_form(values: Mapping[str, Any]) -> tuple[Story, Settings]:
 
     `scenes` holds one scene a line, `concept` words parted by commas, `seeds` what `seeds_text` writes; the
     spectral filter is as in `read_spectra`. The values may be anything that JSON can carry (an emptied box is
-    null): they come from the page or from any other client. Anchors are "at most so many", and `fewer_anchors`
+    null): they come from the page or from any other client. Anchors are "at most so many": `fewer_anchors`
     says where a story has fewer.
 
     Raises:

@@ -198,7 +198,7 @@ def _stage(**around: Any) -> Stage:
         object_fit="contain",
         format="png",
         interactive=False,
-        buttons=["download", "fullscreen"],
+        buttons=["download"],
         elem_id="pictures",
     )
     show_masks = gr.Checkbox(
