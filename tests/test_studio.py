@@ -311,8 +311,9 @@ def test_begin_refuses_in_the_status_area_and_as_an_error(handlers: Handlers):
     assert 'role="alert"' in status
     assert "Subject: " in status
     assert (generate["interactive"], cancel["interactive"]) == (True, False)
-    with pytest.raises(gr.Error, match="Subject: "):
+    with pytest.raises(gr.Error, match="Subject: ") as refusal:
         next(updates)
+    assert not refusal.value.visible  # the status area has said it
 
 
 def test_a_second_visitor_is_told_to_wait(handlers: Handlers):

@@ -186,7 +186,7 @@ class Comparing:
             self.engine.line.check_room()
         except ValueError as error:
             yield ("", view.alert(in_words(error)), *[gr.skip()] * (len(self._room.shown) - 2))
-            raise gr.Error(in_words(error), print_exception=False) from error
+            raise view.refusal(in_words(error)) from error
         self._forget(session)
         folder = self._folders[session] = tempfile.TemporaryDirectory(prefix="comparison-")
         title = recipe.title if recipe else ""
@@ -231,11 +231,11 @@ class Comparing:
                 gr.skip(),
                 *self._buttons(False, comparison.snapshot),
             )
-            raise gr.Error(in_words(error), print_exception=False) from error
+            raise view.refusal(in_words(error)) from error
         finally:
             comparison.stop()  # an abandoned generator ends here, and the work with it
         if comparison.snapshot.current.stage == "failed":
-            raise gr.Error(comparison.snapshot.current.error, print_exception=False)
+            raise view.refusal(comparison.snapshot.current.error)
 
     def _whole(self, snapshot: Snapshot) -> tuple[str, str]:
         return compare_view.status(snapshot), compare_view.grid(snapshot, self._address)

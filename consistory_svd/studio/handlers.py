@@ -104,7 +104,7 @@ class Handlers:
             self.engine.line.check_room(len(self._waiting))
         except ValueError as error:
             yield view.alert(in_words(error)), concept, gr.skip(), gr.skip(), *_buttons(telling=False)
-            raise gr.Error(in_words(error), print_exception=False) from error
+            raise view.refusal(in_words(error)) from error
         before = len(self.engine.line) + len(self._waiting)
         self._waiting.append(request.session_hash)
         yield view.waiting(self.engine.loaded, before), concept, *rolled, *_buttons(telling=True)
@@ -206,7 +206,7 @@ class Handlers:
             error = now.error
             yield gr.update(interactive=now.over), fetching.progress(now)
         if error:
-            raise gr.Error("The weights could not be fetched.", print_exception=False)
+            raise view.refusal("The weights could not be fetched.")
 
     def show_spectra(self, request: gr.Request) -> tuple[Any, ...]:
         """What the spectral filter did to the visitor's story, where that was recorded: the part of the page
@@ -316,7 +316,7 @@ def _streamed(run: StoryRun) -> Iterator[tuple[Any, ...]]:
     finally:
         run.stop()  # a cancelled or abandoned generator ends here, and the work with it
     if run.progress.stage == "failed":
-        raise gr.Error(run.progress.error, print_exception=False)
+        raise view.refusal(run.progress.error)
 
 
 def _buttons(telling: bool) -> tuple[Any, Any]:

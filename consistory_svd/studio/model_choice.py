@@ -86,7 +86,7 @@ def load_chosen(engine: Engine, source: Any, loras: Any, memory: Any) -> Iterato
         )
     except ValueError as error:
         yield view.alert(str(error))
-        raise gr.Error(str(error), print_exception=False) from error
+        raise view.refusal(str(error)) from error
     yield view.loading_words("Waiting for the story that is told, then the model is loaded.")
     while not engine.wait(0.2):
         done, whole = engine.arrived
@@ -98,7 +98,7 @@ def load_chosen(engine: Engine, source: Any, loras: Any, memory: Any) -> Iterato
     if failure:
         back = ". The model from before is in use again." if engine.complaint and not engine.reason else ""
         yield view.alert(f"{failure}{back}")
-        raise gr.Error(failure, print_exception=False)
+        raise view.refusal(failure)
     yield view.loading_words(f"Loaded. {advice(engine)}")
 
 

@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
+import gradio as gr
+
 from consistory_svd.studio.progress import Progress
 from consistory_svd.studio.told import Picture
 
@@ -72,6 +74,12 @@ def waiting(model_is_ready: bool, stories_before: int, seconds: float | None = N
 def alert(message: str) -> str:
     """A message that stays until the next story and that screen readers speak at once."""
     return f'<div class="note note-alert" role="alert">{escape(message)}</div>'
+
+
+def refusal(message: str) -> gr.Error:
+    """The error that ends what was asked for where `alert` has said why: programmes get it, and the page does
+    not say it a second time over the alert."""
+    return gr.Error(message, visible=False, print_exception=False)
 
 
 def said(message: str) -> str:
