@@ -82,3 +82,59 @@ def test_the_keyboard_stays_in_a_large_picture(told: Page) -> None:
         )
     large.get_by_role("button", name="Close").click()
     expect(large).to_have_count(0)
+
+
+LOOK = """(part) => {
+  const style = getComputedStyle(part);
+  return [style.borderTopWidth, style.borderTopStyle, style.borderTopColor, style.fontSize].join(" ");
+}"""
+
+
+def test_all_boxes_look_alike(told: Page) -> None:
+    for part in ("model-choice", "export"):
+        told.locator(f"#{part} > .label-wrap").click()
+    told.locator("#model-loras").scroll_into_view_if_needed()
+    boxes = (
+        "#subject textarea",
+        "#scene-list li input",
+        "#seeds textarea",
+        "#negative textarea",
+        "#new-scene textarea",
+    )
+    lists = ("#style", "#scheduler", "#model-source", "#export-format", "#again-picture")
+    numbers = ("#steps", "#batch", "#anchors", "#mask_dropout")
+    for alike in (
+        (*boxes, "#model-loras textarea", "#export-title input"),
+        [f"{part} .wrap:has(> .wrap-inner)" for part in lists],
+        [f"{part} .tab-like-container" for part in numbers],
+        [f"{part} input[type=number]" for part in numbers],
+    ):
+        looks = {part: told.locator(part).evaluate(LOOK) for part in alike}
+        assert len(set(looks.values())) == 1, looks
+    for part in ("#model-choice", "#words", "#export", "#scoring", "#advanced", ".form:has(> #show_masks)"):
+        expect(told.locator(part)).to_have_css("border-top-style", "solid")
+        expect(told.locator(part)).to_have_css("border-top-width", "1px")
+
+
+@pytest.mark.parametrize(("width", "columns"), [(1440, 2), (1024, 1), (390, 1)])
+def test_switches_stand_in_two_columns_at_most(told: Page, width: int, columns: int) -> None:
+    _resize(told, (width, 900))
+    for row in told.locator("#fine-switches .switches").all():
+        blocks = [block.bounding_box() for block in row.locator(".form > .block").all()]
+        assert len({round(block["x"]) for block in blocks}) == columns
+        assert min(block["width"] for block in blocks) >= 190
+    _resize(told, WIDE)
+
+
+def test_what_has_no_effect_looks_like_it(told: Page) -> None:
+    def colour(name: str) -> str:
+        return told.locator(f"#{name} :is(.label-text, [data-testid=block-info])").evaluate(
+            "label => getComputedStyle(label).color"
+        )
+
+    assert colour("mask_dropout") == colour("masking")
+    told.get_by_label("Mask the subject").uncheck()
+    expect(told.locator("#mask_dropout input[type=range]")).to_be_disabled()
+    assert colour("mask_dropout") != colour("masking")
+    told.get_by_label("Mask the subject").check()
+    expect(told.locator("#mask_dropout input[type=range]")).to_be_enabled()

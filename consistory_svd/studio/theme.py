@@ -51,6 +51,8 @@ def storybook_theme() -> gr.themes.Base:
         border_color_primary_dark="*neutral_700",
         input_background_fill="*neutral_50",
         input_background_fill_dark="*neutral_950",
+        input_border_width="1px",
+        input_border_width_dark="1px",
         input_border_color="#8c857f",
         input_border_color_dark="*neutral_500",
         input_border_color_focus="*primary_600",
