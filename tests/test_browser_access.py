@@ -99,7 +99,7 @@ def test_axe_finds_nothing_in_any_room(visitor: Page) -> None:
     page.locator("#preset input").click()
     page.get_by_role("option", name="svd-quantile", exact=True).click()
     expect(page.locator("#spectrum > .label-wrap")).to_have_class(re.compile("open"))
-    for part in ("words", "model-choice", "scoring"):
+    for part in ("words", "model-choice"):
         page.locator(f"#{part} > .label-wrap").click()
     found = {"Story, new": _findings(page)}
 
@@ -113,7 +113,8 @@ def test_axe_finds_nothing_in_any_room(visitor: Page) -> None:
     expect(page.locator("#scores .heat img")).to_have_count(4, timeout=STORY_MS)
     page.locator("#spectra > .label-wrap").click()
     expect(page.locator("#spectra figure")).to_have_count(6)
-    page.locator("#export > .label-wrap").click()
+    for part in ("export", "scoring"):
+        page.locator(f"#{part} > .label-wrap").click()
     page.get_by_label("Show the subject masks").check()
     expect(pictures(page).first).to_have_attribute("src", re.compile("marked"))
     found["Story, told"] = _findings(page)
@@ -208,7 +209,8 @@ def test_tab_reaches_the_form_in_its_order(keys: Page) -> None:
         _follow(names, ["Subject", "Scene 1 of 4", "Move scene 1 down", "Remove scene 1", "Scene 4 of 4"])
         _follow(names, ["Add a scene", "Edit as text", "Style", "Seed", "Roll the dice", "Lock the seed"])
         _follow(names, ["Preset", "Fine switches", "Spectrum: off", "Advanced: words, size, sampling"])
-        _follow(names, ["Open a story.json or picture", "Copy link", "Generate", "Show the subject masks"])
+        _follow(names, ["Open a story.json or picture", "Copy link", "Generate", "Use another model"])
+        assert not {"Show the subject masks", "Take it along", "How scores are computed"} & set(names)
 
 
 def test_groups_are_folded_by_enter_and_space(keys: Page) -> None:

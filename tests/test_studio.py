@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
+from consistory_svd.models import BY_FLAG
 from consistory_svd.record import read_frame, read_story_json
 from consistory_svd.settings import Settings, Story
 from consistory_svd.studio import create_demo, view
@@ -330,7 +332,7 @@ def test_tell_sends_each_picture_once_and_ends_with_the_time(handlers: Handlers)
     assert [len(pictures) for pictures in made] == sorted(len(pictures) for pictures in made)
     assert galleries[-1] == list(made[-1])
     assert is_shown(updates[-1][0])  # a programme may read the last update alone
-    assert [caption for _, caption in galleries[-1]] == list(STORY.prompts)
+    assert [caption for _, caption in galleries[-1]] == list(SCENES)
     assert all(Path(path).is_file() for path, _ in galleries[-1])
     said = [status for _, status in updates if is_shown(status)]
     assert "3 pictures in " in said[-1]
@@ -347,7 +349,7 @@ def test_cancel_keeps_the_pictures_and_says_how_many(handlers: Handlers):
     next(made for made, _ in telling if is_shown(made) and any("drawn" not in words for _, words in made))
     pictures, status, generate, cancel = list(handlers.cancel(ANN))[-1]
     assert "Stopped. 1 of 3 pictures made and kept." in status
-    assert [caption for _, caption in pictures] == [STORY.prompts[0]]
+    assert [caption for _, caption in pictures] == [SCENES[0]]
     assert (generate["interactive"], cancel["interactive"]) == (True, False)
 
 
@@ -399,7 +401,16 @@ def test_progress_says_pictures_step_and_time_left(made: int, last: int, said: s
     assert 'aria-valuenow="40"' in view.status(progress)
 
 
+def test_the_page_names_its_box_and_not_the_flag():
+    engine = Engine("storybook", "cpu")
+    engine._model = SimpleNamespace(describe=lambda: f"a model. Chosen because of that{BY_FLAG}.")
+    assert engine.description == "a model. Chosen because of that; “Use another model” takes another."
+    engine.may_switch = False  # the box is not there
+    assert engine.description == "a model. Chosen because of that."
+
+
 def test_what_visitors_wrote_is_escaped():
+    assert "<b>" not in view.status(Progress("done", 1, subject='<b>"'))
     assert "<b>" not in view.alert("subject: '<b>' is not allowed")
     assert "<b>" not in view.word_groups({"<b>": ["<b>"]})
 

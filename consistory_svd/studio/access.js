@@ -45,6 +45,23 @@
   // whoever closes it goes on where they were. (A label is not allowed on an empty gallery's plain element.)
   const enlarged = new WeakMap();
 
+  // Below a picture stands its scene alone; its whole prompt is its words, and stands below it where it is large.
+  function tellPrompts() {
+    const subject = document.querySelector("#status [data-subject]")?.dataset.subject || "";
+    for (const item of all("#pictures .thumbnail-lg")) {
+      const scene = item.querySelector(".caption-label"), image = item.querySelector("img");
+      if (!scene || !image) continue;
+      const prompt = `${subject} ${scene.textContent}`.trim();
+      set(image, "alt", prompt);
+      set(image, "title", prompt);
+    }
+    const below = document.querySelector("#pictures .preview .caption");
+    const large = document.querySelector("#pictures .preview [data-testid=detailed-image]");
+    if (!below || !large) return;
+    set(below, "data-subject", subject);
+    for (const name of ["alt", "title"]) set(large, name, `${subject} ${below.textContent}`.trim());
+  }
+
   function nameGalleries() {
     for (const item of all(".thumbnail-item[aria-label]")) {
       const place = /^(?:Thumbnail|Picture) (\d+ of \d+)/.exec(item.getAttribute("aria-label"));
@@ -121,19 +138,20 @@
   let due = 0;
   function look() {
     due = 0;
-    for (const part of [listen, nameGroups, nameGalleries, nameMessages, nameRecipes, reachScrollers]) part();
+    for (const part of [listen, tellPrompts, nameGroups, nameGalleries, nameMessages, nameRecipes, reachScrollers]) part();
   }
 
   function begin() {
     const soon = () => { due = due || setTimeout(look, WAIT_MS); };
     document.body.append(voice);
     addEventListener("resize", soon);
+    addEventListener("say", (event) => say(event.detail));
     keepToLarge();
     new MutationObserver(soon).observe(document.body, {
       childList: true,
       subtree: true,
       characterData: true,
-      attributeFilter: ["class", "alt", "aria-label", "data-say"],
+      attributeFilter: ["class", "alt", "aria-label", "data-say", "data-subject"],
     });
     look();
   }

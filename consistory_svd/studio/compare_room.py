@@ -89,7 +89,11 @@ def lay_out(rooms: gr.Tabs) -> CompareRoom:
         story = gr.HTML("", elem_id="compare-story", padding=False)
         with gr.Row(equal_height=False, elem_id="compare-choices"):
             with gr.Column(min_width=320), gr.Group(elem_classes="card"):
-                card_title("A figure in one click", "Settings that belong side by side, on your own story.")
+                card_title(
+                    "A figure in one click",
+                    "Settings that belong side by side, on your own story: after figures of the coursework "
+                    "report on the spectral filter (HSE, 2025).",
+                )
                 recipes = tuple(_recipe(item) for item in RECIPES)
             with gr.Column(min_width=320), gr.Group(elem_classes="card"):
                 card_title("Your own choice", "Two to four settings; all else is as in the Story room.")

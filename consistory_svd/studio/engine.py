@@ -9,7 +9,7 @@ from typing import Any
 
 from consistory_svd.events import Event
 from consistory_svd.loading import ModelRequest
-from consistory_svd.models import Model
+from consistory_svd.models import BY_FLAG, Model
 from consistory_svd.screening import NOTICE, Screen, screened
 from consistory_svd.settings import Settings, Story
 from consistory_svd.story import tell
@@ -17,6 +17,7 @@ from consistory_svd.studio.line import Line
 from consistory_svd.studio.spectrum import MOST_VALUES
 
 log = logging.getLogger(__name__)
+BY_BOX = "; “Use another model” takes another"  # as the box is called on the page
 
 
 class Engine:
@@ -123,7 +124,7 @@ class Engine:
     @property
     def description(self) -> str:
         """The loaded model in words, and what is withheld of its pictures. RuntimeError as `model`."""
-        said = self.model.describe()
+        said = self.model.describe().replace(BY_FLAG, BY_BOX if self.may_switch else "")
         return said if self.screen is None else f"{said.rstrip('.')}. {NOTICE}."
 
     @property

@@ -22,7 +22,8 @@ class Progress:
     have their pictures already; `notes` say what is switched on without effect or had to be done
     otherwise, `plans` how memory is used and how long it will take. `previews` are the latest of frames
     that are being told, and `told` counts those that this run has finished; `anew` marks a run that goes
-    on with a story. `prompts` are all frames', those that are still to be told included.
+    on with a story. `prompts` are all frames', those that are still to be told included; each begins with
+    `subject`, its style and whom it is about, and ends with its scene.
     """
 
     stage: Stage
@@ -46,6 +47,11 @@ class Progress:
     prompts: tuple[str, ...] = ()
     before: int = 0
     seconds_to_wait: float | None = None
+    subject: str = ""
+
+    def scene(self, prompt: str) -> str:
+        """The scene of one of the story's prompts."""
+        return prompt.removeprefix(self.subject).strip()
 
     @property
     def over(self) -> bool:

@@ -103,7 +103,15 @@ def making_file() -> str:
 
 
 def status(progress: Progress) -> str:
-    """The status area for a snapshot."""
+    """The status area for a snapshot.
+
+    `data-subject` is what all prompts begin with: below a picture stands its scene alone, and the page's
+    script gives the whole prompt to screen readers, and to a picture that is looked at.
+    """
+    return f'<div data-subject="{escape(progress.subject, quote=True)}">{_status(progress)}</div>'
+
+
+def _status(progress: Progress) -> str:
     made, withheld = len(progress.pictures), withheld_words(progress.pictures)
     if progress.stage in ("loading", "waiting"):
         return waiting(progress.stage == "waiting", progress.before, progress.seconds_to_wait)

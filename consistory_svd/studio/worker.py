@@ -81,6 +81,7 @@ class StoryRun:
             pictures=() if after is None else after.pictures,
             anew=after is not None,
             prompts=story.prompts,
+            subject=" ".join(f"{story.style} {story.subject}".split()),
             notes=(note,) if note else (),
         )
         self._note = note
