@@ -277,7 +277,7 @@ def test_an_error_is_said_once_where_the_status_stands(keys: Page) -> None:
 
 
 def test_a_message_of_gradios_own_is_folded_by_keyboard(keys: Page) -> None:
-    keys.route("**/gradio_api/queue/join*", lambda route: route.abort())
+    keys.route("**/gradio_api/queue/join*", lambda route: route.fulfill(status=503, json={}))
     keys.get_by_role("button", name="Generate").press("Enter")
     title = keys.locator(".toast-title-row")
     expect(title).to_have_attribute("aria-expanded", "true")

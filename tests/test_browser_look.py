@@ -20,6 +20,17 @@ def _top(part: Locator) -> float:
     return part.evaluate("part => part.getBoundingClientRect().top")
 
 
+def test_what_acts_on_pictures_comes_with_them(browser: Browser, address: str) -> None:
+    page = visit(browser, address, folded=True)
+    for part in ("#show_masks", "#export", "#scoring", "#scores", "#fetched"):
+        expect(page.locator(part)).to_be_hidden()
+    gap = _top(page.locator("#model")) - page.locator("#pictures").evaluate(
+        "part => part.getBoundingClientRect().bottom"
+    )
+    assert 0 < gap < 30
+    page.context.close()
+
+
 @pytest.fixture(scope="module")
 def told(browser: Browser, address: str) -> Iterator[Page]:
     """A story of six scenes, told while the form was scrolled to its end."""
@@ -29,7 +40,7 @@ def told(browser: Browser, address: str) -> Iterator[Page]:
     page.locator("#seeds").scroll_into_view_if_needed()
     page.get_by_role("button", name="Generate").click()
     expect(page.locator("#status .progress")).to_be_visible()
-    page.evaluate("scrollTo(0, document.documentElement.scrollHeight - innerHeight - 200)")
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
     before = page.evaluate("scrollY"), _top(page.locator("#status"))
     expect_done(page, "6 pictures in ")
     expect(page.locator("#scores .heat")).to_be_visible(timeout=STORY_MS)
@@ -138,3 +149,14 @@ def test_what_has_no_effect_looks_like_it(told: Page) -> None:
     assert colour("mask_dropout") != colour("masking")
     told.get_by_label("Mask the subject").check()
     expect(told.locator("#mask_dropout input[type=range]")).to_be_enabled()
+
+
+def test_a_refusal_is_brought_into_sight(told: Page) -> None:
+    for part in ("#show_masks", "#export", "#scoring", "#scores"):
+        expect(told.locator(part)).to_be_visible()
+    told.locator("#words").scroll_into_view_if_needed()
+    expect(told.locator("#status")).not_to_be_in_viewport()
+    told.locator("#subject textarea").fill("")
+    told.get_by_role("button", name="Generate").click()
+    expect(told.locator("#status [role=alert]")).to_be_in_viewport(ratio=1)
+    expect(told.locator(".toast-body")).to_have_count(0)

@@ -180,6 +180,7 @@ def _carriers() -> dict[str, Any]:
         info="Opens the page with everything as it is in the form now.",
         visible=False,
         interactive=False,
+        max_lines=4,
         buttons=["copy"],
         elem_id="link",
     )

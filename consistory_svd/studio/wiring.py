@@ -189,7 +189,7 @@ def _connect_telling(handlers: Handlers, form: Form, stage: Stage) -> None:
         working += [asked, telling]
         told.append(telling)
     for asked in working[::2]:
-        asked.success(fn=None, js=SHOW_STATUS, **AT_ONCE)
+        asked.then(fn=None, js=SHOW_STATUS, **AT_ONCE)  # a refusal is said there, too
         asked.success(
             lambda: ("", gr.update(visible=False)), outputs=[stage.scores.card, stage.spectra], **AT_ONCE
         )
