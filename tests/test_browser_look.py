@@ -115,12 +115,12 @@ def test_all_boxes_look_alike(told: Page) -> None:
     lists = ("#style", "#scheduler", "#model-source", "#export-format", "#again-picture")
     numbers = ("#steps", "#batch", "#anchors", "#mask_dropout")
     for alike in (
-        (*boxes, "#model-loras textarea", "#export-title input"),
+        (*boxes, "#model-loras textarea", "#export-title :is(input, textarea)"),
         [f"{part} .wrap:has(> .wrap-inner)" for part in lists],
         [f"{part} .tab-like-container" for part in numbers],
         [f"{part} input[type=number]" for part in numbers],
     ):
-        looks = {part: told.locator(part).evaluate(LOOK) for part in alike}
+        looks = {part: told.locator(part).first.evaluate(LOOK) for part in alike}
         assert len(set(looks.values())) == 1, looks
     for part in ("#model-choice", "#words", "#export", "#scoring", "#advanced", ".form:has(> #show_masks)"):
         expect(told.locator(part)).to_have_css("border-top-style", "solid")
