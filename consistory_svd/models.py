@@ -82,6 +82,9 @@ class Model:
         return f"{line}. {self.why}" if self.why else line
 
 
+BY_FLAG = "; --model takes another"  # a page has other words for it
+
+
 @dataclass(frozen=True)
 class Choice:
     """Which model is loaded where nobody asked for one; None is the embedded one. `why` is for people."""
@@ -97,7 +100,7 @@ def default_choice(device: str | None = None) -> Choice:
     """
     chosen = _device(device)
     if chosen.type != "cuda":
-        return Choice(None, "Chosen because there is no CUDA device; --model takes another.")
+        return Choice(None, f"Chosen because there is no CUDA device{BY_FLAG}.")
     if is_kept(SDXL_BASE):
         return Choice(SDXL_BASE, "Chosen because there is a CUDA device and SDXL is kept here.")
     if why := reachable():

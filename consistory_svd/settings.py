@@ -333,9 +333,10 @@ def check(story: Story, settings: Settings) -> None:
             "random_anchors: True is not allowed in a story of one scene; give at least 2 scenes"
         )
     if settings.shares and not settings.random_anchors and settings.anchors > frames:
+        most = f"{frames} scenes; give a whole number from 1 to {frames}"
         raise ValueError(
-            f"anchors: {settings.anchors} is not allowed in a story of {frames} scenes; "
-            f"give a whole number from 1 to {frames}"
+            f"anchors: {settings.anchors} is not allowed in a story of "
+            f"{'one scene; give 1' if frames == 1 else most}"
         )
     if settings.sdsa and settings.steps < 2:
         # Step 0 has no masks yet, so a single step could not share anything (spec 4.1).

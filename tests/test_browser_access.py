@@ -35,6 +35,12 @@ FOCUSED = """() => {
     seen: Boolean(seen) && (element.contains(seen) || seen.contains(element)),
   };
 }"""
+# Whether nothing lies over an element's corners or its middle.
+SEEN_WHOLE = """(element) => {
+  const box = element.getBoundingClientRect();
+  return [0.02, 0.5, 0.98].every((share) => element.contains(
+    document.elementFromPoint(box.x + share * box.width, box.y + box.height / 2)));
+}"""
 # Contrast of an element's border with what lies behind it, by WCAG's relative luminance.
 BORDER_CONTRAST = """(element) => {
   const luminance = (colour) => {
@@ -93,23 +99,22 @@ def test_axe_finds_nothing_in_any_room(visitor: Page) -> None:
     page.locator("#preset input").click()
     page.get_by_role("option", name="svd-quantile", exact=True).click()
     expect(page.locator("#spectrum > .label-wrap")).to_have_class(re.compile("open"))
-    for part in ("words", "model-choice", "scoring"):
+    for part in ("words", "model-choice"):
         page.locator(f"#{part} > .label-wrap").click()
     found = {"Story, new": _findings(page)}
 
     page.locator("#subject textarea").fill("")
     page.get_by_role("button", name="Generate").click()
     expect(page.locator("#status [role=alert]")).to_be_visible()
-    expect(page.locator(".toast-body")).to_have_css("opacity", "1")
     found["Story, a wrong field"] = _findings(page, NARROW)
-    page.locator(".toast-close").evaluate_all("buttons => buttons.forEach((button) => button.click())")
 
     page.get_by_label("Record the spectra").check()
     tell_short_story(page)
     expect(page.locator("#scores .heat img")).to_have_count(4, timeout=STORY_MS)
     page.locator("#spectra > .label-wrap").click()
     expect(page.locator("#spectra figure")).to_have_count(6)
-    page.locator("#export > .label-wrap").click()
+    for part in ("export", "scoring"):
+        page.locator(f"#{part} > .label-wrap").click()
     page.get_by_label("Show the subject masks").check()
     expect(pictures(page).first).to_have_attribute("src", re.compile("marked"))
     found["Story, told"] = _findings(page)
@@ -204,7 +209,8 @@ def test_tab_reaches_the_form_in_its_order(keys: Page) -> None:
         _follow(names, ["Subject", "Scene 1 of 4", "Move scene 1 down", "Remove scene 1", "Scene 4 of 4"])
         _follow(names, ["Add a scene", "Edit as text", "Style", "Seed", "Roll the dice", "Lock the seed"])
         _follow(names, ["Preset", "Fine switches", "Spectrum: off", "Advanced: words, size, sampling"])
-        _follow(names, ["Open a story.json or picture", "Copy link", "Generate", "Show the subject masks"])
+        _follow(names, ["Open a story.json or picture", "Copy link", "Generate", "Use another model"])
+        assert not {"Show the subject masks", "Take it along", "How scores are computed"} & set(names)
 
 
 def test_groups_are_folded_by_enter_and_space(keys: Page) -> None:
@@ -260,15 +266,26 @@ def test_a_story_is_told_looked_at_and_heard_by_keyboard(keys: Page) -> None:
     )
 
 
-def test_an_error_is_spoken_and_its_message_folded_by_keyboard(keys: Page) -> None:
+def test_an_error_is_said_once_where_the_status_stands(keys: Page) -> None:
     keys.locator("#subject textarea").fill("")
     keys.get_by_role("button", name="Generate").press("Enter")
-    expect(keys.locator("#status [role=alert]")).to_contain_text("Subject:")
+    alert = keys.locator("#status [role=alert]")
+    expect(alert).to_contain_text("Subject:")
+    expect(keys.get_by_role("button", name="Generate")).to_be_enabled()
+    expect(keys.locator(".toast-body")).to_have_count(0)
+    assert alert.evaluate(SEEN_WHOLE)
+
+
+def test_a_message_of_gradios_own_is_folded_by_keyboard(keys: Page) -> None:
+    keys.route("**/gradio_api/queue/join*", lambda route: route.fulfill(status=503, json={}))
+    keys.get_by_role("button", name="Generate").press("Enter")
     title = keys.locator(".toast-title-row")
     expect(title).to_have_attribute("aria-expanded", "true")
     title.press("Enter")
     expect(keys.locator(".toast-text")).to_have_count(0)
     expect(title).to_have_attribute("aria-expanded", "false")
+    keys.unroute("**/gradio_api/queue/join*")
+    keys.locator(".toast-close").click()
 
 
 def test_the_other_rooms_are_reached_by_tab(keys: Page) -> None:

@@ -146,7 +146,7 @@ def test_two_visitors_at_once_get_their_own_and_know_their_place(browser: Browse
         "() => document.querySelectorAll('#pictures .thumbnail-item img').length == 2", timeout=STORY_MS
     )
     _wait_until_drawn(first, 4)
-    assert "an owl" in second.locator("#pictures .caption-label").first.inner_text()
+    expect(second.locator("#pictures .thumbnail-lg img").first).to_have_attribute("alt", re.compile("an owl"))
     expect(first.get_by_role("table", name=re.compile("a cat"))).to_be_visible()
     for page in (first, second):
         page.context.close()

@@ -42,8 +42,8 @@ def _no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def tell(page: Page, subject: str, scenes: list[str], steps: int = 2) -> None:
     write_story(page, subject, scenes, steps)
     _generate(page)
-    last = f"{subject} {scenes[-1]}"
-    expect(page.locator("#pictures .caption-label").last).to_contain_text(last, timeout=STORY_MS)
+    last = re.compile(f"{subject} {scenes[-1]}")
+    expect(page.locator("#pictures .thumbnail-lg img").last).to_have_attribute("alt", last, timeout=STORY_MS)
     expect(page.locator("#status .note-done")).to_be_visible(timeout=STORY_MS)
     _wait_until_pictures_are_drawn(page, len(scenes))
 

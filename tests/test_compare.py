@@ -305,6 +305,12 @@ def told(row: Row, count: int, *entries: Result | Absent) -> Telling:
     )
 
 
+def test_a_story_of_one_scene_is_compared_and_says_so(room: Comparing):
+    said = room.summarise(**form(scenes="in the snow", anchors=2))
+    assert "1 scene, seed 0" in said
+    assert "1 anchor, because the story has 1 scene." in said
+
+
 def test_the_grid_has_a_row_a_setting_and_a_column_a_scene():
     rows = (told(PLAIN, 2, result(0.2, "lower")), told(Row("<b>", Settings()), 1, result(0.1, "lower")))
     html = compare_view.grid(Snapshot(STORY, rows), lambda path: f"/file/{path.name}")

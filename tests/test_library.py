@@ -426,7 +426,7 @@ def test_a_kept_story_is_opened_with_everything(common: Handlers, library: Libra
     )
     assert (message, tab["selected"], masks, offered) == ("", "story", False, "cat")
     assert "Opened from the library" in status
-    assert [caption for _, caption in pictures] == list(CAT.prompts)
+    assert [caption for _, caption in pictures] == list(CAT.scenes)
     assert "0.250" in scores
     assert spectrum["open"]
     filled = dict(zip(FORM, values, strict=True))

@@ -148,6 +148,8 @@ def test_more_anchors_than_frames_matter_only_while_sharing(story: Story) -> Non
     check(story, Settings(anchors=5, sdsa=False))
     with pytest.raises(ValueError, match=r"^anchors: 5 is not allowed .* from 1 to 4"):
         check(story, Settings(anchors=5))
+    with pytest.raises(ValueError, match=r"^anchors: 2 is not allowed in a story of one scene; give 1$"):
+        check(dataclasses.replace(story, scenes=story.scenes[:1]), Settings(anchors=2))
     with pytest.raises(ValueError, match=r"^steps: 1 "):
         check(story, Settings(steps=1))
     check(story, Settings(steps=1, sdsa=False))

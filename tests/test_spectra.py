@@ -118,7 +118,9 @@ def test_the_log_tells_anchors_apart(small_model: Model, story: Story, masking: 
     assert {record.anchor for record in log.records} == {0, 1}
 
 
-@pytest.mark.parametrize("select", [Spectrum("count", 3), Spectrum("quantile", 0.2, "log")])
+@pytest.mark.parametrize(
+    "select", [Spectrum("count", 3), Spectrum("quantile", 0.2, "log"), Spectrum(reweight="log")]
+)
 def test_a_sketch_is_the_log_in_small(small_model: Model, story: Story, select: Spectrum) -> None:
     settings = replace(FILTERED, spectrum_k=select, spectrum_v=select)
     log, sketch = SpectraLog(), SpectraSketch(settings.steps)
@@ -130,6 +132,8 @@ def test_a_sketch_is_the_log_in_small(small_model: Model, story: Story, select: 
     for (*at, anchor), record in last.items():
         one = sketch.sketches[tuple(at)][anchor]
         assert (one.kept, one.energy, one.rank) == (record.kept, record.energy, len(record.before))
+        gone = (record.before > 0) & (record.after == 0)
+        assert one.zeroed == (0 if one.unchanged else gone[: one.kept].sum())
         assert one.curve.ranks[0] == 1
         assert one.curve.ranks[-1] == one.rank
         assert {one.kept, one.kept + 1} <= set(one.curve.ranks), "the edge of what is kept is seen"

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,12 +14,13 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
+from consistory_svd.models import BY_FLAG
 from consistory_svd.record import read_frame, read_story_json
 from consistory_svd.settings import Settings, Story
 from consistory_svd.studio import create_demo, view
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.examples import EXAMPLES
-from consistory_svd.studio.forms import concept_of, in_words, read_form
+from consistory_svd.studio.forms import concept_of, fewer_anchors, in_words, read_form
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import FORM as LAID_OUT
 from consistory_svd.studio.layout import example_values
@@ -119,7 +121,7 @@ def test_the_form_becomes_a_story_and_settings():
         ({"subject": None}, "Subject"),
         ({"scenes": "\n \n"}, "Scenes"),
         ({"concept": "teapot"}, "Concept words"),
-        ({"anchors": 4}, "Anchors"),
+        ({"anchors": 17}, "Anchors"),
         ({"anchors": 1.5}, "Anchors"),
         ({"steps": 100_000}, "Steps"),
         ({"steps": None}, "Steps"),
@@ -155,6 +157,29 @@ def test_a_refusal_names_the_field_as_it_is_called_on_the_page(changes: dict[str
     with pytest.raises(ValueError) as refusal:  # noqa: PT011 - the label is looked at below
         read_form(form(**changes))
     assert in_words(refusal.value).startswith(f"{label}: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "anchors", "said"),
+    [
+        ({"scenes": "in the snow", "anchors": 2}, 1, "1 anchor, because the story has 1 scene"),
+        ({"anchors": 16}, 3, "3 anchors, because the story has 3 scenes"),
+        ({"anchors": 3}, 3, ""),
+        ({"anchors": 16, "random_anchors": True}, 16, ""),
+        ({"anchors": 16, "sdsa": False}, 16, ""),
+    ],
+    ids=str,
+)
+def test_a_short_story_has_fewer_anchors(changes: dict[str, Any], anchors: int, said: str):
+    story, settings = read_form(form(**changes))
+    assert settings.anchors == anchors
+    assert fewer_anchors(changes["anchors"], story, settings) == said
+
+
+def test_a_story_of_one_scene_is_told_and_says_so(handlers: Handlers):
+    updates = list(handlers.tell(ANN, **form(scenes="in the snow", anchors=2)))
+    assert "1 picture in " in updates[-1][1]
+    assert "Note: 1 anchor, because the story has 1 scene." in updates[-1][1]
 
 
 def test_the_concept_is_offered_until_the_visitor_writes_one():
@@ -300,8 +325,9 @@ def test_begin_refuses_in_the_status_area_and_as_an_error(handlers: Handlers):
     assert 'role="alert"' in status
     assert "Subject: " in status
     assert (generate["interactive"], cancel["interactive"]) == (True, False)
-    with pytest.raises(gr.Error, match="Subject: "):
+    with pytest.raises(gr.Error, match="Subject: ") as refusal:
         next(updates)
+    assert not refusal.value.visible  # the status area has said it
 
 
 def test_a_second_visitor_is_told_to_wait(handlers: Handlers):
@@ -318,7 +344,7 @@ def test_tell_sends_each_picture_once_and_ends_with_the_time(handlers: Handlers)
     assert [len(pictures) for pictures in made] == sorted(len(pictures) for pictures in made)
     assert galleries[-1] == list(made[-1])
     assert is_shown(updates[-1][0])  # a programme may read the last update alone
-    assert [caption for _, caption in galleries[-1]] == list(STORY.prompts)
+    assert [caption for _, caption in galleries[-1]] == list(SCENES)
     assert all(Path(path).is_file() for path, _ in galleries[-1])
     said = [status for _, status in updates if is_shown(status)]
     assert "3 pictures in " in said[-1]
@@ -327,7 +353,7 @@ def test_tell_sends_each_picture_once_and_ends_with_the_time(handlers: Handlers)
 
 def test_tell_refuses_a_wrong_field_also_without_the_page(handlers: Handlers):
     with pytest.raises(gr.Error, match="Anchors: "):
-        next(handlers.tell(ANN, **form(anchors=9)))
+        next(handlers.tell(ANN, **form(anchors=17)))
 
 
 def test_cancel_keeps_the_pictures_and_says_how_many(handlers: Handlers):
@@ -335,7 +361,7 @@ def test_cancel_keeps_the_pictures_and_says_how_many(handlers: Handlers):
     next(made for made, _ in telling if is_shown(made) and any("drawn" not in words for _, words in made))
     pictures, status, generate, cancel = list(handlers.cancel(ANN))[-1]
     assert "Stopped. 1 of 3 pictures made and kept." in status
-    assert [caption for _, caption in pictures] == [STORY.prompts[0]]
+    assert [caption for _, caption in pictures] == [SCENES[0]]
     assert (generate["interactive"], cancel["interactive"]) == (True, False)
 
 
@@ -387,7 +413,16 @@ def test_progress_says_pictures_step_and_time_left(made: int, last: int, said: s
     assert 'aria-valuenow="40"' in view.status(progress)
 
 
+def test_the_page_names_its_box_and_not_the_flag():
+    engine = Engine("storybook", "cpu")
+    engine._model = SimpleNamespace(describe=lambda: f"a model. Chosen because of that{BY_FLAG}.")
+    assert engine.description == "a model. Chosen because of that; “Use another model” takes another."
+    engine.may_switch = False  # the box is not there
+    assert engine.description == "a model. Chosen because of that."
+
+
 def test_what_visitors_wrote_is_escaped():
+    assert "<b>" not in view.status(Progress("done", 1, subject='<b>"'))
     assert "<b>" not in view.alert("subject: '<b>' is not allowed")
     assert "<b>" not in view.word_groups({"<b>": ["<b>"]})
 

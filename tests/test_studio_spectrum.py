@@ -210,6 +210,14 @@ def test_the_figures_show_spectra_before_and_after_of_each_anchor(log: SpectraSk
     assert "Anchor 2: 1 of 4 kept, with 50.0% of the energy; nothing was left to reweight" in html
 
 
+def test_what_the_logarithm_makes_zero_is_said_below_the_curve(log: SpectraSketch):
+    assert "Not drawn" not in curves.figures(log, LAYERS[0], 1)
+    found = log.sketches["K", LAYERS[0], 1]
+    found[0], found[1] = replace(found[0], zeroed=48), replace(found[1], zeroed=7)
+    said = "Not drawn, though kept: 48 of anchor 1, 7 of anchor 2 become zero"
+    assert curves.figures(log, LAYERS[0], 1).count(said) == 1
+
+
 def test_the_figures_are_of_the_chosen_layer(log: SpectraSketch):
     assert "Anchor 2" not in curves.figures(log, LAYERS[1], 1)
     assert "were not recorded at step 1" in curves.figures(log, LAYERS[1], 0)

@@ -30,13 +30,15 @@ class Curve:
 @dataclass(frozen=True)
 class Sketch:
     """What the filter did to one matrix: of `rank` singular values, `kept` hold `energy`, a share of the sum
-    of squares. `unchanged` says that nothing was left to rescale. `curve` is there at chosen steps only."""
+    of squares. `unchanged` says that nothing was left to rescale. `curve` is there at chosen steps only.
+    `zeroed` of those kept became zero when they were rescaled, as log makes of values up to 1."""
 
     kept: int
     rank: int
     energy: float
     unchanged: bool
     curve: Curve | None = None
+    zeroed: int = 0
 
 
 class SpectraSketch(SpectraLog):
@@ -63,12 +65,17 @@ class SpectraSketch(SpectraLog):
         kept, energy, unchanged = (
             values[:, -1].tolist() for values in (report.kept, report.energy, report.unchanged)
         )
+        there, lent = (
+            (values[:, -1] > 0).sum(-1).tolist()
+            for values in (report.singular_values, report.filtered_values)
+        )
         found = self.sketches.setdefault((matrix, layer, step), {})
         for position, anchor in enumerate(anchors[:MOST_ANCHORS]):
             before, after = report.singular_values[position, -1], report.filtered_values[position, -1]
             curve = _curve(before, after, kept[position]) if step in self.curve_steps else None
+            zeroed = 0 if unchanged[position] else min(kept[position], there[position]) - lent[position]
             found[anchor] = Sketch(
-                kept[position], before.shape[-1], energy[position], unchanged[position], curve
+                kept[position], before.shape[-1], energy[position], unchanged[position], curve, zeroed
             )
 
     @property

@@ -45,6 +45,23 @@
   // whoever closes it goes on where they were. (A label is not allowed on an empty gallery's plain element.)
   const enlarged = new WeakMap();
 
+  // Below a picture stands its scene alone; its whole prompt is its words, and stands below it where it is large.
+  function tellPrompts() {
+    const subject = document.querySelector("#status [data-subject]")?.dataset.subject || "";
+    for (const item of all("#pictures .thumbnail-lg")) {
+      const scene = item.querySelector(".caption-label"), image = item.querySelector("img");
+      if (!scene || !image) continue;
+      const prompt = `${subject} ${scene.textContent}`.trim();
+      set(image, "alt", prompt);
+      set(image, "title", prompt);
+    }
+    const below = document.querySelector("#pictures .preview .caption");
+    const large = document.querySelector("#pictures .preview [data-testid=detailed-image]");
+    if (!below || !large) return;
+    set(below, "data-subject", subject);
+    for (const name of ["alt", "title"]) set(large, name, `${subject} ${below.textContent}`.trim());
+  }
+
   function nameGalleries() {
     for (const item of all(".thumbnail-item[aria-label]")) {
       const place = /^(?:Thumbnail|Picture) (\d+ of \d+)/.exec(item.getAttribute("aria-label"));
@@ -63,6 +80,9 @@
       const preview = grid.parentElement.querySelector(".preview");
       grid.inert = Boolean(preview);
       if (preview) {
+        set(preview, "role", "dialog");
+        set(preview, "aria-modal", "true");
+        set(preview, "aria-label", "A picture, large");
         const at = all(".thumbnail-small", preview).findIndex((item) => item.classList.contains("selected"));
         enlarged.set(grid, at < 0 ? enlarged.get(grid) || 0 : at);
       } else if (enlarged.has(grid)) {
@@ -70,6 +90,20 @@
         enlarged.delete(grid);
       }
     }
+  }
+
+  // It fills the window: the keyboard stays within it, and Escape closes it from wherever the focus is.
+  function keepToLarge() {
+    const open = () => all(".preview[role=dialog]").find((preview) => preview.getClientRects().length);
+    const close = (preview) => preview.querySelector("button[aria-label=Close]");
+    addEventListener("focusin", (event) => {
+      const preview = open();
+      if (preview && !preview.contains(event.target)) close(preview).focus();
+    });
+    addEventListener("keydown", (event) => {
+      const preview = event.key === "Escape" && open();
+      if (preview && !preview.contains(event.target)) close(preview).click();
+    });
   }
 
   // A message's heading folds it and holds the button that closes it: no button within a button.
@@ -128,7 +162,7 @@
   let due = 0;
   function look() {
     due = 0;
-    for (const part of [listen, nameGroups, nameGalleries, nameMessages, nameRecipes, reachScrollers]) part();
+    for (const part of [listen, tellPrompts, nameGroups, nameGalleries, nameMessages, nameRecipes, reachScrollers]) part();
   }
 
   function begin() {
@@ -137,11 +171,13 @@
     addEventListener("resize", soon);
     // At once, before the page is painted: or it would flicker.
     new MutationObserver(keepDetails).observe(document.body, {childList: true, subtree: true});
+    addEventListener("say", (event) => say(event.detail));
+    keepToLarge();
     new MutationObserver(soon).observe(document.body, {
       childList: true,
       subtree: true,
       characterData: true,
-      attributeFilter: ["class", "alt", "aria-label", "data-say"],
+      attributeFilter: ["class", "alt", "aria-label", "data-say", "data-subject"],
     });
     look();
   }

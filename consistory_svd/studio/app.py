@@ -13,7 +13,7 @@ from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.line import Line
 from consistory_svd.studio.shelves import Shelves
-from consistory_svd.studio.theme import CSS, HEAD, storybook_theme
+from consistory_svd.studio.theme import CSS, HEAD, SIGN_IN, storybook_theme
 from consistory_svd.studio.wiring import build
 
 # A picture of 4096 x 4096 as PNG is smaller; what strangers upload need not be larger.
@@ -77,6 +77,7 @@ def launch(
         server_port=port,
         share=share,
         auth=list(auth) or None,
+        auth_message=SIGN_IN,
         max_file_size=LARGEST_PUBLIC_UPLOAD if public else None,
         theme=storybook_theme(),
         css=CSS,

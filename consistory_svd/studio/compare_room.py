@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,10 +11,10 @@ import gradio as gr
 from PIL.PngImagePlugin import PngInfo
 
 from consistory_svd.scores import ScoreSettings
-from consistory_svd.settings import PRESETS, preset_label
+from consistory_svd.settings import PRESETS, Settings, preset_label
 from consistory_svd.studio import compare_view, view
 from consistory_svd.studio.comparing import Comparison, Snapshot, compared
-from consistory_svd.studio.forms import in_words, read_form
+from consistory_svd.studio.forms import fewer_anchors, in_words, read_form
 from consistory_svd.studio.grid import draw_grid
 from consistory_svd.studio.handlers import NOT_WRITTEN, PATIENCE_SECONDS, Handlers
 from consistory_svd.studio.parting import ask_before_leaving, leave_freely
@@ -90,7 +90,11 @@ def lay_out(rooms: gr.Tabs) -> CompareRoom:
         story = gr.HTML("", elem_id="compare-story", padding=False)
         with gr.Row(equal_height=False, elem_id="compare-choices"):
             with gr.Column(min_width=320), gr.Group(elem_classes="card"):
-                card_title("A figure in one click", "Settings that belong side by side, on your own story.")
+                card_title(
+                    "A figure in one click",
+                    "Settings that belong side by side, on your own story: after figures of the coursework "
+                    "report on the spectral filter (HSE, 2025).",
+                )
                 recipes = tuple(_recipe(item) for item in RECIPES)
             with gr.Column(min_width=320), gr.Group(elem_classes="card"):
                 card_title(
@@ -150,9 +154,12 @@ class Comparing:
     def summarise(self, **form: Any) -> str:
         """What would be compared: the Story room's story, or why it cannot be told."""
         try:
-            return compare_view.summary(*read_form(form))
+            story, settings = read_form(form)
         except ValueError as error:
             return view.alert(in_words(error))
+        most = max(form["anchors"], Settings.anchors)  # of the Story room's setting and of the presets
+        told = replace(settings, anchors=min(most, len(story.scenes)))
+        return compare_view.summary(story, settings, fewer_anchors(most, story, told))
 
     def starter(self, recipe: Recipe | None) -> Callable[..., Iterator[tuple[Any, ...]]]:
         """The handler of a button that starts a recipe, or the visitor's own choice (None)."""
@@ -188,7 +195,7 @@ class Comparing:
             self.engine.line.check_room()
         except ValueError as error:
             yield ("", view.alert(in_words(error)), *[gr.skip()] * (len(self._room.shown) - 2))
-            raise gr.Error(in_words(error), print_exception=False) from error
+            raise view.refusal(in_words(error)) from error
         self._forget(session)
         library, title = self.story_room.library_of(request), recipe.title if recipe else ""
 
@@ -245,11 +252,11 @@ class Comparing:
         except (ValueError, OSError) as error:
             said = in_words(error) if isinstance(error, ValueError) else f"{NOT_WRITTEN} {error}"
             yield gr.skip(), view.alert(said), gr.skip(), *self._buttons(False, session, comparison.snapshot)
-            raise gr.Error(said, print_exception=False) from error
+            raise view.refusal(said) from error
         finally:
             comparison.stop()  # an abandoned generator ends here, and the work with it
         if comparison.snapshot.current.stage == "failed":
-            raise gr.Error(comparison.snapshot.current.error, print_exception=False)
+            raise view.refusal(comparison.snapshot.current.error)
 
     def _whole(self, snapshot: Snapshot) -> tuple[str, str]:
         return compare_view.status(snapshot), compare_view.grid(snapshot, self._address)

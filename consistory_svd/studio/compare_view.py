@@ -19,11 +19,12 @@ from consistory_svd.studio.view import _bar, _plain
 Address = Callable[[Path], str]
 
 
-def summary(story: Story, settings: Settings) -> str:
-    """What is compared: the Story room's story in a line."""
+def summary(story: Story, settings: Settings, note: str = "") -> str:
+    """What is compared: the Story room's story in a line, and a note on it."""
     scenes = "1 scene" if len(story.scenes) == 1 else f"{len(story.scenes)} scenes"
     said = f"{story.style} {story.subject}, {scenes}, seed {story.seed}, {settings.steps} steps".strip()
-    return f'<p class="compare-story"><strong>The story:</strong> {escape(said)}.</p>'
+    said = f"{said}. {note}." if note else f"{said}."
+    return f'<p class="compare-story"><strong>The story:</strong> {escape(said)}</p>'
 
 
 def status(snapshot: Snapshot) -> str:

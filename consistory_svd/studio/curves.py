@@ -79,11 +79,25 @@ def _spectra(matrix: str, found: ByAnchor, step: int) -> str:
         return f"<p>The singular values of {matrix} were not recorded at step {step + 1}, or all are 0.</p>"
     lowest = max(min(values), max(values) * DEPTH)
     rank = max(rank for line in lines for rank, _ in line.points)
-    return chart(
+    drawn = chart(
         f"Singular values of {matrix} at step {step + 1}",
         Axis("Rank of the singular value (log)", 1, max(rank, 2), log=True),
         Axis("Singular value (log)", lowest / 1.2, max(values) * 1.2, log=True),
         lines,
+    )
+    return drawn + _zeroed(found)
+
+
+def _zeroed(found: ByAnchor) -> str:
+    """What of the kept values no logarithmic axis shows, in words; empty where all are shown."""
+    counts = [
+        f"{sketch.zeroed} of anchor {anchor + 1}" for anchor, sketch in sorted(found.items()) if sketch.zeroed
+    ]
+    if not counts:
+        return ""
+    return (
+        f'<p class="zeroed">Not drawn, though kept: {", ".join(counts)} become zero, as the logarithm makes '
+        "of values up to 1.</p>"
     )
 
 

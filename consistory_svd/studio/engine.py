@@ -10,7 +10,7 @@ from typing import Any
 
 from consistory_svd.events import Event
 from consistory_svd.loading import ModelRequest
-from consistory_svd.models import EMBEDDED_NAME, Model
+from consistory_svd.models import BY_FLAG, EMBEDDED_NAME, Model
 from consistory_svd.schedulers import Recipe
 from consistory_svd.scores.folder import STORYBOOK_NAME
 from consistory_svd.screening import NOTICE, Screen, screened
@@ -20,6 +20,7 @@ from consistory_svd.studio.line import Line, Ticket
 from consistory_svd.studio.spectrum import MOST_VALUES
 
 log = logging.getLogger(__name__)
+BY_BOX = "; “Use another model” takes another"  # as the box is called on the page
 
 
 class Engine:
@@ -154,7 +155,7 @@ class Engine:
     @property
     def description(self) -> str:
         """The loaded model in words, and what is withheld of its pictures. RuntimeError as `model`."""
-        said = self.model.describe()
+        said = self.model.describe().replace(BY_FLAG, BY_BOX if self.may_switch else "")
         return said if self.screen is None else f"{said.rstrip('.')}. {NOTICE}."
 
     @property

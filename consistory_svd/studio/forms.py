@@ -1,7 +1,7 @@
 """What visitors typed, made into a Story and Settings; every refusal is a ValueError that names the field."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from consistory_svd.settings import MOST_FRAMES, Settings, Spectrum, Story, check, find_concept, knob
@@ -47,7 +47,7 @@ def read_form(values: Mapping[str, Any]) -> tuple[Story, Settings]:
     `scenes` holds one scene a line, `concept` words parted by commas, `seeds` what `seeds_text` writes, for
     the scenes that `seeds_of` names, where that is given; the spectral filter is as in `read_spectra`. The
     values may be anything that JSON can carry (an emptied box is null): they come from the page or from any
-    other client.
+    other client. Anchors are "at most so many": `fewer_anchors` says where a story has fewer.
 
     Raises:
         ValueError: a field is missing, of the wrong kind or out of range; the message names the field, the
@@ -74,8 +74,19 @@ def read_form(values: Mapping[str, Any]) -> tuple[Story, Settings]:
         spectrum_k=spectrum_k,
         spectrum_v=spectrum_v,
     )
+    if settings.shares and not settings.random_anchors:
+        settings = replace(settings, anchors=min(settings.anchors, len(story.scenes)))
     check(story, settings)
     return story, settings
+
+
+def fewer_anchors(asked: Any, story: Story, settings: Settings) -> str:
+    """What the page says where a story is told with fewer anchors than were asked for; else empty."""
+    if settings.anchors >= asked:
+        return ""
+    anchors = "1 anchor" if settings.anchors == 1 else f"{settings.anchors} anchors"
+    scenes = "1 scene" if len(story.scenes) == 1 else f"{len(story.scenes)} scenes"
+    return f"{anchors}, because the story has {scenes}"
 
 
 def read_spectra(values: Mapping[str, Any]) -> tuple[Spectrum, Spectrum]:

@@ -11,17 +11,17 @@ from consistory_svd.studio.worker import StoryRun
 
 
 def gallery_items(progress: Progress, masks: bool = False) -> list[tuple[str, str]]:
-    """A snapshot's pictures as Gradio's gallery wants them, file and caption, those that are being drawn
+    """A snapshot's pictures as Gradio's gallery wants them, file and scene, those that are being drawn
     among them; with `masks` the subject of each is marked where its mask is known."""
     items = {
         picture.frame: (
             str((picture.marked if masks else None) or picture.path),
-            view.caption(picture.prompt, picture.withheld),
+            view.caption(progress.scene(picture.prompt), picture.withheld),
         )
         for picture in progress.pictures
     }
     for frame, path in progress.previews:
-        items[frame] = (str(path), f"{progress.prompts[frame]} (being drawn)")
+        items[frame] = (str(path), f"{progress.scene(progress.prompts[frame])} (being drawn)")
     return [items[frame] for frame in sorted(items)]
 
 

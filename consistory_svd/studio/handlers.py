@@ -18,7 +18,7 @@ from consistory_svd.story import picture_size
 from consistory_svd.studio import curves, fetching, scorecard, view
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.following import few_steps
-from consistory_svd.studio.forms import concept_of, in_words, read_form, read_switch
+from consistory_svd.studio.forms import concept_of, fewer_anchors, in_words, read_form, read_switch
 from consistory_svd.studio.gallery import gallery_items, updates
 from consistory_svd.studio.layout import form_values
 from consistory_svd.studio.retell import GoingOn
@@ -127,7 +127,7 @@ class Handlers:
             self.engine.line.check_room(len(self._waiting))
         except ValueError as error:
             yield view.alert(in_words(error)), concept, gr.skip(), gr.skip(), *_buttons(telling=False)
-            raise gr.Error(in_words(error), print_exception=False) from error
+            raise view.refusal(in_words(error)) from error
         before = len(self.engine.line) + len(self._waiting)
         self._waiting.append(request.session_hash)
         yield view.waiting(self.engine.loaded, before), concept, *rolled, *_buttons(telling=True)
@@ -151,7 +151,8 @@ class Handlers:
                 read_switch(name, form) for name in ("record_spectra", "show_masks")
             )
             folder = self.library_of(request).new(story.subject)
-            run = self._new_run(session, story, settings, folder, record_spectra)
+            note = fewer_anchors(form["anchors"], story, settings)
+            run = self._new_run(session, story, settings, folder, record_spectra, note=note)
             run.start()
         except ValueError as error:
             raise gr.Error(in_words(error), print_exception=False) from error
@@ -230,7 +231,7 @@ class Handlers:
             error = now.error
             yield gr.update(interactive=now.over), fetching.progress(now)
         if error:
-            raise gr.Error("The weights could not be fetched.", print_exception=False)
+            raise view.refusal("The weights could not be fetched.")
 
     def show_spectra(self, request: gr.Request) -> tuple[Any, ...]:
         """What the spectral filter did to the visitor's story, where that was recorded: the part of the page
@@ -339,12 +340,15 @@ class Handlers:
         if opened:
             self._opened[request.session_hash] = opened
 
-    def _new_run(self, session: str, story: Story, settings: Settings, *rest: Any) -> StoryRun:
+    def _new_run(
+        self, session: str, story: Story, settings: Settings, folder: Path, record_spectra: bool, note: str
+    ) -> StoryRun:
         opened = self._opened.get(session)
         if opened is None or form_values(story, settings) != form_values(opened.story, opened.settings):
-            return StoryRun(self.engine, story, settings, *rest)
+            return StoryRun(self.engine, story, settings, folder, record_spectra, note=note)
         before = Told(story, settings, opened.lenders, ())
-        return StoryRun(self.engine, story, settings, *rest, before, range(len(story.scenes)))
+        frames = range(len(story.scenes))
+        return StoryRun(self.engine, story, settings, folder, record_spectra, before, frames, note=note)
 
     def _was_cancelled(self, session: str) -> bool:
         """Whether the visitor cancelled what is about to begin. Gradio's page cannot call an event back whose
@@ -373,7 +377,7 @@ def _streamed(run: StoryRun) -> Iterator[tuple[Any, ...]]:
     finally:
         run.stop()  # a cancelled or abandoned generator ends here, and the work with it
     if run.progress.stage == "failed":
-        raise gr.Error(run.progress.error, print_exception=False)
+        raise view.refusal(run.progress.error)
 
 
 def _buttons(telling: bool) -> tuple[Any, Any]:

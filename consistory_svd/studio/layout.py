@@ -188,6 +188,7 @@ def _carriers() -> dict[str, Any]:
         info="Opens the page with everything as it is in the form now.",
         visible=False,
         interactive=False,
+        max_lines=4,
         buttons=["copy"],
         elem_id="link",
     )
@@ -206,7 +207,7 @@ def _stage(**around: Any) -> Stage:
         object_fit="contain",
         format="png",
         interactive=False,
-        buttons=["download", "fullscreen"],
+        buttons=["download"],
         elem_id="pictures",
     )
     show_masks = gr.Checkbox(

@@ -167,7 +167,7 @@ def _lay_story_out(made: dict[str, Any]) -> None:
             height="auto",
             object_fit="contain",
             interactive=False,
-            buttons=["download", "fullscreen"],
+            buttons=["download"],
             elem_id="library-pictures",
         )
         made["export"] = export_widgets("library-export")

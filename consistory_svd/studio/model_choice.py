@@ -94,7 +94,7 @@ def load_chosen(
             engine.switch(wanted)
     except ValueError as error:
         yield view.alert(str(error))
-        raise gr.Error(str(error), print_exception=False) from error
+        raise view.refusal(str(error)) from error
     yield view.loading_words(
         "Waiting for the stories that were asked for before, then the model is loaded."
         if waits
@@ -110,7 +110,7 @@ def load_chosen(
     if failure:
         back = ". The model from before is in use again." if engine.complaint and not engine.reason else ""
         yield view.alert(f"{failure}{back}")
-        raise gr.Error(failure, print_exception=False)
+        raise view.refusal(failure)
     yield view.loading_words(f"Loaded. {few_steps(engine.recipe, limits or Limits())}")
 
 

@@ -23,7 +23,8 @@ class Progress:
     otherwise, `plan` whether memory is enough, `expected` how long it will take, and `plans` both at length.
     `previews` are the latest of frames
     that are being told, and `told` counts those that this run has finished; `anew` marks a run that goes
-    on with a story. `prompts` are all frames', those that are still to be told included.
+    on with a story. `prompts` are all frames', those that are still to be told included; each begins with
+    `subject`, its style and whom it is about, and ends with its scene.
     """
 
     stage: Stage
@@ -49,6 +50,11 @@ class Progress:
     prompts: tuple[str, ...] = ()
     before: int = 0
     seconds_to_wait: float | None = None
+    subject: str = ""
+
+    def scene(self, prompt: str) -> str:
+        """The scene of one of the story's prompts."""
+        return prompt.removeprefix(self.subject).strip()
 
     @property
     def over(self) -> bool:

@@ -17,12 +17,20 @@ from consistory_svd.studio.told import Opened
 
 READ_LINK = f"() => new URLSearchParams(window.location.search).get('{links.PARAMETER}') || ''"
 # Made in the browser: only there is the page's own address known, whatever stands before the server.
-WRITE_LINK = f"""(code) => {{
-  if (!code) return code;
+# Whether it was copied stands on the button for a moment, and is spoken.
+WRITE_LINK = f"""async (code) => {{
+  if (!code) return [code, "Copy link"];
   const link = window.location.origin + window.location.pathname + "?{links.PARAMETER}=" + code;
-  if (navigator.clipboard) navigator.clipboard.writeText(link).catch(() => {{}});
-  return link;
+  let said = "Copied";
+  try {{
+    await navigator.clipboard.writeText(link);
+  }} catch (refused) {{
+    said = "Not copied: take it from below";
+  }}
+  dispatchEvent(new CustomEvent("say", {{detail: `The link. ${{said}}.`}}));
+  return [link, said];
 }}"""
+SAY_NO_MORE = "() => new Promise((done) => setTimeout(() => done('Copy link'), 3000))"
 # Files that are dropped anywhere on the page go where the button's files go.
 TAKE_DROPS = """() => {
   if (window.storyDrops) return;
@@ -155,4 +163,6 @@ def connect_restoring(restoring: Restoring, form: Form, stage: Stage, demo: gr.B
         inputs_kwargs=form,
         preprocess=False,
         **quiet,
-    ).then(fn=None, inputs=stage.link, outputs=stage.link, js=WRITE_LINK, **quiet)
+    ).then(fn=None, inputs=stage.link, outputs=[stage.link, stage.copy_link], js=WRITE_LINK, **quiet).then(
+        fn=None, outputs=stage.copy_link, js=SAY_NO_MORE, **quiet
+    )

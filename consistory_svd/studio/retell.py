@@ -157,7 +157,7 @@ class GoingOn:
             self._engine.line.check_room(len(self._waiting))
         except ValueError as error:
             yield view.alert(in_words(error)), gr.skip(), gr.skip()
-            raise gr.Error(in_words(error), print_exception=False) from error
+            raise view.refusal(in_words(error)) from error
         before = len(self._engine.line) + len(self._waiting)
         self._waiting.append(request.session_hash)
         yield view.waiting(True, before), gr.update(interactive=False), gr.update(interactive=True)

@@ -11,6 +11,12 @@ SHEETS = ("studio.css", "library.css", "rooms.css")
 HEAD = f"<script>{Path(__file__).with_name('access.js').read_text(encoding='utf-8')}</script>"
 CSS = "\n".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in SHEETS)
 
+# The sign-in page has none of the sheets above, so what it needs comes with its words.
+SIGN_IN = (
+    f"<style>{Path(__file__).with_name('sign_in.css').read_text(encoding='utf-8')}</style>"
+    "<strong>Story studio</strong>Pictures in which one subject stays the same. Sign in to tell a story."
+)
+
 
 def storybook_theme() -> gr.themes.Base:
     """Warm paper and one ink colour, in light and dark; contrast is at least 4.5 to 1 in both for text, and
@@ -51,6 +57,8 @@ def storybook_theme() -> gr.themes.Base:
         border_color_primary_dark="*neutral_700",
         input_background_fill="*neutral_50",
         input_background_fill_dark="*neutral_950",
+        input_border_width="1px",
+        input_border_width_dark="1px",
         input_border_color="#8c857f",
         input_border_color_dark="*neutral_500",
         input_border_color_focus="*primary_600",

@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
+import gradio as gr
+
 from consistory_svd.studio.progress import Progress
 from consistory_svd.studio.told import Picture
 
@@ -74,6 +76,12 @@ def alert(message: str) -> str:
     return f'<div class="note note-alert" role="alert">{escape(message)}</div>'
 
 
+def refusal(message: str) -> gr.Error:
+    """The error that ends what was asked for where `alert` has said why: programmes get it, and the page does
+    not say it a second time over the alert."""
+    return gr.Error(message, visible=False, print_exception=False)
+
+
 def said(message: str) -> str:
     """A message in the status area."""
     return _plain(message)
@@ -95,7 +103,15 @@ def making_file() -> str:
 
 
 def status(progress: Progress) -> str:
-    """The status area for a snapshot."""
+    """The status area for a snapshot.
+
+    `data-subject` is what all prompts begin with: below a picture stands its scene alone, and the page's
+    script gives the whole prompt to screen readers, and to a picture that is looked at.
+    """
+    return f'<div data-subject="{escape(progress.subject, quote=True)}">{_status(progress)}</div>'
+
+
+def _status(progress: Progress) -> str:
     made, withheld = len(progress.pictures), withheld_words(progress.pictures)
     if progress.stage in ("loading", "waiting"):
         return waiting(progress.stage == "waiting", progress.before, progress.seconds_to_wait)

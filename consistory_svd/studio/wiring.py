@@ -209,7 +209,8 @@ def _connect_telling(handlers: Handlers, form: Form, stage: Stage) -> None:
         working += [asked, telling]
         told.append(telling)
     for asked in working[::2]:
-        asked.success(fn=None, js=SHOW_STATUS, **AT_ONCE)
+        for ended in (asked.success, asked.failure):  # a refusal is said there, too
+            ended(fn=None, js=SHOW_STATUS, **AT_ONCE)
         asked.success(fn=None, js=ask_before_leaving("story"), **AT_ONCE)
         asked.success(
             lambda: ("", gr.update(visible=False)), outputs=[stage.scores.card, stage.spectra], **AT_ONCE

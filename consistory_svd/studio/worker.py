@@ -53,6 +53,7 @@ class StoryRun:
         frames: which are told, from 0; all by default. All others keep their pictures.
         on: the one model to tell it with, as `asked` of another run; by default the one that is there when
             its turn comes.
+        note: what the page says of the story beside the model's own notes.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class StoryRun:
         after: Told | None = None,
         frames: Sequence[int] | None = None,
         on: ModelRequest | None = None,
+        note: str = "",
     ) -> None:
         self.asked = on  # the model that it is told with, once its turn has come
         self._engine = engine
@@ -86,7 +88,10 @@ class StoryRun:
             pictures=() if after is None else after.pictures,
             anew=after is not None,
             prompts=story.prompts,
+            subject=" ".join(f"{story.style} {story.subject}".split()),
+            notes=(note,) if note else (),
         )
+        self._note = note
         # The context says whose request it is: a Space borrows its GPU in that visitor's name.
         work = partial(copy_context().run, self._work)
         self._thread = threading.Thread(target=work, name="tell-story", daemon=True)
@@ -341,7 +346,7 @@ class StoryRun:
         self._update(
             stage="telling",
             steps=event.steps,
-            notes=event.notes,
+            notes=(self._note, *event.notes) if self._note else event.notes,
             plan=event.memory.short_words() if event.memory else "",
             expected=event.estimate.short_words() if event.estimate else "",
             plans=tuple(f"{item.words()}." for item in known),
