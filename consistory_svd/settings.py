@@ -390,6 +390,8 @@ PRESETS: dict[str, Settings] = {
     "svd-log": _spectral(Spectrum(reweight="log")),
     "svd-log2": _spectral(Spectrum(reweight="log2")),
     "svd-log2-quantile": _spectral(Spectrum("quantile", 0.05, "log2")),
+    # Of our own: docs/svd-study.md has how it compares.
+    "svd-ours": replace(_spectral(Spectrum("energy", 0.95)), same_latent=True),
 }
 # What each is called, and what it does.
 PRESET_WORDS: dict[str, tuple[str, str]] = {
@@ -401,4 +403,8 @@ PRESET_WORDS: dict[str, tuple[str, str]] = {
     "svd-log": ("SVD log", "No masks; singular values are flattened by their logarithm: varied, less alike."),
     "svd-log2": ("SVD log2", "No masks; singular values are flattened by their squared logarithm."),
     "svd-log2-quantile": ("SVD log2 + quantile", "No masks; the largest 5 % are lent, flattened."),
+    "svd-ours": (
+        "Ours: SVD energy, same noise",
+        "SVD energy, and all pictures begin from the same noise.",
+    ),
 }

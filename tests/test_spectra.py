@@ -166,7 +166,7 @@ def test_a_story_can_be_watched_without_a_filter(small_model: Model, story: Stor
 
 
 def test_the_presets_are_the_reports(small_model: Model, story: Story) -> None:
-    for name in ("svd-quantile", "svd-energy", "svd-log", "svd-log2", "svd-log2-quantile"):
+    for name in ("svd-quantile", "svd-energy", "svd-log", "svd-log2", "svd-log2-quantile", "svd-ours"):
         settings = preset(name)
         assert settings.filters
         assert not settings.masking

@@ -12,6 +12,7 @@ from benchmarks import leakage, study
 from benchmarks.study_claims import CLAIMS, Claim, Groups, Rows, judged
 from benchmarks.study_numbers import between_groups, interval, tables
 from benchmarks.study_report import write_report
+from consistory_svd import preset
 from training.world import render
 
 SCENES = ("beach", "forest", "snow")
@@ -108,6 +109,10 @@ def test_every_row_that_a_claim_needs_is_told() -> None:
         for name in ((one.row,) if isinstance(one, Groups) else (one.one, one.other))
     }
     assert asked <= set(study.ROWS)
+
+
+def test_the_preset_of_our_own_is_the_row_that_was_measured() -> None:
+    assert study.ROWS["energy 0.95, same noise"] == preset("svd-ours")
 
 
 def test_a_verdict_is_read_off_the_intervals() -> None:
