@@ -97,7 +97,7 @@ def test_axe_finds_nothing_in_any_room(visitor: Page) -> None:
     page = visitor
     unfold(page)
     page.locator("#preset input").click()
-    page.get_by_role("option", name="svd-quantile", exact=True).click()
+    page.get_by_role("option", name="SVD quantile", exact=True).click()
     expect(page.locator("#spectrum > .label-wrap")).to_have_class(re.compile("open"))
     for part in ("words", "model-choice"):
         page.locator(f"#{part} > .label-wrap").click()
