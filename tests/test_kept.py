@@ -237,7 +237,7 @@ def test_parts_of_a_file_that_make_no_sense_are_named(
 ):
     path = keep_own(library, engine) / "story.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-    *_, status = Restoring(engine).open_file(str(path))
+    *_, status = Restoring(engine, lambda opened, request: None).open_file(str(path), ANN)
     assert words in unescape(status)
     assert ("left out" in status or "alone" in status) == bool(changes)
 

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
@@ -186,11 +187,21 @@ def test_a_story_that_does_not_fit_the_model_that_came_is_refused_in_words(
     assert "Traceback" not in caplog.text
 
 
+def folders_in(folder: Path) -> Callable[[str], Path]:
+    """What makes the folder of a row."""
+
+    def new_folder(row: str) -> Path:
+        (made := folder / row).mkdir()
+        return made
+
+    return new_folder
+
+
 def test_a_comparison_ends_where_another_model_comes_and_keeps_its_rows(
     engine: Engine, tiny_folders: dict[str, Path], tmp_path: Path
 ) -> None:
     rows = compared(STORY, QUICK, [Row("a", Settings(sdsa=False)), Row("b", Settings())], Limits())
-    comparison = Comparison(engine, STORY, rows, tmp_path, ScoreSettings())
+    comparison = Comparison(engine, STORY, rows, folders_in(tmp_path), ScoreSettings())
     snapshots = comparison.watch()
     next(now for now in snapshots if now.current and now.current.stage == "done")
     engine.switch(ModelRequest(str(tiny_folders["sdxl"]), "cpu"))
@@ -206,7 +217,7 @@ def test_the_same_model_loaded_again_lets_a_comparison_go_on(
     engine: Engine, tiny_folder: Path, tmp_path: Path
 ) -> None:
     rows = compared(STORY, QUICK, [Row("a", Settings(sdsa=False)), Row("b", Settings())], Limits())
-    snapshots = Comparison(engine, STORY, rows, tmp_path, ScoreSettings()).watch()
+    snapshots = Comparison(engine, STORY, rows, folders_in(tmp_path), ScoreSettings()).watch()
     next(now for now in snapshots if now.current and now.current.stage == "done")
     engine.switch(ModelRequest(str(tiny_folder), "cpu"))
     *_, last = snapshots

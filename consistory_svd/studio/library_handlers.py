@@ -120,7 +120,7 @@ class Room:
         self.handlers.show(run, request, fetchable(_entries(story)))
         record = story.record
         opened = record.lenders and Opened(record.story, record.settings, record.lenders)
-        self._handlers.opened(opened, request)
+        self.handlers.opened(opened, request)
         values = dict(zip(FORM, form_values(record.story, record.settings), strict=True))
         for side in SIDES:  # before its value, a slider needs the range that the value is in
             scale = value_scale(side, values[f"{side}_select"])
