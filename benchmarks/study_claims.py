@@ -122,7 +122,6 @@ CLAIMS = (
         Rows("quantile K 0.05 V 0.05, injection", OPEN_INJECTED, expected=None),
         Rows("energy 0.8, injection", OPEN_INJECTED, expected=None),
         Rows("energy 0.8, injection", "energy 0.8", expected=None),
-        Rows("masks + energy 0.8, injection", FULL_NO_DROPOUT, expected=None),
     )),
     Claim("Ours: the same noise for all frames as well", (
         Rows("no masks, same noise", OPEN, expected=None),

@@ -405,6 +405,6 @@ PRESET_WORDS: dict[str, tuple[str, str]] = {
     "svd-log2-quantile": ("SVD log2 + quantile", "No masks; the largest 5 % are lent, flattened."),
     "svd-ours": (
         "Ours: SVD energy, same noise",
-        "SVD energy, and all pictures begin from the same noise.",
+        "SVD energy from the same noise: more alike, poses vary less.",
     ),
 }

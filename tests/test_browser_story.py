@@ -153,7 +153,7 @@ def test_a_story_goes_on_scene_by_scene(page: Page) -> None:
     expect_scenes(page, "in the forest", "on the beach", "in the snow")
     third = sources(page)[2]
 
-    expect(page.get_by_label("Its scene")).to_have_value("in the snow")
+    expect(page.get_by_role("textbox", name=re.compile("^Its scene"))).to_have_value("in the snow")
     page.get_by_role("button", name="Redo with another seed").click()
     expect(pictures(page).nth(2)).not_to_have_attribute("src", third, timeout=STORY_MS)
     expect(page.get_by_role("button", name="Take the former back")).to_be_enabled(timeout=STORY_MS)
@@ -163,7 +163,7 @@ def test_a_story_goes_on_scene_by_scene(page: Page) -> None:
     expect(pictures(page).nth(2)).to_have_attribute("src", third)
     expect(page.locator("#seeds textarea")).to_have_value("")
 
-    page.get_by_label("Its scene").fill("in a library")
+    page.get_by_role("textbox", name=re.compile("^Its scene")).fill("in a library")
     page.get_by_role("button", name="Change the scene").click()
     expect(pictures(page).nth(2)).not_to_have_attribute("src", third, timeout=STORY_MS)
     expect_done(page, "1 picture of 3 in")
