@@ -86,7 +86,7 @@ def heat_maps(rows: Mapping[str, Any], path: Path) -> bool:
         for i, line in enumerate(grid):
             for j, value in enumerate(line):
                 dark = value < (grid.min() + grid.max()) / 2
-                axis.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if dark else "black")
+                axis.text(j, i, f"{value:.3f}", ha="center", va="center", color="white" if dark else "black")
         axis.set(title=title, xlabel="keep ratio of V", ylabel="keep ratio of K")
         axis.set_xticks(range(len(RATIOS)), [f"{ratio:g}" for ratio in RATIOS])
         axis.set_yticks(range(len(RATIOS)), [f"{ratio:g}" for ratio in RATIOS])
