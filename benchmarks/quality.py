@@ -21,9 +21,10 @@ from benchmarks.storybook import BOOTSTRAP_SEED, Telling, measure, tellings
 from benchmarks.suite import Entry
 from consistory_svd import load_model
 from consistory_svd.flags import run, wrong_values
+from consistory_svd.presets import preset
 from consistory_svd.scores.reader import load_reader
 from consistory_svd.scores.words import vocabulary
-from consistory_svd.settings import Story, preset
+from consistory_svd.settings import Story
 
 FRAMES = 2
 STEPS = 30

@@ -25,9 +25,10 @@ from benchmarks.suite import Entry, load_suite
 from consistory_svd import load_model, tell
 from consistory_svd.flags import run, wrong_values
 from consistory_svd.models import Model
+from consistory_svd.presets import preset
 from consistory_svd.scores.reader import Reader, load_reader
 from consistory_svd.scores.words import attributes_in
-from consistory_svd.settings import Settings, check, preset
+from consistory_svd.settings import Settings, check
 from consistory_svd.story import FrameDone
 
 BOOTSTRAP_SEED = 0

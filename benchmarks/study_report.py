@@ -112,12 +112,15 @@ def scatter(rows: Mapping[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def confirmed(fresh: Mapping[str, Any]) -> list[str]:
-    """Rows told with fresh seeds, and by how much each beats ConsiStory with masks on them."""
-    some = next(iter(fresh.values()))
+def confirmed(fresh: Mapping[str, Any], seen: int) -> list[str]:
+    """Rows told with seeds after the first `seen` stories, and by how much each beats ConsiStory with masks
+    on them."""
+    stories = len(next(iter(fresh.values()))["told"])
     lines = [
         "The best of many rows is partly luck, so these were told again: "
-        f"{len(some['told'])} stories a row with seeds that none above has seen.",
+        f"{stories} stories a row with seeds that none above has seen (`python benchmarks/study.py tell "
+        f"--out fresh/ --skip {seen} --stories {stories}` with `--only ROW` for each row, then the report "
+        "with `--fresh fresh/`).",
         "",
         *main_table(fresh),
         "",
@@ -194,6 +197,6 @@ def write_report(
         "",
         *best(rows),
         "",
-        *((*confirmed(fresh), "") if fresh else ()),
+        *((*confirmed(fresh, len(some["told"])), "") if fresh else ()),
     ]
     (docs / "svd-study.md").write_text("\n".join(text), encoding="utf-8")

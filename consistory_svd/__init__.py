@@ -11,7 +11,8 @@ from consistory_svd.compat import cure_torchvision
 cure_torchvision()  # before anything imports transformers or diffusers
 
 from consistory_svd.models import Model, load_model  # noqa: E402
-from consistory_svd.settings import PRESETS, Settings, Story, preset  # noqa: E402
+from consistory_svd.presets import PRESETS, preset  # noqa: E402
+from consistory_svd.settings import Settings, Story  # noqa: E402
 from consistory_svd.story import Cancelled, Finished, FrameDone, Preview, Started, tell  # noqa: E402
 
 __all__ = [

@@ -16,29 +16,18 @@ from consistory_svd.flags import REWEIGHTS, SELECTS, changed_spectrum, number, r
 from consistory_svd.limits import hides_sexual_pictures
 from consistory_svd.loading import ModelRequest, load_with_bar, with_recipe
 from consistory_svd.model_flags import CONFIG, DEVICE, DTYPE, HIDE_SEXUAL, LORA, MEMORY, MODEL
-from consistory_svd.models import Model
+from consistory_svd.presets import PRESETS, preset
 from consistory_svd.schedulers import Recipe
 from consistory_svd.scores import commands as score_commands
 from consistory_svd.screening import load_screen, screened
 from consistory_svd.serve import studio
-from consistory_svd.settings import PRESETS, Settings, Story, check, knob, preset
+from consistory_svd.settings import SWITCHES, WORDED, Settings, Story, check, knob
 from consistory_svd.sharing import AnchorBank
 from consistory_svd.story import tell
 from consistory_svd.telling import CONSOLE, check_folder, clear_folder, tell_into
 
-# Flags of `tell` that are fields of Settings.
+# Numbers of Settings that have a flag of `tell`.
 NUMBERS = ("steps", "guidance", "anchors", "mask_dropout", "height", "width", "batch")
-SWITCHES = (
-    "sdsa",
-    "query_blending",
-    "masking",
-    "random_anchors",
-    "same_latent",
-    "injection",
-    "short_first_pass",
-    "freeu",
-)
-WORDED = ("scheduler", "spacing")
 RESCALED = "How the kept singular values of the anchors' {} are rescaled."
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -132,9 +121,8 @@ def tell_story(
 ) -> None:
     """Tell a story: one picture a scene, and story.json with everything it was told with."""
     with wrong_values():
-        quiet_libraries()
-        screen = load_screen() if hides_sexual_pictures(os.environ) or hide_sexual else None
-        if screen and keep_anchors is not None:
+        hides = hides_sexual_pictures(os.environ, asked=hide_sexual)
+        if hides and keep_anchors is not None:
             raise ValueError(
                 f"keep-anchors: {keep_anchors} is not allowed with the filter for sexual pictures; an anchor "
                 "that is withheld would be kept in it"
@@ -148,7 +136,10 @@ def tell_story(
         check_folder(out, overwrite)
         if keep_anchors is not None:
             check_folder(keep_anchors, overwrite, "keep-anchors")
-        model = quietly_loaded(request)
+        quiet_libraries()
+        screen = load_screen() if hides else None
+        # One bar of its own for a download in place of the libraries' many.
+        model = load_with_bar(request, CONSOLE)
         for line in (model.describe(), said):
             if line:
                 CONSOLE.print(line, highlight=False)
@@ -191,12 +182,6 @@ def told_settings(given: Mapping[str, Any], recipe: Recipe | None, frames: int) 
     # A preset's anchors are "at most so many"; only a number that was asked for can be too large.
     changes.setdefault("anchors", min(settings.anchors, frames))
     return dataclasses.replace(settings, **changes), said
-
-
-def quietly_loaded(request: ModelRequest) -> Model:
-    """The model, with one bar of its own for a download in place of the libraries' many."""
-    quiet_libraries()
-    return load_with_bar(request, CONSOLE)
 
 
 app.command("export")(export_commands.export)

@@ -19,9 +19,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
+from consistory_svd.presets import PRESETS, preset_label
 from consistory_svd.record import FILE_NAME, StoryRecord, read_story_json, replace_file
 from consistory_svd.scores.headline import ALIKE, Better
-from consistory_svd.settings import PRESETS, Settings, preset_label
+from consistory_svd.settings import Settings
 
 VARIABLE = "CONSISTORY_SVD_LIBRARY"
 SCORES_NAME = "scores.json"

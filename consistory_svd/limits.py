@@ -108,13 +108,13 @@ def public(host: str, share: bool, environ: Mapping[str, str]) -> bool:
         return True  # a name that may be anyone's
 
 
-def hides_sexual_pictures(environ: Mapping[str, str]) -> bool:
-    """Whether FILTER_VARIABLE asks for the filter. ValueError for a value that is neither yes nor no: whoever
-    set it meant something."""
+def hides_sexual_pictures(environ: Mapping[str, str], asked: bool = False) -> bool:
+    """Whether a flag (`asked`) or FILTER_VARIABLE asks for the filter. ValueError for a value of the variable
+    that is neither yes nor no: whoever set it meant something."""
     said = environ.get(FILTER_VARIABLE, "")
     if said.strip().lower() not in (*ON, *OFF):
         raise ValueError(f"{FILTER_VARIABLE}: {said!r} is not allowed; give 1 or 0")
-    return said.strip().lower() in ON
+    return asked or said.strip().lower() in ON
 
 
 def read_auth(given: Sequence[str]) -> list[tuple[str, str]]:

@@ -131,7 +131,7 @@ def studio(
         for line in warnings(exposed, users, os.environ):
             log.warning(line)
         # Without its weights the studio does not start: never a demo that only seems to be filtered.
-        screen = load_screen() if hides_sexual_pictures(os.environ) or hide_sexual else None
+        screen = load_screen() if hides_sexual_pictures(os.environ, asked=hide_sexual) else None
         library = chosen_library(folder, exposed if private is None else private)
         if screen and library and (told := len(library.stories())):
             log.warning(f"The filter looks at what is told from now on, not at {told} stories in the library")

@@ -1,4 +1,4 @@
-"""What a person may ask for: a `Story` to tell, `Settings` to tell it with, and presets.
+"""What a person may ask for: a `Story` to tell, and `Settings` to tell it with.
 
 Each field carries its label, help and range, so that the studio, the command line and validation share one
 definition: `knob(Settings, "steps").minimum`. A wrong value raises ValueError with the field's name, the
@@ -27,7 +27,8 @@ MOST_FRAMES = 1000
 LARGEST_SEED = 2**32 - 1
 
 __all__ = [
-    "PRESETS",
+    "SWITCHES",
+    "WORDED",
     "Knob",
     "Settings",
     "Spectrum",
@@ -36,8 +37,6 @@ __all__ = [
     "find_concept",
     "knob",
     "notes",
-    "preset",
-    "preset_label",
 ]
 
 
@@ -313,16 +312,9 @@ class Settings:
         return not (self.spectrum_k.identity and self.spectrum_v.identity)
 
 
-def preset(name: str) -> Settings:
-    """The settings of a preset. ValueError naming the known presets when there is none of that name."""
-    if name not in PRESETS:
-        raise ValueError(f"preset: {name!r} is not known; give one of {', '.join(PRESETS)}")
-    return PRESETS[name]
-
-
-def preset_label(name: str) -> str:
-    """What a preset is called on a page; a name that is none's stays as it is."""
-    return PRESET_WORDS[name][0] if name in PRESET_WORDS else name
+# Fields of Settings by what a person gives for them: on or off, one of a few words.
+SWITCHES = tuple(name for name, kind in get_type_hints(Settings).items() if kind is bool)
+WORDED = tuple(name for name, kind in get_type_hints(Settings).items() if get_origin(kind) is Literal)
 
 
 def check(story: Story, settings: Settings) -> None:
@@ -371,40 +363,3 @@ def _spectrum(name: str, value: Any) -> Spectrum:
         return Spectrum(**value)
     except ValueError as error:
         raise ValueError(f"{name}.{error}") from error
-
-
-def _spectral(spectrum: Spectrum) -> Settings:
-    """The coursework report's way: everything is shared without masks, K and V filtered alike."""
-    return Settings(
-        masking=False, mask_dropout=0.0, query_blending=True, spectrum_k=spectrum, spectrum_v=spectrum
-    )
-
-
-# Made last: making Settings validates them.
-PRESETS: dict[str, Settings] = {
-    "plain": Settings(sdsa=False),
-    "sdsa": Settings(),
-    "consistory": Settings(query_blending=True, injection=True),
-    "svd-quantile": _spectral(Spectrum("quantile", 0.05)),
-    "svd-energy": _spectral(Spectrum("energy", 0.95)),
-    "svd-log": _spectral(Spectrum(reweight="log")),
-    "svd-log2": _spectral(Spectrum(reweight="log2")),
-    "svd-log2-quantile": _spectral(Spectrum("quantile", 0.05, "log2")),
-    # Of our own: docs/svd-study.md has how it compares.
-    "svd-ours": replace(_spectral(Spectrum("energy", 0.95)), same_latent=True),
-}
-# What each is called, and what it does.
-PRESET_WORDS: dict[str, tuple[str, str]] = {
-    "plain": ("Plain", "Nothing is shared: each picture alone, to compare."),
-    "sdsa": ("Shared attention", "Every picture looks at the subject of the anchors, and nothing more."),
-    "consistory": ("ConsiStory", "The whole method: shared attention with masks, blended queries, features."),
-    "svd-quantile": ("SVD quantile", "No masks; the largest 5 % of the anchors' singular values are lent."),
-    "svd-energy": ("SVD energy", "No masks; singular values that hold 95 % of the energy are lent."),
-    "svd-log": ("SVD log", "No masks; singular values are flattened by their logarithm: varied, less alike."),
-    "svd-log2": ("SVD log2", "No masks; singular values are flattened by their squared logarithm."),
-    "svd-log2-quantile": ("SVD log2 + quantile", "No masks; the largest 5 % are lent, flattened."),
-    "svd-ours": (
-        "Ours: SVD energy, same noise",
-        "SVD energy from the same noise: more alike, poses vary less.",
-    ),
-}

@@ -57,10 +57,20 @@ def visit(browser: Browser, address: str, folded: bool = False) -> Page:
 
 def unfold(page: Page) -> None:
     """Open the form's folded parts, whose boxes are not in the page before."""
-    for part in ("advanced", "fine-switches"):
-        page.locator(f"#{part} > .label-wrap").click()
-        expect(page.locator(f"#{part} > .label-wrap")).to_have_class(re.compile("open"))
-    expect(page.locator("#steps input[type=number]")).to_be_visible()
+    for part, last in (("advanced", "#steps input[type=number]"), ("fine-switches", "#masking input")):
+        open_part(page, part, last)
+
+
+def open_part(page: Page, part: str, last: str) -> None:
+    """Open a folded part and wait until its boxes can be filled; `last` is one of them.
+
+    Gradio gives the boxes of a part that is opened for the first time their values again, a frame after they
+    have appeared: what was filled in by then is lost.
+    """
+    page.locator(f"#{part} > .label-wrap").click()
+    expect(page.locator(f"#{part} > .label-wrap")).to_have_class(re.compile("open"))
+    expect(page.locator(last)).to_be_visible()
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def write_story(page: Page, subject: str, scenes: Sequence[str], steps: int) -> None:

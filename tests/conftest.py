@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -13,7 +13,9 @@ from tests.tiny import LAYOUTS, make_pipeline
 if TYPE_CHECKING:  # a browser and Gradio take seconds that other tests need not wait for
     from playwright.sync_api import Browser, Page
 
+    from consistory_svd.library import Library
     from consistory_svd.studio.engine import Engine
+    from consistory_svd.studio.handlers import Handlers
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,6 +68,38 @@ def engine(tiny_folder: Path) -> "Engine":
     engine.start()
     assert engine.wait(120)
     return engine
+
+
+@pytest.fixture
+def handlers(engine: "Engine") -> Iterator["Handlers"]:
+    """The page's handlers in a studio where each visitor has their own stories."""
+    yield from _handlers(engine)
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> "Library":
+    """An empty library on disk."""
+    from consistory_svd.library import Library
+
+    return Library(tmp_path / "library")
+
+
+@pytest.fixture
+def common(engine: "Engine", library: "Library") -> Iterator["Handlers"]:
+    """The page's handlers in a studio where all see one library."""
+    from consistory_svd.studio.shelves import Shelves
+
+    yield from _handlers(engine, shelves=Shelves(library))
+
+
+def _handlers(engine: "Engine", **parts: Any) -> Iterator["Handlers"]:
+    from consistory_svd.studio.handlers import Handlers
+    from tests.visitors import ANN, BEN
+
+    handlers = Handlers(engine, **parts)
+    yield handlers
+    for visitor in (ANN, BEN):
+        handlers.leave(visitor)
 
 
 @pytest.fixture(scope="module")

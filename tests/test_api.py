@@ -20,9 +20,10 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from consistory_svd.limits import Limits
+from consistory_svd.presets import PRESETS
 from consistory_svd.record import read_frame
 from consistory_svd.scores.fetch import CACHE_VARIABLE
-from consistory_svd.settings import PRESETS, Settings, knob
+from consistory_svd.settings import Settings, knob
 from consistory_svd.studio import create_demo, launch
 from consistory_svd.studio.api import Programmes
 from consistory_svd.studio.engine import Engine

@@ -11,8 +11,8 @@ import pytest
 from benchmarks import figures, quality, score_speed, storybook
 from benchmarks.suite import load_suite
 from consistory_svd.flags import run
+from consistory_svd.presets import PRESETS
 from consistory_svd.scores.words import attributes_in, vocabulary
-from consistory_svd.settings import PRESETS
 
 SUITE = Path(__file__).parents[1] / "benchmarks" / "suites" / "storybook.yaml"
 

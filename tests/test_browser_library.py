@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page, expect
 from consistory_svd.library import Library
 from consistory_svd.scores.fetch import CACHE_VARIABLE
 from consistory_svd.studio import create_demo, launch
-from tests.browsing import STORY_MS, pictures, visit, write_story
+from tests.browsing import STORY_MS, open_part, pictures, visit, write_story
 from tests.test_browser import _generate, _wait_until_pictures_are_drawn
 
 
@@ -132,7 +132,7 @@ def _open(page: Page) -> None:
     _wait_until_pictures_are_drawn(page, 2)
     page.get_by_label("Show the subject masks").check()
     expect(pictures(page).first).to_have_attribute("src", re.compile("marked"))
-    page.locator("#export").get_by_role("button", name="Take it along").click()
+    open_part(page, "export", "#export-make")
     choose_format(page, "export", "Animated GIF")
     expect(page.locator("#export-seconds")).to_be_visible()
     expect(page.locator("#export-layout")).to_be_hidden()
@@ -160,7 +160,7 @@ def _compare(page: Page) -> None:
 
 def _take_along(page: Page) -> None:
     choose(page, "a cat")
-    page.locator("#library-export").get_by_role("button", name="Take it along").click()
+    open_part(page, "library-export", "#library-export-make")
     page.locator("#library-export-title").get_by_role("textbox").fill("The Cat")
     name, content = download(page, "library-export")
     assert name == "the-cat.pdf"

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from consistory_svd.studio import create_demo, launch
-from tests.browsing import MODEL_MS, unfold, visit
+from tests.browsing import MODEL_MS, open_part, unfold, visit
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def tiny(tiny_folder: Path) -> Iterator[str]:
 
 
 def choose(page: Page, folder: Path) -> None:
-    page.locator("#model-choice > .label-wrap").click()
+    open_part(page, "model-choice", "#model-source input")
     box = page.locator("#model-source input")
     box.fill(str(folder))
     box.press("Enter")

@@ -10,8 +10,9 @@ import pytest
 
 from consistory_svd.__main__ import app
 from consistory_svd.flags import run
+from consistory_svd.presets import PRESETS
 from consistory_svd.record import read_frame, read_story_json
-from consistory_svd.settings import PRESETS, Settings, Spectrum
+from consistory_svd.settings import Settings, Spectrum
 
 SCENES = ("--scene", "in the forest", "--scene", "on the beach")
 CAT = ("tell", "--subject", "a cat", *SCENES)

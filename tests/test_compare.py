@@ -15,10 +15,11 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 from consistory_svd.limits import Limits
+from consistory_svd.presets import PRESETS
 from consistory_svd.record import read_frame
 from consistory_svd.scores import Absent, Result, ScoreSettings
 from consistory_svd.scores.fetch import CACHE_VARIABLE
-from consistory_svd.settings import PRESETS, Settings, Spectrum, Story
+from consistory_svd.settings import Settings, Spectrum, Story
 from consistory_svd.studio import compare_view
 from consistory_svd.studio.compare_room import CURRENT, NOTHING, Comparing, lay_out, save_grid
 from consistory_svd.studio.comparing import Comparison, Snapshot, Telling, compared
@@ -28,9 +29,8 @@ from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.recipes import RECIPES, Row, chosen_rows, differences, in_story, recipe
 from consistory_svd.studio.worker import Picture, Progress
 from tests.test_studio import form
+from tests.visitors import ANN, BEN
 
-ANN = gr.Request(session_hash="ann")
-BEN = gr.Request(session_hash="ben")
 STORY = Story("a cat", ("in the forest", "on the beach"))
 QUICK = Settings(steps=2, batch=1)
 PLAIN = Row("plain", PRESETS["plain"])

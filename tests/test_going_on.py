@@ -2,7 +2,6 @@
 
 import gc
 import weakref
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,12 @@ from consistory_svd.studio.retell import how_it_goes_on
 from consistory_svd.studio.sizes import offered_sizes
 from consistory_svd.studio.told import Told, taken_back, with_scene, with_seed, with_text
 from consistory_svd.studio.worker import StoryRun
+from tests.visitors import ANN
 
 SECONDS = 120.0
 SCENES = ("in the forest", "on the beach", "in the snow")
 STORY = Story("a cat", SCENES)
 QUICK = Settings(steps=2, anchors=1, batch=1)
-ANN = gr.Request(session_hash="ann")
 
 
 @pytest.fixture
@@ -193,13 +192,6 @@ def test_a_change_that_is_stopped_leaves_the_story_as_it_was(tell, tmp_path: Pat
 
 
 # -- the handlers ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def handlers(engine: Engine) -> Iterator[Handlers]:
-    handlers = Handlers(engine)
-    yield handlers
-    handlers.leave(ANN)
 
 
 def the_form(**changes: Any) -> dict[str, Any]:

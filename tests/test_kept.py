@@ -33,22 +33,15 @@ from consistory_svd.studio.shelves import Shelves
 from consistory_svd.studio.wiring import build
 from tests.test_library import CAT, keep
 from tests.test_studio import form
+from tests.visitors import ANN, BEN
 
-ANN, BEN = gr.Request(session_hash="ann"), gr.Request(session_hash="ben")
 QUICK = Settings(steps=2, anchors=1, batch=1)
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return Library(tmp_path / "library")
-
-
-@pytest.fixture
-def handlers(engine: Engine, library: Library) -> Iterator[Handlers]:
-    handlers = Handlers(engine, shelves=Shelves(library))
-    yield handlers
-    for visitor in (ANN, BEN):
-        handlers.leave(visitor)
+def handlers(common: Handlers) -> Handlers:
+    """Here all see one library."""
+    return common
 
 
 def keep_own(library: Library, engine: Engine, story: Story = CAT, settings: Settings = QUICK) -> Path:

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -30,26 +29,20 @@ from consistory_svd.library import (
     ordered,
     preset_of,
 )
+from consistory_svd.presets import PRESETS
 from consistory_svd.record import save_frame, write_story_json
 from consistory_svd.scores import Absent, Result
 from consistory_svd.scores.report import as_json, from_json
-from consistory_svd.settings import PRESETS, Settings, Spectrum, Story
-from consistory_svd.studio.engine import Engine
+from consistory_svd.settings import Settings, Spectrum, Story
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import FORM
 from consistory_svd.studio.library_handlers import Room
-from consistory_svd.studio.shelves import Shelves
 from consistory_svd.thumbnails import UNREADABLE, cover, thumbnail
 from tests.test_studio import form
+from tests.visitors import ANN, BEN
 
-ANN, BEN = gr.Request(session_hash="ann"), gr.Request(session_hash="ben")
 CAT = Story("a cat", ("in the forest", "on the beach"), seed=7)
 SETTINGS = Settings(steps=4, anchors=1)
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return Library(tmp_path / "library")
 
 
 def keep(
@@ -339,22 +332,6 @@ def test_strangers_have_libraries_of_their_own_unless_told_otherwise(
 # -- the studio keeps what it tells ----------------------------------------------------------------------
 
 
-@pytest.fixture
-def common(engine: Engine, library: Library) -> Iterator[Handlers]:
-    handlers = Handlers(engine, shelves=Shelves(library))
-    yield handlers
-    for visitor in (ANN, BEN):
-        handlers.leave(visitor)
-
-
-@pytest.fixture
-def private(engine: Engine) -> Iterator[Handlers]:
-    handlers = Handlers(engine)
-    yield handlers
-    for visitor in (ANN, BEN):
-        handlers.leave(visitor)
-
-
 def listed(handlers: Handlers, visitor: gr.Request, words: str = "") -> list[str]:
     return Room(handlers).shelf(words, ORDERS[0], 24, visitor)[1]
 
@@ -387,31 +364,31 @@ def test_a_cancelled_story_is_kept_if_it_has_a_picture(common: Handlers, library
     assert len(list(library.root.iterdir())) == 1
 
 
-def test_visitors_of_a_shared_demo_see_their_own_stories_alone(private: Handlers):
+def test_visitors_of_a_shared_demo_see_their_own_stories_alone(handlers: Handlers):
     for visitor, subject in ((ANN, "a cat"), (BEN, "a fox")):
-        list(private.tell(visitor, **form(subject=subject, concept="")))
-    (cat,), (fox,) = listed(private, ANN), listed(private, BEN)
+        list(handlers.tell(visitor, **form(subject=subject, concept="")))
+    (cat,), (fox,) = listed(handlers, ANN), listed(handlers, BEN)
     assert "cat" in cat
     assert "fox" in fox
-    room = Room(private)
+    room = Room(handlers)
     assert "is not in the library" in room.look(fox, ANN)[1]
     assert "is not in the library" in room.delete(fox, ANN)[1]
     assert "is not in the library" in room.open(fox, ANN)[0]
     with pytest.raises(ValueError, match="not in the library"):
         room.folder(ANN, fox)
     folder = room.folder(ANN, cat)
-    private.leave(ANN)
+    handlers.leave(ANN)
     assert not folder.exists()
-    assert listed(private, ANN) == []
-    assert listed(private, BEN) == [fox]
+    assert listed(handlers, ANN) == []
+    assert listed(handlers, BEN) == [fox]
 
 
-def test_a_visitor_who_leaves_while_a_story_is_told_leaves_nothing(private: Handlers):
-    list(private.tell(ANN, **form()))
-    telling = private.tell(ANN, **form(steps=40))
-    next(None for _ in telling if len(private.story_of(ANN).progress.pictures) == 1)
-    run = private.story_of(ANN)
-    private.leave(ANN)
+def test_a_visitor_who_leaves_while_a_story_is_told_leaves_nothing(handlers: Handlers):
+    list(handlers.tell(ANN, **form()))
+    telling = handlers.tell(ANN, **form(steps=40))
+    next(None for _ in telling if len(handlers.story_of(ANN).progress.pictures) == 1)
+    run = handlers.story_of(ANN)
+    handlers.leave(ANN)
     assert run.join(120)
     assert run.progress.stage == "stopped"
     assert [path.name for path in run.folder.parent.glob("*")] == []

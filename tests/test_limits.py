@@ -21,8 +21,8 @@ from consistory_svd.studio.layout import lay_out
 from consistory_svd.studio.line import Line, Place
 from consistory_svd.studio.worker import Progress
 from tests.test_studio import form
+from tests.visitors import ANN
 
-ANN = gr.Request(session_hash="ann")
 STORY = Story("a cat", ("in the forest", "on the beach", "in the snow"))
 SECONDS = 60.0
 

@@ -4,7 +4,6 @@ before its turn never begins."""
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import pytest
 from PIL import Image
 
@@ -16,12 +15,12 @@ from consistory_svd.studio.layout import FORM, form_values
 from consistory_svd.studio.restore import Restoring
 from consistory_svd.studio.told import with_seed
 from consistory_svd.studio.worker import StoryRun
+from tests.visitors import ANN
 
 SECONDS = 120.0
 STORY = Story("a cat", ("in the forest", "on the beach", "in the snow", "in a library"), concepts=("cat",))
 # A picture a batch: then there is no rounding that depends on the company.
 QUICK = Settings(steps=3, anchors=2, batch=1)
-ANN = gr.Request(session_hash="ann")
 
 
 def finished(run: StoryRun) -> StoryRun:
@@ -41,11 +40,6 @@ def pixels(run: StoryRun) -> list[bytes]:
 
 def form(story: Story, settings: Settings) -> dict[str, Any]:
     return {**dict(zip(FORM, form_values(story, settings), strict=True)), "show_masks": False}
-
-
-@pytest.fixture
-def handlers(engine: Engine) -> Handlers:
-    return Handlers(engine)
 
 
 @pytest.fixture

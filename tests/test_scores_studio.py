@@ -18,8 +18,8 @@ from consistory_svd.studio import fetching, scorecard
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.handlers import Handlers
 from tests.test_studio import form
+from tests.visitors import ANN
 
-ANN = gr.Request(session_hash="ann")
 FRAMES = Frames([Image.new("RGB", (64, 48), color) for color in ("red", "blue")], ["a <b>cat</b>", "a fox"])
 
 

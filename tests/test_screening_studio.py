@@ -47,12 +47,12 @@ from tests.classifiers import EVERY, NONE, keep_in_cache, save_classifier, scree
 from tests.shipped import HOUSE, run
 from tests.test_compare import PLAIN, SDSA, comparison
 from tests.test_studio import form
+from tests.visitors import ANN
 
 SECONDS = 120.0
 SCENES = ("in the forest", "on the beach", "in the snow")
 STORY = Story("a cat", SCENES)
 QUICK = Settings(steps=4, anchors=1, batch=1)
-ANN = gr.Request(session_hash="ann")
 BLANK = withheld_picture((32, 32), "sexual").tobytes()
 
 

@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from consistory_svd.settings import PRESETS, Settings, Story, check, find_concept, knob, preset
+from consistory_svd.presets import PRESETS, preset
+from consistory_svd.settings import Settings, Story, check, find_concept, knob
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ from dataclasses import replace
 from gradio.context import LocalContext
 from starlette.datastructures import Headers
 from consistory_svd import Settings, Story
-from consistory_svd.settings import preset
+from consistory_svd.presets import preset
 from consistory_svd.sharing import SpectraSketch
 from consistory_svd.studio.worker import StoryRun
 from consistory_svd.zerogpu import LentGpuEngine, seconds_of

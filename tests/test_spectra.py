@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from consistory_svd import Model, Settings, Story, preset, tell
 from consistory_svd.events import Started
-from consistory_svd.settings import PRESETS, Spectrum
+from consistory_svd.presets import PRESETS
+from consistory_svd.settings import Spectrum
 from consistory_svd.sharing import SpectraLog, SpectraSketch
 from consistory_svd.sharing.spectra import LentFilter
 from consistory_svd.sharing.spectral import filter_with_report

@@ -25,13 +25,12 @@ from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import FORM as LAID_OUT
 from consistory_svd.studio.layout import example_values
 from consistory_svd.studio.worker import Picture, Progress, StoryRun
+from tests.visitors import ANN, BEN
 
 SCENES = ("in the forest", "on the beach", "in the snow")
 STORY = Story("a cat", SCENES)
 QUICK = Settings(steps=2, anchors=1, batch=1)
 ENDLESS = replace(QUICK, steps=200)
-ANN = gr.Request(session_hash="ann")
-BEN = gr.Request(session_hash="ben")
 SECONDS = 120.0
 
 FORM = {
@@ -73,14 +72,6 @@ FORM = {
 
 def form(**changes: Any) -> dict[str, Any]:
     return {**FORM, **changes}
-
-
-@pytest.fixture
-def handlers(engine: Engine) -> Iterator[Handlers]:
-    handlers = Handlers(engine)
-    yield handlers
-    for visitor in (ANN, BEN):
-        handlers.leave(visitor)
 
 
 @pytest.fixture

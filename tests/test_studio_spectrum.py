@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
+from consistory_svd.presets import PRESETS
 from consistory_svd.record import read_frame
-from consistory_svd.settings import PRESETS, Spectrum
+from consistory_svd.settings import Spectrum
 from consistory_svd.sharing import SpectraSketch
 from consistory_svd.sharing.sketch import Curve, Sketch
 from consistory_svd.studio import curves
@@ -27,22 +27,12 @@ from consistory_svd.studio.alike import (
     switches,
 )
 from consistory_svd.studio.charts import Axis, Line, chart
-from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.forms import read_form
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.spectrum import SCALES, SPECTRUM, follow, start_value
 from consistory_svd.studio.widgets import NO_EFFECT_SDSA
 from tests.test_studio import form
-
-ANN = gr.Request(session_hash="ann")
-
-
-@pytest.fixture
-def handlers(engine: Engine) -> Iterator[Handlers]:
-    handlers = Handlers(engine)
-    yield handlers
-    handlers.leave(ANN)
-
+from tests.visitors import ANN
 
 # -- presets, switches and the filter's boxes ------------------------------------------------------------
 

@@ -9,7 +9,8 @@ from PIL import Image
 from consistory_svd.export.settings import ExportSettings
 from consistory_svd.export.typeface import plain
 from consistory_svd.library import KeptStory, look_at, slug
-from consistory_svd.settings import Settings, Story, knob, preset_label
+from consistory_svd.presets import preset_label
+from consistory_svd.settings import Settings, Story, knob
 
 
 @dataclass(frozen=True)

@@ -40,11 +40,6 @@ class Job:
         return self.frames if self.settings.random_anchors else min(self.settings.anchors, self.frames)
 
     @property
-    def widest_wave(self) -> int:
-        """The most frames drawn together."""
-        return max(self.anchors, min(self.settings.batch, max(1, self.frames - self.anchors)))
-
-    @property
     def fills_bank(self) -> bool:
         """Whether anchors are kept for later frames."""
         return 0 < self.anchors < self.frames

@@ -7,7 +7,8 @@ them, by someone who looked: change it when the pictures change.
 from dataclasses import dataclass, replace
 
 from consistory_svd.places import ASSETS
-from consistory_svd.settings import PRESETS, Settings, Spectrum, Story
+from consistory_svd.presets import PRESETS
+from consistory_svd.settings import Settings, Spectrum, Story
 from consistory_svd.studio.recipes import Row
 
 PICTURES = ASSETS / "about"

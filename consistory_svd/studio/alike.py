@@ -5,7 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from consistory_svd.settings import PRESET_WORDS, PRESETS, Settings, knob, preset_label
+from consistory_svd.presets import PRESET_WORDS, PRESETS, preset_label
+from consistory_svd.settings import Settings, knob
 from consistory_svd.studio.forms import read_spectra
 from consistory_svd.studio.spectrum import (
     MOST_VALUES,

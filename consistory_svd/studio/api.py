@@ -21,10 +21,11 @@ from PIL import Image
 from consistory_svd.library import slug
 from consistory_svd.limits import Limits
 from consistory_svd.loading import with_recipe
+from consistory_svd.presets import PRESETS, preset
 from consistory_svd.record import FILE_NAME
 from consistory_svd.scores import Frames, ScoreSettings, Suite
 from consistory_svd.scores.report import as_json
-from consistory_svd.settings import PRESETS, Settings, Story, check, knob, preset
+from consistory_svd.settings import Settings, Story, check, knob
 from consistory_svd.studio import compare_view, view
 from consistory_svd.studio.compare_room import save_grid
 from consistory_svd.studio.comparing import Comparison, compared

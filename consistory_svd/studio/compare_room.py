@@ -10,8 +10,9 @@ from urllib.parse import quote
 import gradio as gr
 from PIL.PngImagePlugin import PngInfo
 
+from consistory_svd.presets import PRESETS, preset_label
 from consistory_svd.scores import ScoreSettings
-from consistory_svd.settings import PRESETS, Settings, preset_label
+from consistory_svd.settings import Settings
 from consistory_svd.studio import compare_view, view
 from consistory_svd.studio.comparing import Comparison, Snapshot, compared
 from consistory_svd.studio.forms import fewer_anchors, in_words, read_form

@@ -4,19 +4,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from consistory_svd.settings import MOST_FRAMES, Settings, Spectrum, Story, check, find_concept, knob
+from consistory_svd.settings import (
+    MOST_FRAMES,
+    SWITCHES,
+    WORDED,
+    Settings,
+    Spectrum,
+    Story,
+    check,
+    find_concept,
+    knob,
+)
 from consistory_svd.studio.own_seeds import followed
 
-SWITCHES = (
-    "sdsa",
-    "query_blending",
-    "masking",
-    "random_anchors",
-    "same_latent",
-    "injection",
-    "short_first_pass",
-    "freeu",
-)
 # The spectral filter's boxes on each matrix, by what they are called in the form: k_select, v_select, ...
 SPECTRUM_LABELS = {
     "select": "keeps",
@@ -70,7 +70,7 @@ def read_form(values: Mapping[str, Any]) -> tuple[Story, Settings]:
         **{name: _whole(name, values[name]) for name in ("steps", "anchors", "batch")},
         **{name: _number(name, values[name]) for name in ("guidance", "mask_dropout")},
         **{name: _size(name, values[name]) for name in ("width", "height")},
-        **{name: values.get(name) or "own" for name in ("scheduler", "spacing")},
+        **{name: values.get(name) or "own" for name in WORDED},
         spectrum_k=spectrum_k,
         spectrum_v=spectrum_v,
     )

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from consistory_svd.library import SAMPLING, KeptStory, headline_of
+from consistory_svd.presets import preset_label
 from consistory_svd.scores.headline import ALIGNED
 from consistory_svd.scores.report import ARROWS
-from consistory_svd.settings import Settings, Spectrum, Story, knob, preset_label
+from consistory_svd.settings import Settings, Spectrum, Story, knob
 from consistory_svd.studio.view import pictures_in_words
 from consistory_svd.thumbnails import UNREADABLE, thumbnail
 

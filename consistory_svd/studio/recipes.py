@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from consistory_svd.settings import PRESETS, Settings, Spectrum, Story, preset, preset_label
+from consistory_svd.presets import PRESETS, preset, preset_label
+from consistory_svd.settings import Settings, Spectrum, Story
 from consistory_svd.studio.alike import METHOD
 from consistory_svd.studio.spectrum import in_short
 

@@ -210,7 +210,8 @@ class StoryRun:
                     self._ticket.began = time.monotonic()  # loading the model is no measure of stories
                     self._update(stage="waiting", before=0, seconds_to_wait=None)
                     self._tell(model)
-        except ValueError as error:  # it does not fit the model
+        except ValueError as error:  # most likely it does not fit the model; a fault leaves its trace here
+            log.debug("a story was refused", exc_info=True)
             self._fail(str(error))
         except Exception as error:  # the thread's top: whatever went wrong, the page has to tell it
             log.exception("telling a story failed")
