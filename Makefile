@@ -1,5 +1,5 @@
 # make app    start the studio on http://localhost:7860 (installs what it needs first)
-# make test   lint and all tests (installs what they need first)
+# make test   lint and all tests (installs what they need first); WORKERS=4 runs four files side by side
 # make setup  the whole environment in .venv; does nothing when it is current
 # make lint   ruff: rules and format
 # make train  train the storybook model anew: PRESET=cpu or PRESET=gpu
@@ -13,6 +13,7 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3
 PRESET ?= cpu
 ARGS ?=
 DIR ?=
+WORKERS ?= 2
 
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
@@ -30,7 +31,7 @@ app: $(RUNTIME)
 test: export HF_HUB_OFFLINE := 1
 test: export GRADIO_ANALYTICS_ENABLED := False
 test: setup lint
-	$(VENV_PYTHON) -m pytest
+	$(VENV_PYTHON) -m pytest -n $(WORKERS) --dist loadfile
 
 setup: $(RUNTIME) $(DEV) system
 

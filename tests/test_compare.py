@@ -357,6 +357,18 @@ def plain_image(color: str, size: tuple[int, int] = (64, 48)) -> Image.Image:
     return Image.new("RGB", size, color)
 
 
+def test_notes_are_said_once_and_of_the_rows_they_are_about():
+    def row(setting: Row, *notes: str) -> Telling:
+        return Telling(setting, (), Progress("done", 2, share=1.0, seconds=5.0, notes=notes), (result(1.0),))
+
+    said = compare_view.status(Snapshot(STORY, (row(PLAIN, "the prompt <is> cut"), row(SDSA))))
+    assert "Note on plain: the prompt &lt;is&gt; cut." in said
+    both = row(PLAIN, "the prompt is cut"), row(SDSA, "the prompt is cut", "memory ran out")
+    said = compare_view.status(Snapshot(STORY, both))
+    assert said.count("the prompt is cut") == 1
+    assert "Note: the prompt is cut. Note on sdsa: memory ran out." in said
+
+
 def test_every_picture_is_in_its_place_pixel_by_pixel():
     colors = [["red", "green", "blue"], ["cyan", "magenta", "yellow"]]
     rows = [GridRow(f"Row {k}", ("a line",), tuple(map(plain_image, row))) for k, row in enumerate(colors)]

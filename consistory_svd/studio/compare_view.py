@@ -44,14 +44,29 @@ def status(snapshot: Snapshot) -> str:
 
 
 def _ended(snapshot: Snapshot) -> str:
-    made, withheld = view.pictures_in_words(snapshot.pictures), _withheld(snapshot)
+    made, said = view.pictures_in_words(snapshot.pictures), (_withheld(snapshot), _notes(snapshot))
     if snapshot.stopped:
-        return _plain(
-            f"Stopped. {made} made and kept. {withheld}".strip() if snapshot.pictures else "Stopped."
-        )
+        words = (f"Stopped. {made} made and kept.", *said) if snapshot.pictures else ("Stopped.",)
+        return _plain(" ".join(filter(None, words)))
     if snapshot.current.stage == "failed":
-        return view.alert(f"{snapshot.current.error} {made} made and kept. {withheld}".strip())
-    return _plain(f"{made} in {view.seconds_in_words(snapshot.seconds)}. {withheld}".strip(), "note-done")
+        words = (snapshot.current.error, f"{made} made and kept.", *said)
+        return view.alert(" ".join(filter(None, words)))
+    words = (f"{made} in {view.seconds_in_words(snapshot.seconds)}.", *said)
+    return _plain(" ".join(filter(None, words)), "note-done")
+
+
+def _notes(snapshot: Snapshot) -> str:
+    """What was noted while the rows were told, each once, with the rows it is about unless it is all."""
+    told = [telling for telling in snapshot.tellings if telling.progress]
+    names: dict[str, list[str]] = {}
+    for telling in told:
+        for note in dict.fromkeys(telling.progress.notes):
+            names.setdefault(note, []).append(telling.row.name)
+    said = []
+    for note, rows in names.items():
+        about = "" if len(rows) == len(told) else f" on {', '.join(rows)}"
+        said.append(f"Note{about}: {note}.")
+    return " ".join(said)
 
 
 def _withheld(snapshot: Snapshot) -> str:
