@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +38,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     del os.environ[CACHE_VARIABLE]
 
 
-def _compare(page: Page, subject: str = "a cat", steps: int = 2) -> None:
-    """Write a story and go to the Compare room."""
-    write_story(page, subject, ["in the forest", "on the beach"], steps)
+def _compare(
+    page: Page,
+    subject: str = "a cat",
+    steps: int = 2,
+    scenes: Sequence[str] = ("in the forest", "on the beach"),
+) -> None:
+    """Write a story of two scenes and go to the Compare room."""
+    write_story(page, subject, scenes, steps)
     _enter(page, "Compare")
     expect(page.locator(".compare-story")).to_contain_text(f"{subject}, 2 scenes")
 
@@ -59,7 +64,8 @@ def _wait_until_drawn(page: Page, count: int) -> None:
 
 
 def test_settings_are_compared_row_by_row_and_pictures_open_large(page: Page) -> None:
-    _compare(page)
+    long = "on the beach while the tide goes out, gulls cry over the pier and a boat comes home"
+    _compare(page, scenes=("in the forest", long))
     page.locator("#compare-go").click()
     expect(page.locator("#compare-cancel")).to_be_enabled()
     expect(page.locator("#compare-status .progress")).to_contain_text("Setting 1 of 2", timeout=STORY_MS)
@@ -67,7 +73,11 @@ def test_settings_are_compared_row_by_row_and_pictures_open_large(page: Page) ->
     _wait_until_drawn(page, 4)
     table = page.get_by_role("table", name=re.compile("a cat"))
     expect(table.locator("th[scope=row]")).to_have_count(2)
-    expect(table.locator("th[scope=col]")).to_have_text(["Setting", "in the forest", "on the beach"])
+    expect(table.locator("th[scope=col]")).to_have_text(["Setting", "in the forest", long])
+    widths = table.locator("th[scope=col]").evaluate_all(
+        "cells => cells.slice(1).map(one => one.offsetWidth)"
+    )
+    assert max(widths) - min(widths) <= 1, "a long text makes no picture larger than the others"
     expect(table.locator(".differences").first).to_contain_text("SDSA off")
     expect(table.locator(".row-scores")).to_have_count(2)
     expect(page.locator("#compare-go")).to_be_enabled()
@@ -77,10 +87,10 @@ def test_settings_are_compared_row_by_row_and_pictures_open_large(page: Page) ->
     expect(large).to_be_visible()
     expect(large.locator("figcaption")).to_have_text("Plain: in the forest")
     page.keyboard.press("ArrowRight")
-    expect(large.locator("figcaption")).to_have_text("Plain: on the beach")
+    expect(large.locator("figcaption")).to_have_text(f"Plain: {long}")
     page.keyboard.press("Escape")
     expect(large).to_be_hidden()
-    expect(page.get_by_role("button", name="Enlarge Plain: on the beach")).to_be_focused()
+    expect(page.get_by_role("button", name=f"Enlarge Plain: {long}")).to_be_focused()
 
 
 def test_a_figure_of_the_thesis_is_one_click_and_comes_as_one_picture(page: Page, tmp_path: Path) -> None:

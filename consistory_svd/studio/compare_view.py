@@ -95,7 +95,8 @@ def grid(snapshot: Snapshot, address: Address) -> str:
     lacking = "not drawn" if snapshot.over else "not yet"
     body = "".join(_row(telling, scenes, best, address, lacking) for telling in snapshot.tellings)
     return (
-        f'<div class="compare-wide"><table class="compare"><caption>{escape(snapshot.story.subject)}: '
+        f'<div class="compare-wide"><table class="compare" style="--scenes:{len(scenes)}">'
+        f"<caption>{escape(snapshot.story.subject)}: "
         "a row a setting, a column a scene</caption>"
         f'<thead><tr><th scope="col">Setting</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )

@@ -113,7 +113,8 @@ def compared(stories: Sequence[KeptStory]) -> str:
         for place, story in enumerate(stories)
     )
     return (
-        '<section class="scores comparison" aria-label="Comparison"><div class="wide"><table>'
+        '<section class="scores comparison" aria-label="Comparison"><div class="wide">'
+        f'<table style="--scenes:{len(scenes)}">'
         f'<thead><tr><th scope="col">Story</th><th scope="col">Scores</th>{columns}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div></section>"
     )
