@@ -107,7 +107,7 @@ def test_all_boxes_look_alike(told: Page) -> None:
     told.locator("#model-loras").scroll_into_view_if_needed()
     boxes = (
         "#subject textarea",
-        "#scene-list li input",
+        "#scene-list li textarea",
         "#seeds textarea",
         "#negative textarea",
         "#new-scene textarea",

@@ -45,13 +45,13 @@ WITH = Settings(
 
 
 def scene(page: Page, number: int):
-    return page.locator("#scene-list li input").nth(number - 1)
+    return page.locator("#scene-list li textarea").nth(number - 1)
 
 
 def expect_scenes(page: Page, *scenes: str) -> None:
     """In the list, and in the box that carries the form's value."""
     expect(page.locator("#scenes textarea")).to_have_value("\n".join(scenes))
-    expect(page.locator("#scene-list li input")).to_have_count(len(scenes))
+    expect(page.locator("#scene-list li textarea")).to_have_count(len(scenes))
     for number, text in enumerate(scenes, start=1):
         expect(scene(page, number)).to_have_value(text)
 
@@ -89,6 +89,25 @@ def test_pasted_lines_become_scenes(page: Page) -> None:
     expect_scenes(
         page, "in the forest", "in a city street", "in the desert", "in a cafe", "in the snow", "in a library"
     )
+
+
+def test_a_long_scene_is_seen_whole_and_stays_one_line(page: Page) -> None:
+    def height(number: int) -> int:
+        return scene(page, number).evaluate("line => line.offsetHeight")
+
+    one_line, text = height(1), "under an old oak tree at dusk while the last light falls through the leaves"
+    scene(page, 2).fill(f"{text}\nand a stream runs by")  # as dropped text comes
+    expect_scenes(page, "in the forest", f"{text} and a stream runs by", "in the snow", "in a library")
+    assert height(2) > one_line == height(1)
+    wide = height(2)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_function(
+        "wide => document.querySelectorAll('#scene-list li textarea')[1].offsetHeight > wide", arg=wide
+    )
+    for number in (1, 2):
+        assert scene(page, number).evaluate("line => line.scrollHeight <= line.clientHeight")
+    scene(page, 2).fill("on the beach")
+    assert height(2) == one_line
 
 
 def test_scenes_can_be_written_as_text_and_follow_examples(page: Page) -> None:

@@ -6,7 +6,7 @@ const asText = element.querySelector("[data-act=text]");
 const block = () => document.getElementById("scenes");
 const box = () => block() && block().querySelector("textarea");
 const rows = () => [...list.children];
-const input = (row) => row.querySelector("input");
+const input = (row) => row.querySelector("textarea");
 const listed = () => rows().map((row) => input(row).value).join("\n");
 const BULLET = /^\s*(?:[-*•]|\d+[.)])\s+/;
 
@@ -20,8 +20,9 @@ function button(act, sign, row) {
 
 function newRow(text, after) {
   const row = document.createElement("li");
-  const line = document.createElement("input");
-  line.type = "text";
+  // A text area, because it can show all of a long scene; what is in it stays one line.
+  const line = document.createElement("textarea");
+  line.rows = 1;
   line.value = text;
   line.autocomplete = "off";
   row.append(line);
@@ -31,6 +32,16 @@ function newRow(text, after) {
   if (after) after.after(row);
   else list.append(row);
   return row;
+}
+
+// As high as its text; nothing is done while the list is not shown.
+function fit(line) {
+  line.style.height = "";
+  if (line.offsetHeight) line.style.height = `${line.scrollHeight + line.offsetHeight - line.clientHeight}px`;
+}
+
+function fitAll() {
+  rows().forEach((row) => fit(input(row)));
 }
 
 function number() {
@@ -50,6 +61,7 @@ function number() {
 
 function write() {
   number();
+  fitAll();
   const area = box();
   if (!area || area.value === listed()) return;
   area.value = listed();
@@ -67,6 +79,7 @@ function follow() {
     else newRow(line);
   });
   number();
+  fitAll();
 }
 
 function add(text, after) {
@@ -116,10 +129,17 @@ element.addEventListener("click", (event) => {
     case "remove": remove(row); break;
   }
 });
-list.addEventListener("input", write);
+list.addEventListener("input", (event) => {
+  const line = event.target, at = line.selectionStart;
+  if (line.value.includes("\n")) {
+    line.value = line.value.replaceAll("\n", " ");
+    line.setSelectionRange(at, at);
+  }
+  write();
+});
 list.addEventListener("keydown", (event) => {
   const row = event.target.closest("li");
-  if (event.target.tagName !== "INPUT" || event.isComposing) return;
+  if (event.target.tagName !== "TEXTAREA" || event.isComposing) return;
   if (event.key === "Enter") {
     event.preventDefault();
     add("", row);
@@ -135,9 +155,10 @@ list.addEventListener("keydown", (event) => {
   }
 });
 list.addEventListener("paste", (event) => {
-  const lines = event.clipboardData.getData("text").split(/\r?\n/).map((line) => line.replace(BULLET, "").trim());
-  const scenes = lines.filter((line) => line);
-  if (scenes.length < 2) return;
+  const lines = event.clipboardData.getData("text").split(/\r?\n/);
+  if (lines.length < 2) return;
+  const scenes = lines.map((line) => line.replace(BULLET, "").trim()).filter((line) => line);
+  if (!scenes.length) return;
   event.preventDefault();
   const line = event.target, [from, to] = [line.selectionStart, line.selectionEnd];
   line.value = line.value.slice(0, from) + scenes[0] + line.value.slice(to);
@@ -145,8 +166,15 @@ list.addEventListener("paste", (event) => {
   for (const scene of scenes.slice(1)) row = newRow(scene, row);
   write();
   input(row).focus();
-  spoken.textContent = `${scenes.length} scenes pasted.`;
+  if (scenes.length > 1) spoken.textContent = `${scenes.length} scenes pasted.`;
 });
+
+// A narrower list needs more lines; its height is of our own making.
+let width = 0;
+new ResizeObserver(() => {
+  if (list.clientWidth !== width) fitAll();
+  width = list.clientWidth;
+}).observe(list);
 
 window.sceneList = {follow};
 // The box is laid out after the list: wait for it.
