@@ -415,6 +415,13 @@ def test_large_pictures_shrink_to_the_cell_and_keep_their_shape():
     assert draw_grid("", ["a"], rows).getpixel((24 + 260 + 12 + 256, 200)) == (255, 0, 0)
 
 
+@pytest.mark.parametrize(("one", "another"), [("кит", "кот"), ("μῆλον", "μῆλοι"), ("a – b", "a ☂ b")])
+def test_letters_beyond_ascii_are_drawn(one: str, another: str):
+    rows = [GridRow("A", (), (plain_image("red"),))]
+    sheets = [draw_grid("", [caption], rows) for caption in (one, another)]
+    assert sheets[0].tobytes() != sheets[1].tobytes(), "letters that a font lacks all look the same"
+
+
 def test_a_grid_of_nothing_is_refused():
     with pytest.raises(ValueError, match="rows: 0 with 1 captions"):
         draw_grid("", ["a"], [])

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
+from consistory_svd.places import ASSETS
+
+FONT = ASSETS / "fonts" / "DejaVuSans.ttf"
 MARGIN = 24
 GAP = 12
 LABEL_WIDTH = 260
 LARGEST_CELL = 512
-TEXT, TITLE, PALE = 17, 26, 15
+TEXT, TITLE, PALE = 16, 24, 14
 INK, GREY, PAPER, EMPTY = "#1c1917", "#57534e", "#ffffff", "#e7e5e4"
 
 
@@ -113,4 +116,5 @@ def _line(size: int) -> int:
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
+    """A font with Latin, Greek and Cyrillic letters; Pillow's own has hardly more than ASCII."""
+    return ImageFont.truetype(FONT, size)

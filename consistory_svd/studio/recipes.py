@@ -12,7 +12,7 @@ from consistory_svd.studio.spectrum import in_short
 # What tells rows apart; all else, from steps to size, a comparison's rows have in common.
 COMPARED = (*METHOD, "spectrum_k", "spectrum_v")
 FEWEST, MOST = 2, 4
-NAMES = {"sdsa": "SDSA", "freeu": "FreeU"}
+NAMES = {"sdsa": "SDSA", "freeu": "FreeU", "same_latent": "same noise"}
 
 
 @dataclass(frozen=True)
