@@ -43,8 +43,8 @@ def unread(
     if any(lost.values()):
         named = _named(lost)
         said.append(f"the model reads {most_tokens(pipe)} tokens of a prompt; not read: {named}")
-    if settings.shares:
-        said += _subjects_unread(pipe, story, settings, [frame for frame in frames if lost[frame]])
+        if settings.shares:
+            said += _subjects_unread(pipe, story, settings, [frame for frame in frames if lost[frame]])
     if settings.guidance > 1 and (rest := left_out(pipe, [story.negative])[0]):
         said.append(f"negative: the model reads {most_tokens(pipe)} tokens of it; not read: {_short(rest)}")
     return tuple(said)

@@ -12,9 +12,9 @@ from consistory_svd.studio.alike import DEFAULTS, HOW_ALIKE, alike_values, how_a
 from consistory_svd.studio.examples import EXAMPLES, STYLES, Example
 from consistory_svd.studio.export_panel import ExportWidgets, export_widgets
 from consistory_svd.studio.forms import seeds_text, size_text
+from consistory_svd.studio.go_on_part import GoOnWidgets, go_on_widgets
 from consistory_svd.studio.model_choice import ModelWidgets, model_widgets
 from consistory_svd.studio.own_seeds import owner_of
-from consistory_svd.studio.retell import GoOnWidgets, go_on_widgets
 from consistory_svd.studio.scenes import scene_list
 from consistory_svd.studio.scoring import ScoreWidgets, score_widgets
 from consistory_svd.studio.spectrum import value_scale

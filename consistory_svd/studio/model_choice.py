@@ -111,7 +111,7 @@ def load_chosen(
         back = ". The model from before is in use again." if engine.complaint and not engine.reason else ""
         yield view.alert(f"{failure}{back}")
         raise view.refusal(failure)
-    yield view.loading_words(f"Loaded. {few_steps(engine.recipe, limits or Limits())}")
+    yield view.loading_words(f"Loaded. {few_steps(engine.recipe, limits or Limits())}".strip())
 
 
 def connect(

@@ -3,7 +3,6 @@
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -29,78 +28,6 @@ CHANGED = (
 NO_STORY = "There is no story to go on with; tell one first."
 
 
-@dataclass(frozen=True)
-class GoOnWidgets:
-    """The part below the pictures with which one goes on with a story."""
-
-    part: gr.Column
-    how: gr.HTML
-    resume: gr.Button
-    changes: gr.Column
-    scene: gr.Textbox
-    add: gr.Button
-    picture: gr.Dropdown
-    text: gr.Textbox
-    redo: gr.Button
-    change: gr.Button
-    back: gr.Button
-
-    def all(self) -> list[Any]:
-        """The widgets that `GoingOn.offer` updates."""
-        return [
-            self.part,
-            self.how,
-            self.resume,
-            self.changes,
-            self.scene,
-            self.picture,
-            self.text,
-            self.back,
-        ]
-
-
-def go_on_widgets() -> GoOnWidgets:
-    """Lay the part out, hidden until there is a story."""
-    with gr.Column(visible=False, elem_id="go-on") as part, gr.Group(elem_classes="card"):
-        gr.HTML("<h2>Go on with this story</h2>", elem_classes="card-title", padding=False)
-        how = gr.HTML("", elem_id="go-on-how", padding=False)
-        resume = gr.Button("Continue the story", variant="primary", visible=False, elem_id="resume")
-        with gr.Column(elem_id="go-on-changes") as changes:
-            with gr.Row(elem_classes="with-buttons"):
-                scene = gr.Textbox(
-                    "",
-                    label="A scene more",
-                    info="One picture is added at the end.",
-                    scale=3,
-                    elem_id="new-scene",
-                )
-                add = gr.Button("Add the scene", scale=1, min_width=130, elem_id="add-scene")
-            with gr.Row():
-                picture = gr.Dropdown(
-                    [],
-                    label="Picture",
-                    info="Choose it here or among the pictures.",
-                    filterable=False,
-                    scale=1,
-                    min_width=120,
-                    elem_id="again-picture",
-                )
-                text = gr.Textbox(
-                    "",
-                    label="Its scene",
-                    info="Write another one to change it.",
-                    scale=3,
-                    elem_id="again-scene",
-                )
-            with gr.Row(elem_id="again"):
-                redo = gr.Button("Redo with another seed", min_width=150, elem_id="redo")
-                change = gr.Button("Change the scene", min_width=150, elem_id="change-scene")
-                back = gr.Button(
-                    "Take the former back", interactive=False, min_width=150, elem_id="take-back"
-                )
-    return GoOnWidgets(part, how, resume, changes, scene, add, picture, text, redo, change, back)
-
-
 def how_it_goes_on(told: Told) -> str:
     """What happens to the other pictures when one is told again, in words."""
     count = len(told.story.scenes)
@@ -120,12 +47,10 @@ def how_it_goes_on(told: Told) -> str:
         if told.bank
         else f"The anchors ({which}) were not kept in memory: they are drawn again first, unseen."
     )
+    changed = f"{which} itself" if anchors == 1 else f"one of {which}"
     return (
-        f"{kept} All others stay as they are. Where you change {which} itself, the others go on looking "
-        "at it as it was at first."
-        if anchors == 1
-        else f"{kept} All others stay as they are. Where you change one of {which}, the others go on looking "
-        "at it as it was at first."
+        f"{kept} All others stay as they are. Where you change {changed}, the others go on looking at it as "
+        "it was at first."
     )
 
 

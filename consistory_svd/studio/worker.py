@@ -91,7 +91,7 @@ class StoryRun:
             subject=" ".join(f"{story.style} {story.subject}".split()),
             notes=(note,) if note else (),
         )
-        self._note = note
+        self._noted = self._progress.notes  # beside the model's own notes
         # The context says whose request it is: a Space borrows its GPU in that visitor's name.
         work = partial(copy_context().run, self._work)
         self._thread = threading.Thread(target=work, name="tell-story", daemon=True)
@@ -347,7 +347,7 @@ class StoryRun:
         self._update(
             stage="telling",
             steps=event.steps,
-            notes=(self._note, *event.notes) if self._note else event.notes,
+            notes=(*self._noted, *event.notes),
             plan=event.memory.short_words() if event.memory else "",
             expected=event.estimate.short_words() if event.estimate else "",
             plans=tuple(f"{item.words()}." for item in known),
