@@ -169,8 +169,13 @@
     const soon = () => { due = due || setTimeout(look, WAIT_MS); };
     document.body.append(voice);
     addEventListener("resize", soon);
-    // At once, before the page is painted: or it would flicker.
-    new MutationObserver(keepDetails).observe(document.body, {childList: true, subtree: true});
+    // At once, before the page is painted: or it would flicker. Gradio writes a block again by patching it: where
+    // only words have changed, all that is seen of it is that `open`, which the server knows nothing of, is gone.
+    new MutationObserver(keepDetails).observe(document.body, {
+      childList: true,
+      subtree: true,
+      attributeFilter: ["open"],
+    });
     addEventListener("say", (event) => say(event.detail));
     keepToLarge();
     new MutationObserver(soon).observe(document.body, {
