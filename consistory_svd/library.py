@@ -19,20 +19,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-from consistory_svd.presets import PRESETS, preset_label
+from consistory_svd.manner import manner
+from consistory_svd.presets import OWN_PRESET, PRESETS, SAMPLING
 from consistory_svd.record import FILE_NAME, StoryRecord, read_story_json, replace_file
 from consistory_svd.scores.headline import ALIKE, Better
 from consistory_svd.settings import Settings
 
 VARIABLE = "CONSISTORY_SVD_LIBRARY"
 SCORES_NAME = "scores.json"
-OWN_PRESET = "your own"
 ORDERS = ("Newest first", "Oldest first", "Subject, A to Z", "Most alike first")
 # How the library names its folders: when the story was told and whom it is about.
 NAME = re.compile(r"(\d{4}-\d\d-\d\d-\d{6})-[\w-]+")
 TIME = "%Y-%m-%d-%H%M%S"
-# Of Settings, what says how pictures are drawn and not how alike they are.
-SAMPLING = ("steps", "guidance", "height", "width", "batch", "scheduler", "spacing", "preview_every")
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,11 @@ class KeptStory:
     def preset(self) -> str:
         """The preset that the settings are."""
         return preset_of(self.record.settings) if self.record else ""
+
+    @property
+    def manner(self) -> str:
+        """The preset, or the nearest one and what is changed in it, in words."""
+        return manner(self.record.settings) if self.record else ""
 
     @cached_property
     def pictures(self) -> tuple[Path, ...]:
@@ -323,7 +326,7 @@ def _searched(story: KeptStory) -> str:
     if story.record:
         told = story.record.story
         words += [told.subject, *told.scenes, told.style, *told.concepts, story.record.model]
-        words += [story.preset, preset_label(story.preset)]
+        words += [story.preset, story.manner]
     return "\n".join(words).casefold()
 
 

@@ -4,6 +4,10 @@ from dataclasses import replace
 
 from consistory_svd.settings import Settings, Spectrum
 
+OWN_PRESET = "your own"
+# Of Settings, what says how pictures are drawn and not how alike they are.
+SAMPLING = ("steps", "guidance", "height", "width", "batch", "scheduler", "spacing", "preview_every")
+
 
 def preset(name: str) -> Settings:
     """The settings of a preset. ValueError naming the known presets when there is none of that name."""

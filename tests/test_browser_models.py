@@ -77,7 +77,7 @@ def test_the_memory_plan_stays_unfolded_while_steps_are_told(browser: Browser, t
     expect(plan).to_have_attribute("open", "")
     expect(plan.locator("summary")).to_be_focused()
     # As Gradio does where nothing but words has changed; unfolded again before the page is painted.
-    assert plan.evaluate("async details => { details.removeAttribute('open'); await null; return details.open; }")
+    assert plan.evaluate("async plan => { plan.removeAttribute('open'); await null; return plan.open; }")
     plan.locator("summary").click()
     expect(plan).not_to_have_attribute("open", "")
     page.get_by_role("button", name="Cancel", exact=True).click()

@@ -15,6 +15,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 from consistory_svd.limits import Limits
+from consistory_svd.manner import differences, manner
 from consistory_svd.presets import PRESETS
 from consistory_svd.record import read_frame
 from consistory_svd.scores import Absent, Result, ScoreSettings
@@ -26,7 +27,7 @@ from consistory_svd.studio.comparing import Comparison, Snapshot, Telling, compa
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.grid import GridRow, cell_box, cell_size, draw_grid, first_row
 from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.recipes import RECIPES, Row, chosen_rows, differences, in_story, recipe
+from consistory_svd.studio.recipes import RECIPES, Row, chosen_rows, in_story, recipe
 from consistory_svd.studio.worker import Picture, Progress
 from tests.test_studio import form
 from tests.visitors import ANN, BEN
@@ -39,7 +40,7 @@ SECONDS = 120.0
 
 
 def words(*settings: Settings) -> list[tuple[str, ...]]:
-    return list(differences([Row(str(number), item) for number, item in enumerate(settings)]))
+    return list(differences(settings))
 
 
 # -- what differs ----------------------------------------------------------------------------------------
@@ -53,6 +54,30 @@ def test_only_what_differs_and_has_an_effect_is_named():
         ("mask dropout 0",),
     ]
     assert words(Settings(), Settings()) == [(), ()]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (PRESETS["svd-ours"], "Ours: SVD energy, same noise"),
+        (replace(PRESETS["consistory"], mask_dropout=0.2), "ConsiStory, mask dropout 0.2"),
+        (replace(PRESETS["plain"], mask_dropout=0.2, anchors=1), "Plain"),  # neither has an effect
+        (replace(PRESETS["sdsa"], masking=False), "Shared attention, masking off"),
+        (
+            replace(PRESETS["svd-log"], spectrum_k=Spectrum("count", 4), spectrum_v=Spectrum("count", 4)),
+            "SVD quantile, K and V count 4",
+        ),
+        (replace(PRESETS["svd-energy"], spectrum_k=Spectrum()), "SVD energy, K not filtered"),
+        (
+            replace(PRESETS["consistory"], anchors=1, mask_dropout=0.1, freeu=True, same_latent=True),
+            "your own",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_manner_is_said_by_the_nearest_preset(settings: Settings, said: str):
+    assert manner(settings) == said
+    assert manner(replace(settings, steps=7, guidance=2.0, height=512, batch=1)) == said
 
 
 def test_filters_are_named_by_their_matrix():
@@ -119,7 +144,7 @@ def test_every_figure_has_rows_that_differ_and_fit_a_story(item):
     assert item.look.endswith("?")
     told = compared(STORY, QUICK, item.rows, Limits())
     assert len({row.settings for row in told}) == len(item.rows) >= 2
-    assert all(differences(told))
+    assert all(differences([row.settings for row in told]))
 
 
 def test_the_figures_are_those_of_the_thesis():

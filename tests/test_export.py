@@ -110,7 +110,7 @@ def test_a_storybook_has_a_title_a_scene_a_page_and_how_it_was_told(folder: Path
         "a cat",
         "a photo of",
         "Seed 7",
-        "Preset your own",
+        "Preset Shared attention, anchors 1",
         "96 × 96",
         "a model",
     ):

@@ -9,7 +9,6 @@ from PIL import Image
 from consistory_svd.export.settings import ExportSettings
 from consistory_svd.export.typeface import plain
 from consistory_svd.library import KeptStory, look_at, slug
-from consistory_svd.presets import preset_label
 from consistory_svd.settings import Settings, Story, knob
 
 
@@ -78,7 +77,7 @@ def _told(story: KeptStory) -> dict[str, str]:
         knob(Story, "style").label: record.story.style,
         knob(Story, "negative").label: record.story.negative,
         knob(Story, "seed").label: str(record.story.seed),
-        "Preset": preset_label(story.preset),
+        "Preset": story.manner,
         knob(Settings, "steps").label: str(record.settings.steps),
         knob(Settings, "guidance").label: f"{record.settings.guidance:g}",
         "Size": f"{first.width} × {first.height} pixels",

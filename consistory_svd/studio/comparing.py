@@ -8,6 +8,7 @@ from pathlib import Path
 
 from consistory_svd.library import keep_scores
 from consistory_svd.limits import Limits
+from consistory_svd.manner import differences
 from consistory_svd.record import read_frame
 from consistory_svd.scores import Absent, Result, ScoreSettings, Suite
 from consistory_svd.scores.report import as_json
@@ -15,7 +16,7 @@ from consistory_svd.settings import Settings, Story, check
 from consistory_svd.studio import scorecard
 from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.line import work_of
-from consistory_svd.studio.recipes import Row, differences, in_story
+from consistory_svd.studio.recipes import Row, in_story
 from consistory_svd.studio.worker import Progress, StoryRun
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class Comparison:
         how: ScoreSettings,
         title: str = "",
     ) -> None:
-        said = differences(rows)
+        said = differences([row.settings for row in rows])
         self._engine, self._story, self._new_folder, self._how = engine, story, new_folder, how
         self._suite: Suite | None = None  # made for the model's device, once there is one
         tellings = tuple(Telling(row, words) for row, words in zip(rows, said, strict=True))

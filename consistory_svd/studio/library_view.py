@@ -7,8 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from consistory_svd.library import SAMPLING, KeptStory, headline_of
-from consistory_svd.presets import preset_label
+from consistory_svd.library import KeptStory, headline_of
+from consistory_svd.manner import in_short
+from consistory_svd.presets import SAMPLING
 from consistory_svd.scores.headline import ALIGNED
 from consistory_svd.scores.report import ARROWS
 from consistory_svd.settings import Settings, Spectrum, Story, knob
@@ -30,7 +31,7 @@ def card(story: KeptStory) -> str:
     if story.record is None:
         return f"{story.name} · cannot be read"
     title = story.title if len(story.title) <= LONGEST_CAPTION else f"{story.title[:LONGEST_CAPTION]}…"
-    words = [title, date(story), pictures_in_words(len(story.pictures)), preset_label(story.preset)]
+    words = [title, date(story), pictures_in_words(len(story.pictures)), story.manner]
     if story.headline:
         words.append(f"alike {story.headline.value:.2f} {'↑' if story.headline.better == 'higher' else '↓'}")
     return " · ".join(words)
@@ -74,7 +75,7 @@ def heading(story: KeptStory) -> str:
 def told_with(story: KeptStory) -> dict[str, str]:
     """A story and its settings in words, by the labels of the page. Empty texts are left out."""
     record = story.record
-    said = {"Preset": preset_label(story.preset)}
+    said = {"Preset": story.manner}
     for owner, values in ((Story, record.story), (Settings, record.settings)):
         for item in fields(owner):
             said[knob(owner, item.name).label] = in_words(getattr(values, item.name))
@@ -89,11 +90,7 @@ def in_words(value: Any) -> str:
         case None:
             return ""
         case Spectrum():
-            kept = value.select if value.value is None else f"{value.select} {value.value:g}"
-            rescaled = {"none": "", "exp": f", exp {value.alpha:g}"}.get(
-                value.reweight, f", {value.reweight}"
-            )
-            return f"{kept}{rescaled}"
+            return in_short(value)
         case tuple():
             return "; ".join(in_words(item) for item in value)
         case float():
@@ -122,7 +119,7 @@ def compared(stories: Sequence[KeptStory]) -> str:
 
 def _row_title(story: KeptStory, differing: Mapping[str, str]) -> str:
     words = "".join(f"<li>{escape(label)}: {escape(value)}</li>" for label, value in differing.items())
-    return f"{escape(story.title)}<p>{escape(preset_label(story.preset))}, {date(story)}</p><ul>{words}</ul>"
+    return f"{escape(story.title)}<p>{escape(story.manner)}<br>{date(story)}</p><ul>{words}</ul>"
 
 
 def _differing(stories: Sequence[KeptStory]) -> list[dict[str, str]]:

@@ -1,18 +1,15 @@
-"""Settings to compare: what a row of a comparison is, what differs between rows, and the thesis' figures."""
+"""Settings to compare: what a row of a comparison is, and the thesis' figures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from consistory_svd.presets import PRESETS, preset, preset_label
-from consistory_svd.settings import Settings, Spectrum, Story
+from consistory_svd.settings import Settings, Story
 from consistory_svd.studio.alike import METHOD
-from consistory_svd.studio.spectrum import in_short
 
 # What tells rows apart; all else, from steps to size, a comparison's rows have in common.
 COMPARED = (*METHOD, "spectrum_k", "spectrum_v")
 FEWEST, MOST = 2, 4
-NAMES = {"sdsa": "SDSA", "freeu": "FreeU", "same_latent": "same noise"}
 
 
 @dataclass(frozen=True)
@@ -109,52 +106,3 @@ def in_story(row: Row, story: Story, shared: Settings) -> Row:
     changes = {name: getattr(row.settings, name) for name in COMPARED}
     changes["anchors"] = min(row.settings.anchors, len(story.scenes))
     return replace(row, settings=replace(shared, **changes))
-
-
-def differences(rows: Sequence[Row]) -> tuple[tuple[str, ...], ...]:
-    """For each row, in words, what is not the same in all rows, such as ("masking off", "K quantile 0.05").
-
-    What has no effect in a row is not named there.
-    """
-    known = [_effective(row.settings) for row in rows]
-    names = [item.name for item in fields(Settings)]
-    different = [name for name in names if len({values[name] for values in known if name in values}) > 1]
-    return tuple(_in_words({name: values[name] for name in different if name in values}) for values in known)
-
-
-def _effective(settings: Settings) -> dict[str, Any]:
-    """The settings that have an effect, by name."""
-    idle: set[str] = set()
-    if not settings.sdsa:
-        idle |= {"masking", "mask_dropout", "query_blending", "spectrum_k", "spectrum_v"}
-    if not settings.masking:
-        idle.add("mask_dropout")
-    if not settings.shares:
-        idle |= {"anchors", "random_anchors"}
-    if settings.random_anchors:
-        idle.add("anchors")
-    if not settings.injection:
-        idle.add("short_first_pass")
-    values = {item.name: getattr(settings, item.name) for item in fields(settings)}
-    return {name: value for name, value in values.items() if name not in idle}
-
-
-def _in_words(values: dict[str, Any]) -> tuple[str, ...]:
-    keys, lent_values = values.get("spectrum_k"), values.get("spectrum_v")
-    if keys is not None and keys == lent_values:
-        rest = {name: value for name, value in values.items() if not isinstance(value, Spectrum)}
-        return (*_in_words(rest), f"K and V {_filter(keys)}")
-    return tuple(_said(name, value) for name, value in values.items())
-
-
-def _said(name: str, value: Any) -> str:
-    if isinstance(value, Spectrum):
-        return f"{name[-1].upper()} {_filter(value)}"
-    shown = NAMES.get(name, name.replace("_", " "))
-    if isinstance(value, bool):
-        return f"{shown} {'on' if value else 'off'}"
-    return f"{shown} {value:g}" if isinstance(value, int | float) else f"{shown} {value}"
-
-
-def _filter(spectrum: Spectrum) -> str:
-    return "not filtered" if spectrum.identity else in_short(spectrum)

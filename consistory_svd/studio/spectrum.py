@@ -7,6 +7,7 @@ from typing import Any, get_args, get_type_hints
 
 import gradio as gr
 
+from consistory_svd.manner import in_short
 from consistory_svd.settings import Settings, Spectrum, knob
 from consistory_svd.studio.forms import LABELS, read_spectra
 from consistory_svd.studio.widgets import NO_EFFECT_SDSA, usable
@@ -167,10 +168,3 @@ def spectrum_title(on: Mapping[str, Any]) -> str:
     if keys == lent_values:
         return f"Spectrum: K and V {in_short(keys)}"
     return f"Spectrum: K {in_short(keys)}; V {in_short(lent_values)}"
-
-
-def in_short(spectrum: Spectrum) -> str:
-    """A filter in a few words, such as "quantile 0.05, log2"."""
-    kept = spectrum.select if spectrum.value is None else f"{spectrum.select} {spectrum.value:g}"
-    alpha = f" {spectrum.alpha:g}" if spectrum.reweight == "exp" else ""
-    return kept if spectrum.reweight == "none" else f"{kept}, {spectrum.reweight}{alpha}"
