@@ -38,14 +38,15 @@ log = logging.getLogger(__name__)
 class Model:
     """A loaded SDXL model, for one story at a time: whoever uses `pipe` holds `lock`.
 
-    `words` maps kinds of words ("subject", "scene", ...) to what a small model knows of them; it is empty for
-    models that know everything. Sizes are (height, width) in pixels. `why` says why this model was chosen
-    where nobody asked for it; `recipe` is how a few-step model wants to be run; `memory` is how its memory is
-    planned, `placement` where its parts are, `pace` what its stories took so far.
+    `checkpoint` is what it is called, without the LoRAs that are on it. `words` maps kinds of words
+    ("subject", "scene", ...) to what a small model knows of them; it is empty for models that know
+    everything. Sizes are (height, width) in pixels. `why` says why this model was chosen where nobody asked
+    for it; `recipe` is how a few-step model wants to be run; `memory` is how its memory is planned,
+    `placement` where its parts are, `pace` what its stories took so far.
     """
 
     pipe: StableDiffusionXLPipeline
-    name: str
+    checkpoint: str
     device: torch.device
     dtype: torch.dtype
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -59,6 +60,12 @@ class Model:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "placement", Placement(self.pipe, self.device))
+
+    @property
+    def name(self) -> str:
+        """What the model is called, with its LoRAs and their weights: without them, other pictures come."""
+        loras = ", ".join(map(str, self.loras))
+        return f"{self.checkpoint} with {loras}" if loras else self.checkpoint
 
     @property
     def native_size(self) -> tuple[int, int]:
@@ -77,8 +84,7 @@ class Model:
         height, width = self.native_size
         device = "CPU" if self.device.type == "cpu" else _device_name(self.device)
         kind = str(self.dtype).removeprefix("torch.")
-        name = " with ".join((self.name, ", ".join(map(str, self.loras)))) if self.loras else self.name
-        line = f"{name}, {width} × {height} pixels, on {device} in {kind}"
+        line = f"{self.name}, {width} × {height} pixels, on {device} in {kind}"
         return f"{line}. {self.why}" if self.why else line
 
 
@@ -156,11 +162,11 @@ def load_model(
     pipe = _pipeline(where, chosen_dtype, config, report)
     load_loras(pipe, loras)
     _make_vae_safe(pipe, chosen_dtype)
-    name = "the embedded storybook model" if embedded else _short_name(where)
-    recipe = recipe_for(name, *(lora.path.stem for lora in loras))
+    checkpoint = "the embedded storybook model" if embedded else _short_name(where)
+    recipe = recipe_for(checkpoint, *(lora.path.stem for lora in loras))
     model = Model(
         pipe,
-        name,
+        checkpoint,
         chosen_device,
         chosen_dtype,
         words=_known_words(Path(where)),

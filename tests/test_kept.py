@@ -17,6 +17,7 @@ import gradio as gr
 import httpx
 from gradio.processing_utils import move_files_to_cache
 
+from consistory_svd.checkpoints import Lora
 from consistory_svd.library import ORDERS, Library, keep_scores, look_at
 from consistory_svd.record import read_story_json
 from consistory_svd.scores import Absent
@@ -132,18 +133,31 @@ def test_a_story_of_another_model_is_not_gone_on_with(handlers: Handlers, librar
     assert sorted(path.name for path in folder.glob("frame-*")) == ["frame-01.png", "frame-02.png"]
 
 
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"checkpoint": "another model"}, "and another model is loaded"),
+        ({"loras": (Lora(Path("toy.safetensors"), 0.5),)}, " with toy:0.5 is loaded"),
+    ],
+    ids=["checkpoint", "lora"],
+)
 def test_another_model_that_comes_while_a_story_waits_changes_nothing(
-    handlers: Handlers, library: Library, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    handlers: Handlers,
+    library: Library,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    other: dict[str, object],
+    words: str,
 ):
     folder, name = keep_own(library, engine), engine.model.name
     assert "is loaded" not in open_story(handlers, ANN, folder)
     assert redo(handlers, ANN) == ["frame-01-2.png", "frame-02.png"]
     run = handlers.story_of(ANN)
-    monkeypatch.setattr(engine, "_model", replace(engine.model, name="another model"))
+    monkeypatch.setattr(engine, "_model", replace(engine.model, **other))
     again = run.again(run.told.story, (1,))
     again.start()
     assert again.join(120)
-    assert "and another model is loaded" in again.progress.error
+    assert words in again.progress.error
     handlers.going_on.take_back(0, "", "", ANN)
     record = read_story_json(folder)
     assert (record.pictures, record.model) == (("frame-01.png", "frame-02.png"), name)

@@ -51,7 +51,10 @@ def test_loras_act_by_their_weights_and_are_taken_off(
     }.items():
         model = load_model(str(tiny_folder), "cpu", loras=loras)
         seen[name] = latents(model)
-        assert model.describe().startswith("small with ")
+        assert model.describe().startswith(f"{model.name}, ")
+        assert model.name == " with ".join(
+            ("small", ", ".join(f"{lora.path.stem}:{lora.weight:g}" for lora in loras))
+        )
     assert torch.allclose(seen["none"], plain, atol=1e-4)
     for name in ("one", "half", "both"):
         assert (seen[name] - plain).abs().max() > 0.01

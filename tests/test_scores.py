@@ -13,11 +13,12 @@ from PIL import Image
 
 from consistory_svd import Settings, Story, load_model
 from consistory_svd.__main__ import app
+from consistory_svd.checkpoints import Lora
 from consistory_svd.flags import run
 from consistory_svd.record import write_story_json
 from consistory_svd.scores import Absent, Frames, Result, ScoreSettings, Suite
 from consistory_svd.scores.alignment import OPENAI_CLIP, ClipAlignment, DinoSimilarity
-from consistory_svd.scores.folder import STORYBOOK_NAME, read_folder
+from consistory_svd.scores.folder import STORYBOOK_NAME, of_storybook, read_folder
 from consistory_svd.scores.pictures import Embeddings, Subject, in_batches, subject_only
 from consistory_svd.scores.report import as_csv
 from consistory_svd.scores.result import Unavailable
@@ -478,7 +479,13 @@ def test_a_told_story_is_read_with_its_own_prompts(story_folder: Path):
 
 
 def test_the_embedded_models_name_is_the_one_looked_for():
-    assert load_model(device="cpu").name == STORYBOOK_NAME
+    model = load_model(device="cpu")
+    assert model.name == model.checkpoint == STORYBOOK_NAME
+    with_lora = replace(model, loras=(Lora(Path("toy.safetensors"), 0.5),))
+    assert with_lora.name == f"{STORYBOOK_NAME} with toy:0.5"
+    assert of_storybook(model.name)
+    assert of_storybook(with_lora.name)
+    assert not of_storybook("another model with toy:0.5")
 
 
 def test_a_csv_is_read_with_the_masks_that_it_names(tmp_path: Path):

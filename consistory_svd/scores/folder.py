@@ -14,8 +14,13 @@ from consistory_svd.scores.result import Frames
 
 log = logging.getLogger(__name__)
 
-# What `Model.name` says of the embedded model, and so what story.json says.
+# What `Model.checkpoint` says of the embedded model, and so what story.json says first.
 STORYBOOK_NAME = "the embedded storybook model"
+
+
+def of_storybook(model_name: str) -> bool:
+    """Whether pictures are of the storybook's world, by what story.json says of their model."""
+    return model_name == STORYBOOK_NAME or model_name.startswith(f"{STORYBOOK_NAME} with ")
 
 
 def read_folder(folder: Path) -> Frames:
@@ -53,7 +58,7 @@ def _from_story(folder: Path) -> Frames:
         images=tuple(_open(folder / record.pictures[k], "pictures") for k in shown),
         prompts=tuple(str(frame["prompt"]) if "prompt" in frame else _unnamed(folder) for frame in said),
         masks=tuple(_open(folder / name, "masks") for name in masks),
-        storybook=record.model == STORYBOOK_NAME,
+        storybook=of_storybook(record.model),
     )
 
 

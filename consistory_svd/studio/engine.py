@@ -137,7 +137,7 @@ class Engine:
         model, now = self._model, self._wanted
         if model is None:
             return False
-        source = now.source or (EMBEDDED_NAME if model.name == STORYBOOK_NAME else model.name)
+        source = now.source or (EMBEDDED_NAME if model.checkpoint == STORYBOOK_NAME else model.checkpoint)
         return replace(now, source=source) == wanted
 
     @property

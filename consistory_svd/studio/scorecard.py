@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from consistory_svd.scores import Absent, Frames, Result
-from consistory_svd.scores.folder import STORYBOOK_NAME
+from consistory_svd.scores.folder import of_storybook
 from consistory_svd.scores.headline import ALIGNED, ALIKE
 from consistory_svd.scores.report import ARROWS
 from consistory_svd.studio.worker import Picture
@@ -44,7 +44,7 @@ def frames_of(pictures: Sequence[Picture], model_name: str) -> Frames:
         images=tuple(_read(picture.path, "RGB") for picture in shown),
         prompts=tuple(picture.prompt for picture in shown),
         masks=tuple(picture.mask and _read(picture.mask, "L") for picture in shown),
-        storybook=model_name == STORYBOOK_NAME,
+        storybook=of_storybook(model_name),
     )
 
 
