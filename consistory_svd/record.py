@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -160,8 +161,9 @@ def write_story_json(
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that whoever reads it finds the old content or the new, never a half."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a file so that whoever reads it finds the old content or the new, never a half, and that two may
+    write it at once."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     unfinished.write_bytes(content)
     os.replace(unfinished, path)
 

@@ -1,9 +1,11 @@
 """The Compare room without a browser: what differs, the thesis' figures, the run, the grid as a picture."""
 
+import errno
 import json
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from consistory_svd.record import read_frame
 from consistory_svd.scores import Absent, Result, ScoreSettings
 from consistory_svd.scores.fetch import CACHE_VARIABLE
 from consistory_svd.settings import Settings, Spectrum, Story
-from consistory_svd.studio import compare_view
+from consistory_svd.studio import compare_room, compare_view
 from consistory_svd.studio.compare_room import CURRENT, NOTHING, Comparing, lay_out, save_grid
 from consistory_svd.studio.comparing import Comparison, Snapshot, Telling, compared
 from consistory_svd.studio.engine import Engine
@@ -299,6 +301,32 @@ def test_cancelling_keeps_what_is_made_and_frees_the_model(room: Comparing, engi
     assert "not yet" not in last[2]
     assert engine.model.lock.acquire(timeout=SECONDS)
     engine.model.lock.release()
+
+
+def test_what_cancels_and_what_watches_offer_the_same_picture(room: Comparing):
+    going = start(room, ANN, "plain", "sdsa", steps=60)
+    next(update for update in going if isinstance(update[2], str) and "<img" in update[2])
+    with ThreadPoolExecutor(2) as both:
+        last = list(both.map(lambda updates: list(updates)[-1], (room.cancel(ANN), going)))
+    offered = {update[3]["value"] for update in last}
+    assert len(offered) == 1
+    with Image.open(offered.pop()) as image:
+        image.load()
+
+
+def test_where_no_picture_can_be_made_the_button_says_why(room: Comparing, monkeypatch: pytest.MonkeyPatch):
+    def full(*arguments: object) -> Path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(compare_room, "save_grid", full)
+    *_, last = start(room, ANN, "plain", CURRENT)
+    assert "6 pictures in " in last[1]
+    assert (last[3]["value"], last[3]["interactive"]) == (None, False)
+    assert last[3]["label"] == "No picture to download: No space left on device"
+    assert last[5]["interactive"]
+    monkeypatch.undo()
+    *_, last = start(room, ANN, "plain", CURRENT)
+    assert (last[3]["label"], last[3]["interactive"]) == (compare_room.DOWNLOAD, True)
 
 
 def test_two_visitors_have_their_own_comparisons(room: Comparing):

@@ -1,6 +1,8 @@
 """The Compare room: the story of the Story room under several settings, side by side."""
 
+import io
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,6 +13,7 @@ import gradio as gr
 from PIL.PngImagePlugin import PngInfo
 
 from consistory_svd.presets import PRESETS, preset_label
+from consistory_svd.record import replace_file
 from consistory_svd.scores import ScoreSettings
 from consistory_svd.settings import Settings
 from consistory_svd.studio import compare_view, view
@@ -22,8 +25,11 @@ from consistory_svd.studio.parting import ask_before_leaving, leave_freely
 from consistory_svd.studio.recipes import FEWEST, MOST, RECIPES, Recipe, chosen_rows
 from consistory_svd.studio.widgets import card_title
 
+log = logging.getLogger(__name__)
+
 CURRENT = "as in the Story room"
 NOTHING = "nothing"
+DOWNLOAD = "Download as one picture"
 START_ROWS = ("plain", CURRENT, NOTHING, NOTHING)
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 # Values reach the library as they came, as in the Story room.
@@ -89,9 +95,7 @@ def lay_out(rooms: gr.Tabs) -> CompareRoom:
             padding=False,
         )
         grid = gr.HTML("", elem_id="compare-grid", padding=False)
-        download = gr.DownloadButton(
-            "Download as one picture", interactive=False, elem_id="compare-download", size="md"
-        )
+        download = gr.DownloadButton(DOWNLOAD, interactive=False, elem_id="compare-download", size="md")
     return CompareRoom(tab, story, recipes, rows, go, cancel, look, status, grid, download)
 
 
@@ -115,13 +119,25 @@ def _choice(number: int) -> gr.Dropdown:
     )
 
 
+@dataclass(frozen=True)
+class _Running:
+    """A visitor's comparison, and the folder in which it is made one picture to take along.
+
+    The folder is its own, and there from the beginning: a comparison that is cancelled is drawn twice at
+    once, by what cancels it and by what still watches it.
+    """
+
+    comparison: Comparison
+    desk: Path
+
+
 class Comparing:
     """The room's handlers, and the latest comparison of each visitor."""
 
     def __init__(self, story_room: Handlers, room: CompareRoom) -> None:
         self.engine, self.limits = story_room.engine, story_room.limits
         self._room = room
-        self._running: dict[str, Comparison] = {}
+        self._running: dict[str, _Running] = {}
         self.story_room = story_room
         story_room.rooms.append(self)
 
@@ -177,26 +193,23 @@ class Comparing:
             return library.new(f"{row} {story.subject}")
 
         comparison = Comparison(self.engine, story, told, new_folder, scored, title)
-        self._running[session] = comparison
+        running = _Running(comparison, self.story_room.shelves.desk(session, "compare"))
+        self._running[session] = running
         look = f'<p class="look"><strong>{recipe.title}.</strong> {recipe.look}</p>' if recipe else ""
-        yield look, view.waiting(self.engine.loaded, len(self.engine.line)), "", *self._buttons(True, session)
-        yield from self._updates(comparison, session)
+        yield look, view.waiting(self.engine.loaded, len(self.engine.line)), "", *self._buttons(True)
+        yield from self._updates(running)
 
     def cancel(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """Stop the visitor's comparison and show what there is."""
-        session = request.session_hash
-        comparison = self._running.get(session)
-        if comparison is None:
-            yield (gr.skip(), gr.skip(), gr.skip(), *self._buttons(False, session))
+        running = self._running.get(request.session_hash)
+        if running is None:
+            yield (gr.skip(), gr.skip(), gr.skip(), *self._buttons(False))
             return
+        comparison = running.comparison
         comparison.stop()
         yield gr.skip(), view.stopping(), *[gr.skip()] * (len(self._room.shown) - 2)
         comparison.join(PATIENCE_SECONDS)
-        yield (
-            gr.skip(),
-            *self._whole(comparison.snapshot),
-            *self._buttons(False, session, comparison.snapshot),
-        )
+        yield gr.skip(), *self._whole(comparison.snapshot), *self._buttons(False, running)
 
     def leave(self, session: str, remove: bool) -> Path | None:
         """As `TellingRoom` has it."""
@@ -208,10 +221,11 @@ class Comparing:
 
     def is_told_into(self, folder: Path) -> bool:
         """As `TellingRoom` has it."""
-        return any(one.told_into == folder for one in list(self._running.values()))
+        return any(one.comparison.told_into == folder for one in list(self._running.values()))
 
-    def _updates(self, comparison: Comparison, session: str) -> Iterator[tuple[Any, ...]]:
+    def _updates(self, running: _Running) -> Iterator[tuple[Any, ...]]:
         """Snapshots as updates; what has not changed is not sent again."""
+        comparison = running.comparison
         shown: tuple[str, str] = ("", "")
         rest = [gr.skip()] * (len(self._room.shown) - 3)
         try:
@@ -220,12 +234,12 @@ class Comparing:
                 yield (
                     gr.skip(),
                     *(gr.skip() if new == old else new for new, old in zip(now, shown, strict=True)),
-                    *(self._buttons(False, session, snapshot) if snapshot.over else rest),
+                    *(self._buttons(False, running) if snapshot.over else rest),
                 )
                 shown = now
         except (ValueError, OSError) as error:
             said = in_words(error) if isinstance(error, ValueError) else f"{NOT_WRITTEN} {error}"
-            yield gr.skip(), view.alert(said), gr.skip(), *self._buttons(False, session, comparison.snapshot)
+            yield gr.skip(), view.alert(said), gr.skip(), *self._buttons(False, running)
             raise view.refusal(said) from error
         finally:
             comparison.stop()  # an abandoned generator ends here, and the work with it
@@ -240,22 +254,28 @@ class Comparing:
         """Where the page finds a picture: the file as it is, beside the page whatever its own address is."""
         return f"gradio_api/file={quote(path.as_posix())}"
 
-    def _buttons(self, running: bool, session: str, ended: Snapshot | None = None) -> tuple[Any, ...]:
+    def _buttons(self, busy: bool, ended: _Running | None = None) -> tuple[Any, ...]:
         """Updates of download, cancel and everything that starts a comparison."""
-        wanted = ended is not None and ended.pictures
-        file = save_grid(ended, self.story_room.shelves.desk(session, "compare")) if wanted else None
+        file, label = None, DOWNLOAD
+        if ended is not None and ended.comparison.snapshot.pictures:
+            try:
+                file = str(save_grid(ended.comparison.snapshot, ended.desk))
+            except OSError as error:  # a full disk; or the visitor has gone, and the folder with them
+                log.warning("a comparison could not be made one picture: %s", error)
+                label = f"No picture to download: {error.strerror or error}"
         return (
-            gr.update(value=file and str(file), interactive=file is not None),
-            gr.update(interactive=running),
-            *[gr.update(interactive=not running)] * len(self._room.starts),
+            gr.update(value=file, label=label, interactive=file is not None),
+            gr.update(interactive=busy),
+            *[gr.update(interactive=not busy)] * len(self._room.starts),
         )
 
     def _forget(self, session: str) -> Comparison | None:
-        comparison = self._running.pop(session, None)
-        if comparison is not None:
-            comparison.stop()
-            comparison.join(PATIENCE_SECONDS)
-        return comparison
+        running = self._running.pop(session, None)
+        if running is None:
+            return None
+        running.comparison.stop()
+        running.comparison.join(PATIENCE_SECONDS)
+        return running.comparison
 
 
 def save_grid(snapshot: Snapshot, folder: Path) -> Path:
@@ -266,8 +286,10 @@ def save_grid(snapshot: Snapshot, folder: Path) -> Path:
     rows = [{"name": t.row.name, "settings": asdict(t.row.settings)} for t in snapshot.tellings]
     info = PngInfo()
     info.add_itxt("comparison", json.dumps({"story": asdict(story), "rows": rows}, ensure_ascii=False))
+    content = io.BytesIO()
+    sheet.save(content, format="PNG", pnginfo=info)
     path = folder / "comparison.png"
-    sheet.save(path, format="PNG", pnginfo=info)
+    replace_file(path, content.getvalue())
     return path
 
 
