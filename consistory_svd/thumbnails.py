@@ -1,13 +1,13 @@
 """Small pictures of kept stories, made once and made anew where a story has changed."""
 
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
 
 from consistory_svd.library import KeptStory, is_own_file
-from consistory_svd.record import FILE_NAME
+from consistory_svd.record import FILE_NAME, replace_file
 
 FOLDER = "thumbnails"
 THUMBNAIL_SIDE = 256
@@ -83,6 +83,6 @@ def _opened(picture: Path) -> Image.Image:
 
 def _save_webp(image: Image.Image, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    image.save(unfinished, format="WEBP", quality=82, method=4)
-    os.replace(unfinished, path)
+    content = io.BytesIO()
+    image.save(content, format="WEBP", quality=82, method=4)
+    replace_file(path, content.getvalue())

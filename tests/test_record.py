@@ -1,13 +1,21 @@
 """Pictures and stories that know how they were made."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from consistory_svd import Settings, Story
-from consistory_svd.record import StoryRecord, read_frame, read_story_json, save_frame, write_story_json
+from consistory_svd.record import (
+    StoryRecord,
+    read_frame,
+    read_story_json,
+    replace_file,
+    save_frame,
+    write_story_json,
+)
 
 STORY = Story("a Mädchen, 猫", ("im Wald", "on the beach"), concepts=("Mädchen",), negative="fog", seed=9)
 SETTINGS = Settings(steps=7, anchors=1, guidance=3.5, height=256)
@@ -46,6 +54,14 @@ def test_a_story_is_read_as_written(tmp_path: Path) -> None:
     assert content["version"] == 1
     assert content["frames"][1]["prompt"] == STORY.prompts[1]
     assert str(tmp_path) not in path.read_text(encoding="utf-8")
+
+
+def test_a_file_that_several_write_at_once_is_one_of_theirs(tmp_path: Path) -> None:
+    contents = [bytes([value]) * 1_000_000 for value in range(8)]
+    with ThreadPoolExecutor(8) as several:
+        list(several.map(lambda content: replace_file(tmp_path / "made", content), contents * 20))
+    assert (tmp_path / "made").read_bytes() in contents
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
 def test_a_cancelled_story_keeps_the_pictures_that_are_made(tmp_path: Path) -> None:
