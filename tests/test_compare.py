@@ -190,7 +190,8 @@ def comparison(engine: Engine, folder: Path, *rows: Row, **shared: object) -> Co
 
 
 def test_rows_come_one_by_one_with_the_same_seeds_and_their_scores(engine: Engine, tmp_path: Path):
-    seen = list(comparison(engine, tmp_path, PLAIN, SDSA).watch())
+    # Long enough for each picture to be seen alone: snapshots that come too fast are passed over.
+    seen = list(comparison(engine, tmp_path, PLAIN, SDSA, steps=20).watch())
     counts = [[len(t.progress.pictures) if t.progress else 0 for t in snapshot.tellings] for snapshot in seen]
     assert [1, 0] in counts, "a row's first picture comes before its second"
     assert [2, 1] in counts
@@ -206,6 +207,23 @@ def test_rows_come_one_by_one_with_the_same_seeds_and_their_scores(engine: Engin
     assert [r[0].settings.sdsa for r in records] == [False, True]
     assert all(any(isinstance(entry, Absent) for entry in t.entries) for t in last.tellings)
     assert len(engine.line) == 0
+
+
+def test_a_comparison_that_is_stopped_between_two_rows_tells_no_more(engine: Engine, tmp_path: Path):
+    def new_folder(name: str) -> Path:
+        if name == "sdsa":
+            run.stop()
+        (made := tmp_path / name).mkdir()
+        return made
+
+    told = compared(STORY, replace(QUICK, steps=20), (PLAIN, SDSA), Limits())
+    run = Comparison(engine, STORY, told, new_folder, ScoreSettings())
+    *_, last = run.watch()
+    assert [len(telling.progress.pictures) for telling in last.tellings] == [2, 0]
+    assert last.stopped
+    run.join(SECONDS)
+    assert [telling.row.name for telling in run.snapshot.tellings] == ["plain", "sdsa"]
+    assert [len(telling.progress.pictures) for telling in run.snapshot.tellings] == [2, 0]
 
 
 def test_a_stopped_comparison_ends_within_two_steps_and_keeps_its_pictures(engine: Engine, tmp_path: Path):

@@ -110,6 +110,7 @@ class Comparison:
         self._suite: Suite | None = None  # made for the model's device, once there is one
         tellings = tuple(Telling(row, words) for row, words in zip(rows, said, strict=True))
         self.snapshot = Snapshot(story, tellings, title)
+        self._changing = threading.Lock()  # what cancels a comparison changes it beside what watches it
         self._stop = threading.Event()
         self._run: StoryRun | None = None
 
@@ -132,10 +133,10 @@ class Comparison:
 
     def join(self, seconds: float) -> None:
         """Wait at most `seconds` for the row that is told to end, and take what it leaves."""
-        if self._run is not None:
-            self._run.join(seconds)
-            self._tell(progress=self._run.progress)
-        self.snapshot = replace(self.snapshot, stopped=True, scoring=False)
+        if (run := self._run) is not None:
+            run.join(seconds)
+            self._follow(run)
+        self._change(stopped=True, scoring=False)
 
     def watch(self) -> Iterator[Snapshot]:
         """Do the work, and yield snapshots until it is over: row by row, picture by picture, score by score.
@@ -147,32 +148,35 @@ class Comparison:
             for at, telling in enumerate(self.snapshot.tellings):
                 if self._stop.is_set():
                     break
-                self.snapshot = replace(self.snapshot, at=at)
-                yield from self._told(telling.row)
+                yield from self._told(at, telling.row)
                 if self.snapshot.current.stage != "done":
                     break
                 yield from self._scored()
         finally:
             if self._suite is not None:
                 self._suite.free()  # the next story needs the memory
-        ended = replace(self.snapshot, stopped=self._stop.is_set(), scoring=False)
-        if ended != self.snapshot:
-            self.snapshot = ended
-            yield ended
+        before = self.snapshot
+        self._change(stopped=self._stop.is_set(), scoring=False)
+        if self.snapshot != before or self.snapshot.stopped:  # who cancels may have said so first
+            yield self.snapshot
 
-    def _told(self, row: Row) -> Iterator[Snapshot]:
+    def _told(self, at: int, row: Row) -> Iterator[Snapshot]:
         folder = self._new_folder(row.name)
         # Between rows others have their turn, and one of them may be another model's.
         on = None if self._run is None else self._run.asked
-        self._run = StoryRun(self._engine, self._story, row.settings, folder, on=on)
-        self._run.start()
+        run = StoryRun(self._engine, self._story, row.settings, folder, on=on)
+        with self._changing:
+            self._run, self.snapshot = run, replace(self.snapshot, at=at)
+        if self._stop.is_set():  # since this row began: `stop` knew the former row's run alone
+            run.stop()
+        run.start()
         try:
-            for progress in self._run.watch():
-                self._tell(progress=progress)
+            for _ in run.watch():
+                self._follow(run)
                 yield self.snapshot
-            self._run.join(HANDOVER_SECONDS)  # or the next row would stand behind this one's end
+            run.join(HANDOVER_SECONDS)  # or the next row would stand behind this one's end
         finally:
-            self._run.stop()  # an abandoned generator ends here, and the work with it
+            run.stop()  # an abandoned generator ends here, and the work with it
 
     def _scored(self) -> Iterator[Snapshot]:
         pictures = self.snapshot.current.pictures
@@ -184,7 +188,7 @@ class Comparison:
             self._suite = Suite(replace(self._how, device=self._engine.scores_on))
         # Not the engine's: it may have another model by now.
         frames = scorecard.frames_of(pictures, read_frame(pictures[0].path).model)
-        self.snapshot = replace(self.snapshot, scoring=True)
+        self._change(scoring=not self._stop.is_set())
         yield self.snapshot
         entries: list[Result | Absent] = []
         for entry in self._suite.measure(frames):
@@ -197,10 +201,24 @@ class Comparison:
             keep_scores(self._run.folder, [picture.path for picture in pictures], as_json(entries))
         except OSError:  # the story was deleted meanwhile, or the disk is full: the page has the scores
             log.warning("the scores of %s could not be kept", self._run.folder.name, exc_info=True)
-        self.snapshot = replace(self.snapshot, scoring=False)
+        self._change(scoring=False)
         yield self.snapshot
 
-    def _tell(self, **changes: Progress | tuple[Result | Absent, ...]) -> None:
+    def _follow(self, run: StoryRun) -> None:
+        """Take over how far the row is that is being told: never less far than was known before."""
+        with self._changing:
+            if run is self._run:
+                self._set(progress=run.progress)
+
+    def _tell(self, entries: tuple[Result | Absent, ...]) -> None:
+        with self._changing:
+            self._set(entries=entries)
+
+    def _set(self, **changes: Progress | tuple[Result | Absent, ...]) -> None:
         tellings = list(self.snapshot.tellings)
         tellings[self.snapshot.at] = replace(tellings[self.snapshot.at], **changes)
         self.snapshot = replace(self.snapshot, tellings=tuple(tellings))
+
+    def _change(self, **changes: int | bool) -> None:
+        with self._changing:
+            self.snapshot = replace(self.snapshot, **changes)
