@@ -112,9 +112,10 @@ def test_an_anchor_that_is_changed_leaves_the_others_looking_at_the_former_one(t
 
 
 def test_anchors_that_were_not_kept_are_told_again_unseen(tell, monkeypatch: pytest.MonkeyPatch):
-    kept = goes_on(tell(), with_seed(STORY, 2, 99), 2)
+    long = replace(QUICK, steps=12)  # so that what is told unseen lasts until it is looked at
+    kept = goes_on(tell(long), with_seed(STORY, 2, 99), 2)
     monkeypatch.setattr(worker, "MOST_OF_MEMORY", 0.0)
-    run = tell()
+    run = tell(long)
     assert run.told.bank is None
     assert "not kept in memory" in how_it_goes_on(run.told)
     again = run.again(with_seed(STORY, 2, 99), (2,))

@@ -234,7 +234,7 @@ def test_a_run_that_fails_says_why_and_keeps_its_pictures(begin_run, tmp_path: P
 
 
 def test_a_run_marks_the_subject_and_tells_its_passes(begin_run):
-    seen = list(begin_run(replace(QUICK, injection=True)).watch())
+    seen = list(begin_run(replace(QUICK, injection=True, steps=12)).watch())
     assert any(progress.first_pass for progress in seen)
     assert not seen[-1].first_pass
     for picture in seen[-1].pictures:
