@@ -20,10 +20,16 @@ def manner(settings: Settings) -> str:
     """
     filters = settings.sdsa and settings.filters
     changes = {name: _changes(known, settings) for name, known in PRESETS.items() if known.filters == filters}
-    nearest = min(changes, key=lambda name: len(changes[name]))
+    nearest = min(changes, key=lambda name: (len(changes[name]), _filters_apart(PRESETS[name], settings)))
     if len(changes[nearest]) > MOST_CHANGES:
         return OWN_PRESET
     return ", ".join((preset_label(nearest), *changes[nearest]))
+
+
+def _filters_apart(one: Settings, other: Settings) -> int:
+    """In how much two settings filter in another way, whatever the numbers: 0 to 4."""
+    pairs = ((one.spectrum_k, other.spectrum_k), (one.spectrum_v, other.spectrum_v))
+    return sum((a.select != b.select) + (a.reweight != b.reweight) for a, b in pairs)
 
 
 def _changes(preset: Settings, settings: Settings) -> tuple[str, ...]:

@@ -71,6 +71,12 @@ def test_only_what_differs_and_has_an_effect_is_named():
         ),
         (replace(PRESETS["svd-energy"], spectrum_k=Spectrum()), "SVD energy, K not filtered"),
         (
+            replace(
+                PRESETS["svd-energy"], spectrum_k=Spectrum("energy", 0.9), spectrum_v=Spectrum("energy", 0.9)
+            ),
+            "SVD energy, K and V energy 0.9",
+        ),
+        (
             replace(PRESETS["consistory"], anchors=1, mask_dropout=0.1, freeu=True, same_latent=True),
             "your own",
         ),
