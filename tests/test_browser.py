@@ -145,6 +145,25 @@ def test_a_preset_sets_the_switches_and_follows_them(page: Page) -> None:
     expect(page.locator("#anchors")).to_contain_text("no effect while anchors are random")
 
 
+def test_passing_a_list_by_keyboard_changes_nothing(page: Page) -> None:
+    page.locator("#preset input").click()
+    page.get_by_role("option", name="SVD quantile", exact=True).click()
+    k, v = (page.locator(f"#{name} input[type=number]") for name in ("k_value", "v_value"))
+    expect(v).to_have_value("0.05")
+    set_dial(page, "k_value", 0.2)
+    expect(v).to_have_value("0.2")  # as K, by the server: it has answered
+    for name in ("preset", "k_select", "k_reweight"):
+        page.locator(f"#{name} input").focus()
+        page.keyboard.press("Tab")
+    page.get_by_label("V as K").press("Enter")  # toggles it, as Space does
+    expect(page.locator("#v_value input[type=range]")).to_be_enabled()
+    set_dial(page, "k_value", 0.3)
+    expect(page.locator("#spectrum")).to_contain_text("Spectrum: K quantile 0.3; V quantile 0.2")
+    page.get_by_label("V as K").press("Enter")
+    expect(v).to_have_value("0.3")
+    expect(k).to_have_value("0.3")
+
+
 def test_a_filtered_story_shows_what_the_filter_did(page: Page) -> None:
     page.locator("#preset input").click()
     page.get_by_role("option", name="SVD quantile", exact=True).click()

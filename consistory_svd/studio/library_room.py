@@ -13,6 +13,7 @@ from consistory_svd.studio.export_panel import ExportWidgets, connect_export, ex
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import Form, Stage
 from consistory_svd.studio.library_handlers import MOST, Room
+from consistory_svd.studio.widgets import chosen
 
 AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 QUEUED: dict[str, Any] = {"concurrency_limit": 2, "show_progress": "hidden", "api_visibility": "private"}
@@ -183,7 +184,7 @@ def _connect_shelf(room: Room, widgets: LibraryWidgets) -> None:
 
     list_again(widgets.tab.select)
     list_again(widgets.search.change, trigger_mode="always_last")
-    list_again(widgets.order.input)
+    list_again(chosen(widgets.order), trigger_mode="always_last")
     more = widgets.more.click(lambda limit: limit + SHOWN_AT_FIRST, widgets.limit, widgets.limit, **AT_ONCE)
     list_again(more.then)
     told = widgets.really.click(room.delete, widgets.chosen, _looked_at(widgets), **QUEUED)

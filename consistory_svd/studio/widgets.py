@@ -57,6 +57,15 @@ def one_of(name: str, value: str) -> gr.Dropdown:
     )
 
 
+def chosen(widget: Any) -> Any:
+    """The widget's event of a person's choice.
+
+    Gradio tells of a list's `input` also when it loses the focus, with nothing chosen, and of a check box's
+    not when Enter turns it: those tell by `select`, once a choice.
+    """
+    return widget.select if isinstance(widget, gr.Dropdown | gr.Checkbox) else widget.input
+
+
 def usable(help: str, reason: str) -> dict[str, Any]:
     """How a widget looks: with its help, or disabled with the reason where there is one."""
     return {"interactive": not reason, "info": reason or help}

@@ -21,6 +21,7 @@ from consistory_svd.studio.retell import bound
 from consistory_svd.studio.scenes import connect_scenes
 from consistory_svd.studio.scoring import ScoreWidgets
 from consistory_svd.studio.spectrum import PARTS, SIDES, SPECTRUM, follow, start_value
+from consistory_svd.studio.widgets import chosen
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {**QUIET, "queue": False}
@@ -68,12 +69,12 @@ def build(handlers: Handlers) -> gr.Blocks:
         _connect_advanced(sizes, form, stage)
         _connect_telling(handlers, form, stage)
         connect_restoring(Restoring(handlers.engine, handlers.opened), form, stage, demo, **AT_ONCE)
-        stage.show_masks.input(handlers.show_masks, stage.show_masks, stage.pictures, **AT_ONCE)
-        chosen = [stage.spectra_layer, stage.spectra_step]
+        chosen(stage.show_masks)(handlers.show_masks, stage.show_masks, stage.pictures, **AT_ONCE)
+        spectra = [stage.spectra_layer, stage.spectra_step]
         gr.on(
-            [choice.input for choice in chosen],
+            [chosen(choice) for choice in spectra],
             handlers.draw_spectra,
-            chosen,
+            spectra,
             stage.spectra_figures,
             **AS_SENT,
             **AT_ONCE,
@@ -122,7 +123,7 @@ def _starting(engine: Engine, side: str) -> Any:
 
 def _connect_alike(engine: Engine, form: Form, stage: Stage) -> None:
     alike = [form[name] for name in HOW_ALIKE]
-    stage.preset.input(
+    chosen(stage.preset)(
         lambda name: preset_values(name, engine.most_values),
         stage.preset,
         [*alike, stage.spectrum],
@@ -137,10 +138,10 @@ def _connect_alike(engine: Engine, form: Form, stage: Stage) -> None:
         **AS_SENT,
         **AT_ONCE,
     }
-    gr.on([form[name].input for name in ("v_as_k", "k_value", "k_reweight", "k_alpha")], **following)
+    gr.on([chosen(form[name]) for name in ("v_as_k", "k_value", "k_reweight", "k_alpha")], **following)
     for side in SIDES:
         select = form[f"{side}_select"]
-        started = select.input(_starting(engine, side), select, form[f"{side}_value"], **AT_ONCE)
+        started = chosen(select)(_starting(engine, side), select, form[f"{side}_value"], **AT_ONCE)
         if side == "k":
             started.then(**{**following, "trigger_mode": None})
     gr.on(
@@ -166,7 +167,7 @@ def _connect_advanced(sizes: Sizes, form: Form, stage: Stage) -> None:
         **AT_ONCE,
     )
     sides = [form["width"], form["height"]]
-    stage.size.input(sizes.take, [stage.size, *sides], [*sides, stage.size], **AS_SENT, **AT_ONCE)
+    chosen(stage.size)(sizes.take, [stage.size, *sides], [*sides, stage.size], **AS_SENT, **AT_ONCE)
     gr.on([side.change for side in sides], sizes.name, sides, stage.size, **AS_SENT, **AT_ONCE)
 
 
@@ -281,7 +282,7 @@ def _connect_scores(
     }
     scored = [event.success(**score) for event in told]
     if choices:
-        scored += [choice.input(**score) for choice in how]
+        scored += [chosen(choice)(**score) for choice in how]
         fetch = widgets.fetch.click(handlers.fetch, how, widgets.weights(), concurrency_limit=None, **QUIET)
         scored.append(fetch.success(**score))
     for event in scored:
