@@ -324,6 +324,16 @@ def test_cancelling_keeps_what_is_made_and_frees_the_model(room: Comparing, engi
     engine.model.lock.release()
 
 
+def test_a_comparison_that_is_cancelled_before_its_first_row_says_so(room: Comparing):
+    going = start(room, ANN, "plain", "sdsa")
+    next(going)
+    *_, cancelled = room.cancel(ANN)
+    *_, last = going
+    for update in (cancelled, last):
+        assert "Stopped." in update[1]
+        assert update[5]["interactive"]
+
+
 def test_what_cancels_and_what_watches_offer_the_same_picture(room: Comparing):
     going = start(room, ANN, "plain", "sdsa", steps=60)
     next(update for update in going if isinstance(update[2], str) and "<img" in update[2])

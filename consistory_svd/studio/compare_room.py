@@ -243,7 +243,7 @@ class Comparing:
             raise view.refusal(said) from error
         finally:
             comparison.stop()  # an abandoned generator ends here, and the work with it
-        if comparison.snapshot.current.stage == "failed":
+        if comparison.snapshot.failed:
             raise view.refusal(comparison.snapshot.current.error)
 
     def _whole(self, snapshot: Snapshot) -> tuple[str, str]:

@@ -48,7 +48,7 @@ def _ended(snapshot: Snapshot) -> str:
     if snapshot.stopped:
         words = (f"Stopped. {made} made and kept.", *said) if snapshot.pictures else ("Stopped.",)
         return _plain(" ".join(filter(None, words)))
-    if snapshot.current.stage == "failed":
+    if snapshot.failed:
         words = (snapshot.current.error, f"{made} made and kept.", *said)
         return view.alert(" ".join(filter(None, words)))
     words = (f"{made} in {view.seconds_in_words(snapshot.seconds)}.", *said)

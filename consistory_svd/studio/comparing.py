@@ -48,8 +48,12 @@ class Snapshot:
     @property
     def over(self) -> bool:
         """True when nothing more will happen."""
-        failed = self.current is not None and self.current.stage == "failed"
-        return self.stopped or failed or all(telling.entries is not None for telling in self.tellings)
+        return self.stopped or self.failed or all(telling.entries is not None for telling in self.tellings)
+
+    @property
+    def failed(self) -> bool:
+        """True when the row that was told last could not be."""
+        return self.current is not None and self.current.stage == "failed"
 
     @property
     def current(self) -> Progress | None:
