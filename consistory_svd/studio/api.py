@@ -191,7 +191,7 @@ class Programmes:
             finally:
                 comparison.stop()
                 comparison.join(PATIENCE_SECONDS)
-            if comparison.snapshot.current.stage == "failed":
+            if comparison.snapshot.failed:
                 raise gr.Error(comparison.snapshot.current.error, print_exception=False)
 
     def score(self, **given: Any) -> Iterator[dict]:
