@@ -36,7 +36,7 @@ QUICK = {"preset": "sdsa"}
 def demo(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[gr.Blocks]:
     """A studio with limits, and nobody else."""
     os.environ[CACHE_VARIABLE] = str(tmp_path_factory.mktemp("no weights"))
-    demo = create_demo(str(tiny_folder), "cpu", Limits(frames=3, steps=40, size=128, queue=1))
+    demo = create_demo(str(tiny_folder), "cpu", Limits(frames=3, steps=150, size=128, queue=1))
     launch(demo, port=None, prevent_thread_lock=True, quiet=True)
     yield demo
     demo.close()
@@ -129,7 +129,7 @@ def test_pictures_stream_while_a_story_is_told(client: Client):
     [
         ({"subject": " "}, "subject: ' ' is empty"),
         ({"scenes": ["a", "b", "c", "d"]}, "scenes: 4 are not allowed in this studio; give at most 3"),
-        ({"steps": 41}, "steps: 41 is not allowed in this studio; give at most 40"),
+        ({"steps": 151}, "steps: 151 is not allowed in this studio; give at most 150"),
         ({"steps": "many"}, "steps: 'many' is not allowed; give a whole number"),
         ({"settings": {"height": 136}}, "height: 136 is not allowed in this studio; give at most 128"),
         ({"settings": {"hight": 96}}, "settings: 'hight' is not known; the names are anchors"),
@@ -247,7 +247,7 @@ def test_what_is_private_cannot_be_called_by_name(demo: gr.Blocks, client: Clien
 
 
 def test_a_full_line_refuses_and_one_in_it_knows_its_place(demo: gr.Blocks, client: Client):
-    long = {**CAT, "steps": 40, "scenes": ["in the forest"] * 3, "preset": "plain"}
+    long = {**CAT, "steps": 150, "scenes": ["in the forest"] * 3, "preset": "plain"}
     first = client.submit(**long, api_name="/tell")
     assert next(status for _, _, told in first if "step" in (status := told["status"]))
     second = Client(demo.local_url, verbose=False)

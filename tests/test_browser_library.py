@@ -3,9 +3,11 @@
 import io
 import os
 import re
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pypdfium2
@@ -16,11 +18,12 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 from playwright.sync_api import Browser, Page, expect
 
-from consistory_svd.library import Library
+from consistory_svd.library import KeptStory, Library
 from consistory_svd.scores.fetch import CACHE_VARIABLE
-from consistory_svd.studio import create_demo, launch
+from consistory_svd.studio import create_demo, launch, library_view
 from tests.browsing import STORY_MS, open_part, pictures, visit, write_story
 from tests.test_browser import _generate, _wait_until_pictures_are_drawn
+from tests.test_library import CAT, keep
 
 
 @contextmanager
@@ -193,6 +196,29 @@ def _delete(page: Page, root: Path) -> None:
     expect(page.locator("#shelf .thumbnail-item")).to_have_count(1)
     expect(page.locator("#library-message")).to_contain_text("“a cat” is deleted")
     assert [folder.name.rsplit("-", 1)[1] for folder in root.iterdir()] == ["hat"]
+
+
+def test_a_card_that_is_pressed_while_another_is_fetched_is_the_one_that_is_shown(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(story: KeptStory) -> str:
+        time.sleep(0.5)  # as on a machine that tells a story meanwhile
+        return heading(story)
+
+    heading = library_view.heading
+    monkeypatch.setattr(library_view, "heading", slow)
+    library = Library(tmp_path / "library")
+    for subject in ("an owl", "a cat"):
+        keep(library, replace(CAT, subject=subject, concepts=(subject.split()[1],)))
+    with serving(library) as address:
+        page = visit(browser, address, folded=True)
+        enter_library(page)
+        first, second = (page.locator("#shelf").get_by_role("button", name=name) for name in ("owl", "cat"))
+        with page.expect_request(re.compile("/queue/join")):
+            first.click()
+        second.click()
+        expect(page.locator("#library-heading h2")).to_have_text("a cat")
+        page.context.close()
 
 
 def test_two_visitors_of_a_shared_demo_see_their_own_stories_alone(

@@ -233,7 +233,7 @@ def test_a_comparison_that_is_stopped_between_two_rows_tells_no_more(engine: Eng
 
 
 def test_a_stopped_comparison_ends_within_two_steps_and_keeps_its_pictures(engine: Engine, tmp_path: Path):
-    run = comparison(engine, tmp_path, PLAIN, SDSA, steps=60)
+    run = comparison(engine, tmp_path, PLAIN, SDSA, steps=200)
     snapshots = run.watch()
     next(s for s in snapshots if s.pictures == 1 and s.current.step >= 3 and s.current.step < 50)
     run.stop()
@@ -312,7 +312,7 @@ def test_a_wrong_form_is_refused_by_the_names_on_the_page(room: Comparing):
 
 
 def test_cancelling_keeps_what_is_made_and_frees_the_model(room: Comparing, engine: Engine):
-    going = start(room, ANN, "plain", "sdsa", steps=60)
+    going = start(room, ANN, "plain", "sdsa", steps=200)
     next(update for update in going if isinstance(update[2], str) and "<img" in update[2])
     *_, last = room.cancel(ANN)
     kept = int(re.search(r"Stopped\. (\d) pictures? made and kept\.", last[1]).group(1))
@@ -335,7 +335,7 @@ def test_a_comparison_that_is_cancelled_before_its_first_row_says_so(room: Compa
 
 
 def test_what_cancels_and_what_watches_offer_the_same_picture(room: Comparing):
-    going = start(room, ANN, "plain", "sdsa", steps=60)
+    going = start(room, ANN, "plain", "sdsa", steps=200)
     next(update for update in going if isinstance(update[2], str) and "<img" in update[2])
     with ThreadPoolExecutor(2) as both:
         last = list(both.map(lambda updates: list(updates)[-1], (room.cancel(ANN), going)))

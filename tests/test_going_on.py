@@ -163,7 +163,7 @@ def stopped(run: StoryRun, when: Any) -> StoryRun:
 
 
 def test_a_stopped_story_continues_against_its_anchors(engine: Engine, tmp_path: Path):
-    long = replace(QUICK, steps=12)
+    long = replace(QUICK, steps=100)
     run = stopped(StoryRun(engine, STORY, long, tmp_path), lambda progress: len(progress.pictures) == 1)
     assert run.told.missing == (1, 2)
     assert run.told.bank is not None
@@ -174,7 +174,7 @@ def test_a_stopped_story_continues_against_its_anchors(engine: Engine, tmp_path:
 
 
 def test_a_story_stopped_before_its_anchors_begins_anew(engine: Engine, tmp_path: Path):
-    long = replace(QUICK, steps=12)
+    long = replace(QUICK, steps=100)
     run = stopped(StoryRun(engine, STORY, long, tmp_path), lambda progress: progress.step >= 2)
     assert (run.told.pictures, run.told.begins_anew) == ((), True)
     assert "begins anew" in how_it_goes_on(run.told)
@@ -182,7 +182,7 @@ def test_a_story_stopped_before_its_anchors_begins_anew(engine: Engine, tmp_path
 
 
 def test_a_change_that_is_stopped_leaves_the_story_as_it_was(tell, tmp_path: Path):
-    run = tell(replace(QUICK, steps=30))
+    run = tell(replace(QUICK, steps=100))
     again = run.again(with_text(STORY, 2, "in the desert"), (2,))
     stopped(again, lambda progress: progress.step >= 2)
     assert again.told.story == STORY

@@ -181,7 +181,7 @@ def test_pictures_are_never_written_over_and_a_stale_page_says_so(handlers, libr
 
 
 def test_a_story_that_is_told_on_another_page_is_left_alone(handlers, library, engine):
-    folder = keep_own(library, engine, settings=replace(QUICK, steps=60))
+    folder = keep_own(library, engine, settings=replace(QUICK, steps=200))
     for visitor in (ANN, BEN):
         open_story(handlers, visitor, folder)
     list(handlers.going_on.begin("redo", "", 0, "", ANN))
@@ -283,7 +283,7 @@ def test_each_row_of_a_comparison_is_a_kept_story(
 
 
 def test_a_row_that_is_told_is_neither_deleted_nor_opened(comparing, handlers, library):
-    going = compare(comparing, ANN, steps=60)
+    going = compare(comparing, ANN, steps=200)
     next(update for update in going if isinstance(update[2], str) and "<img" in update[2])
     (running,) = library.stories()
     assert "still being told" in Room(handlers).delete(running.name, BEN)[1]
@@ -298,7 +298,7 @@ def test_comparisons_of_a_shared_demo_go_with_the_visit(engine: Engine):
     list(compare(comparing, ANN))
     root = handlers.library_of(ANN).root
     assert len(list(root.iterdir())) == 2
-    going = compare(comparing, ANN, steps=60)
+    going = compare(comparing, ANN, steps=200)
     next(update for update in going if isinstance(update[2], str) and "<img" in update[2])
     handlers.leave(ANN)
     assert not root.exists()

@@ -351,7 +351,7 @@ def test_every_story_told_is_kept_with_masks_and_scores(common: Handlers, librar
 
 
 def test_a_cancelled_story_is_kept_if_it_has_a_picture(common: Handlers, library: Library):
-    telling = common.tell(ANN, **form(steps=40))
+    telling = common.tell(ANN, **form(steps=200))
     next(None for _ in telling if len(common.story_of(ANN).progress.pictures) == 1)
     assert len(library.stories()[0].pictures) == 1  # already: the app may end at any time
     list(common.cancel(ANN))
@@ -385,7 +385,7 @@ def test_visitors_of_a_shared_demo_see_their_own_stories_alone(handlers: Handler
 
 def test_a_visitor_who_leaves_while_a_story_is_told_leaves_nothing(handlers: Handlers):
     list(handlers.tell(ANN, **form()))
-    telling = handlers.tell(ANN, **form(steps=40))
+    telling = handlers.tell(ANN, **form(steps=200))
     next(None for _ in telling if len(handlers.story_of(ANN).progress.pictures) == 1)
     run = handlers.story_of(ANN)
     handlers.leave(ANN)
@@ -423,7 +423,7 @@ def test_deleting_asks_first_and_spares_a_story_that_is_told(common: Handlers, l
     assert folder.exists()
     assert "is deleted" in room.delete(folder.name, ANN)[1]
     assert not folder.exists()
-    telling = common.tell(ANN, **form(steps=40))
+    telling = common.tell(ANN, **form(steps=200))
     next(None for _ in telling if len(common.story_of(ANN).progress.pictures) == 1)
     (running,) = library.stories()
     assert "still being told" in room.delete(running.name, BEN)[1]

@@ -205,7 +205,7 @@ def test_a_run_keeps_pictures_that_know_how_they_were_made(begin_run, tmp_path: 
 
 
 def test_a_stopped_run_keeps_its_pictures_and_frees_the_model(begin_run, engine: Engine, tmp_path: Path):
-    run = begin_run(replace(ENDLESS, steps=40))
+    run = begin_run(ENDLESS)
     wait_for(run, lambda progress: len(progress.pictures) == 1)
     run.stop()
     ended = wait_for(run, lambda progress: progress.over)

@@ -208,7 +208,10 @@ def _looked_at(widgets: LibraryWidgets) -> list[Any]:
 
 
 def _connect_story(room: Room, widgets: LibraryWidgets, rooms: gr.Tabs, form: Form, stage: Stage) -> None:
-    seen = widgets.shelf.select(room.choose, widgets.names, _looked_at(widgets), **QUEUED)
+    # A card that is pressed while another one's story is fetched is the one that is meant: each press is
+    # answered, one after the other.
+    each: dict[str, Any] = {**QUEUED, "concurrency_limit": 1, "trigger_mode": "multiple"}
+    seen = widgets.shelf.select(room.choose, widgets.names, _looked_at(widgets), **each)
     seen.then(fn=None, js=SHOW_STORY, **AT_ONCE)
     widgets.delete.click(room.ask, widgets.chosen, [widgets.question, widgets.confirm], **AT_ONCE)
     widgets.keep.click(lambda: gr.update(visible=False), outputs=widgets.confirm, **AT_ONCE)
