@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from consistory_svd.manner import manner
-from consistory_svd.presets import OWN_PRESET, PRESETS, SAMPLING
+from consistory_svd.presets import preset_of
 from consistory_svd.record import FILE_NAME, StoryRecord, read_story_json, replace_file
 from consistory_svd.scores.headline import ALIKE, Better
-from consistory_svd.settings import Settings
 
 VARIABLE = "CONSISTORY_SVD_LIBRARY"
 SCORES_NAME = "scores.json"
@@ -243,14 +242,6 @@ def ordered(stories: Sequence[KeptStory], order: str) -> list[KeptStory]:
     if order not in keys:
         raise ValueError(f"sort: {order!r} is not allowed; give one of {', '.join(ORDERS)}")
     return sorted(newest[::-1] if order == ORDERS[1] else newest, key=keys[order])
-
-
-def preset_of(settings: Settings) -> str:
-    """The preset that tells a story alike in the same way, whatever the sampling; or OWN_PRESET."""
-    sampling = {name: getattr(settings, name) for name in SAMPLING}
-    return next(
-        (name for name, known in PRESETS.items() if replace(known, **sampling) == settings), OWN_PRESET
-    )
 
 
 def keep_scores(folder: Path, pictures: Sequence[Path], report: str) -> None:

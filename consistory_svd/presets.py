@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from consistory_svd.settings import Settings, Spectrum
 
+# What settings are called that are no preset's.
 OWN_PRESET = "your own"
 # Of Settings, what says how pictures are drawn and not how alike they are.
 SAMPLING = ("steps", "guidance", "height", "width", "batch", "scheduler", "spacing", "preview_every")
@@ -14,6 +15,14 @@ def preset(name: str) -> Settings:
     if name not in PRESETS:
         raise ValueError(f"preset: {name!r} is not known; give one of {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def preset_of(settings: Settings) -> str:
+    """The preset that tells a story alike in the same way, whatever the sampling; or OWN_PRESET."""
+    sampling = {name: getattr(settings, name) for name in SAMPLING}
+    return next(
+        (name for name, known in PRESETS.items() if replace(known, **sampling) == settings), OWN_PRESET
+    )
 
 
 def preset_label(name: str) -> str:

@@ -27,9 +27,8 @@ from consistory_svd.library import (
     look_at,
     open_library,
     ordered,
-    preset_of,
 )
-from consistory_svd.presets import PRESETS
+from consistory_svd.presets import PRESETS, preset_of
 from consistory_svd.record import save_frame, write_story_json
 from consistory_svd.scores import Absent, Result
 from consistory_svd.scores.report import as_json, from_json

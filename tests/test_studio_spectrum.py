@@ -12,14 +12,13 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
-from consistory_svd.presets import PRESETS
+from consistory_svd.presets import OWN_PRESET, PRESETS
 from consistory_svd.record import read_frame
 from consistory_svd.settings import Spectrum
 from consistory_svd.sharing import SpectraSketch
 from consistory_svd.sharing.sketch import Curve, Sketch
 from consistory_svd.studio import curves
 from consistory_svd.studio.alike import (
-    CUSTOM,
     DEPENDENT,
     HOW_ALIKE,
     alike_values,
@@ -149,14 +148,14 @@ def test_the_folded_spectrum_says_what_it_does(changes: dict, title: str):
 def test_the_preset_follows_the_switches_and_fills_them():
     assert switches(*ALIKE.values())[-1]["value"] == "consistory"
     for changes in ({"mask_dropout": 0.2}, {"k_reweight": "log"}, {"k_select": "count", "k_value": None}):
-        assert switches(*{**ALIKE, **changes}.values())[-1]["value"] == CUSTOM
+        assert switches(*{**ALIKE, **changes}.values())[-1]["value"] == OWN_PRESET
     for name, preset in PRESETS.items():
         *updates, group = preset_values(name)
         values = {field: update["value"] for field, update in zip(HOW_ALIKE, updates, strict=True)}
         assert switches(*values.values())[-1]["value"] == name
         assert read_form(form(**values, scenes="one\ntwo"))[1] == replace(preset, steps=2)
         assert group == (gr.update(open=True) if preset.filters else gr.skip())
-    assert all(update == gr.skip() for update in preset_values(CUSTOM))
+    assert all(update == gr.skip() for update in preset_values(OWN_PRESET))
 
 
 # -- what the filter did ---------------------------------------------------------------------------------

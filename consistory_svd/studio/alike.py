@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from consistory_svd.presets import PRESET_WORDS, PRESETS, preset_label
+from consistory_svd.presets import OWN_PRESET, PRESET_WORDS, PRESETS, preset_label
 from consistory_svd.settings import Settings, knob
 from consistory_svd.studio.forms import read_spectra
 from consistory_svd.studio.spectrum import (
@@ -45,7 +45,6 @@ DEPENDENT = (
     *SPECTRUM,
     "record_spectra",
 )
-CUSTOM = "your own"
 
 
 def how_alike() -> tuple[gr.Dropdown, gr.Accordion, dict[str, Any]]:
@@ -54,7 +53,7 @@ def how_alike() -> tuple[gr.Dropdown, gr.Accordion, dict[str, Any]]:
     with gr.Group(elem_classes="card"):
         card_title("How alike", "What ties the pictures to each other.")
         choice = gr.Dropdown(
-            [*((preset_label(name), name) for name in PRESETS), CUSTOM],
+            [*((preset_label(name), name) for name in PRESETS), OWN_PRESET],
             value=START_PRESET,
             label="Preset",
             info=preset_info(START_PRESET),
@@ -114,16 +113,16 @@ def preset_values(name: str, most: int = MOST_VALUES) -> list[Any]:
 
 
 def _fitting(on: Mapping[str, Any]) -> str:
-    """The preset that the values are, or CUSTOM."""
+    """The preset that the values are, or OWN_PRESET."""
     try:
         spectra = read_spectra(on)
     except ValueError:
-        return CUSTOM  # a box is empty while it is being edited
+        return OWN_PRESET  # a box is empty while it is being edited
     for name, preset in PRESETS.items():
         same = all(getattr(preset, field) == on[field] for field in METHOD)
         if same and spectra == (preset.spectrum_k, preset.spectrum_v):
             return name
-    return CUSTOM
+    return OWN_PRESET
 
 
 def _looks(on: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
