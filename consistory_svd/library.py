@@ -172,7 +172,7 @@ class Library:
             raise ValueError(
                 f"story: the folder {folder} was not made by the library; remove it by hand if you want to"
             )
-        shutil.rmtree(folder)  # it removes links, and does not follow them
+        remove_folder(folder, self.root)
 
 
 def open_library(folder: Path | None = None) -> Library:
@@ -284,6 +284,18 @@ class _Temporary(Library):
     def __init__(self, note: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="story-library-")
         super().__init__(Path(self._folder.name), note)
+
+
+def remove_folder(folder: Path, owner: Path) -> None:
+    """Remove a folder and all that is in it, if it lies directly in `owner`. Links are never followed.
+
+    Raises:
+        PermissionError: it lies elsewhere, or is a link.
+        OSError: it cannot be removed.
+    """
+    if folder.is_symlink() or folder.resolve().parent != owner.resolve():
+        raise PermissionError(f"{folder} is not a folder directly in {owner}, and is not removed")
+    shutil.rmtree(folder)
 
 
 def slug(text: str) -> str:

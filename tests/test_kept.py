@@ -30,6 +30,7 @@ from consistory_svd.studio.engine import Engine
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.library_handlers import Room
 from consistory_svd.studio.restore import Restoring
+from consistory_svd.studio.session import Session
 from consistory_svd.studio.shelves import Shelves
 from consistory_svd.studio.wiring import build
 from tests.test_library import CAT, keep
@@ -87,9 +88,9 @@ def test_an_opened_story_can_be_gone_on_with_and_no_other(handlers: Handlers, li
     assert part["picture"]["choices"] == [("1: in the forest", 0), ("2: on the beach", 1)]
     assert "not kept in memory" in part["how"]
     assert not handlers.show_spectra(ANN)[0]["visible"]
-    assert handlers.offer_fetch()[0]["value"] == "Fetch CLIP"
+    assert handlers.offer_fetch(ANN)[0]["value"] == "Fetch CLIP"
     open_story(handlers, ANN, keep_own(library, engine))
-    assert not handlers.offer_fetch()[0]["visible"]
+    assert not handlers.offer_fetch(ANN)[0]["visible"]
 
 
 def test_the_page_offers_to_go_on_as_soon_as_a_story_is_opened(handlers: Handlers):
@@ -332,12 +333,12 @@ def test_who_signs_in_finds_their_stories_again(engine: Engine):
 
 
 def test_stories_of_who_signed_in_go_in_the_end():
-    shelves = Shelves(keep_seconds=0.0)
-    first, second = shelves.of("one", "ann").root, shelves.of("two", "ann").root
+    shelves, one, two = Shelves(keep_seconds=0.0), Session("ann"), Session("ann")
+    first, second = shelves.of(one).root, shelves.of(two).root
     assert first == second
-    shelves.leave("one", user="ann")
+    shelves.leave(one)
     assert first.is_dir(), "another page of theirs is open"
-    shelves.leave("two", user="ann")
+    shelves.leave(two)
     until = time.monotonic() + 30
     while first.exists() and time.monotonic() < until:
         time.sleep(0.01)
@@ -373,13 +374,13 @@ def test_what_is_removed_cannot_be_read_by_its_address(engine: Engine):
 
 
 def test_nobody_guesses_where_the_files_of_others_are():
-    shelves = Shelves()
-    one, two = shelves.of("one").root.name, shelves.of("two").root.name
+    shelves, ann = Shelves(), Session()
+    one, two = shelves.of(ann).root.name, shelves.of(Session()).root.name
     assert one[:-22] == two[:-22]
     assert one != two
-    desk = shelves.desk("one", "story")
+    desk = shelves.desk(ann, "story")
     (desk / "a.pdf").write_text("")
-    shelves.desk("one", "library")
+    shelves.desk(ann, "library")
     assert (desk / "a.pdf").is_file(), "two parts of the page do not take each other's file"
-    shelves.leave("one")
+    shelves.leave(ann)
     assert not desk.exists()

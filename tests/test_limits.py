@@ -317,7 +317,7 @@ def test_a_waiting_story_says_its_place_and_time_and_then_begins(engine: Engine)
     engine.line.leave(ticket)
     *_, (_, last) = updates
     assert "3 pictures in " in last
-    assert handlers._runs["ann"].join(SECONDS)
+    assert handlers.story_of(ANN).join(SECONDS)
     assert len(engine.line) == 0
 
 

@@ -117,10 +117,16 @@ def test_wrong_wishes_are_said_before_anything_is_freed(
     assert not model.placement.retired
 
 
-def test_a_shared_demo_keeps_its_model(tiny_folder: Path) -> None:
+@pytest.mark.parametrize("there", [True, False])
+def test_a_shared_demo_keeps_its_model_and_tells_of_no_file(
+    tiny_folder: Path, tmp_path: Path, there: bool
+) -> None:
     engine = Engine(str(tiny_folder), "cpu", may_switch=False)
+    file = tmp_path / "a:file"
+    if there:
+        file.write_text("")
     with pytest.raises(gr.Error, match="cannot be chosen here, because this page is shared"):
-        list(load_chosen(engine, "storybook", "", "auto"))
+        list(load_chosen(engine, "storybook", str(file), "auto"))
     assert engine.wanted.source == str(tiny_folder)
 
 

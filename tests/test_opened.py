@@ -75,7 +75,7 @@ def test_an_opened_story_that_is_changed_has_anchors_of_its_own(handlers: Handle
     assert read_story_json(again.folder).lenders is None
     assert pixels(again) != pixels(changed)
     # Without lenders it is what telling it always was.
-    beside = handlers.shelves.of("ann").new("beside")
+    beside = handlers.library_of(ANN).new("beside")
     assert pixels(again) == pixels(finished(StoryRun(handlers.engine, record.story, other, beside)))
 
 

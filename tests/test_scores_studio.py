@@ -80,7 +80,7 @@ def handlers(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_told_story_is_scored_with_its_masks_and_gives_way_to_the_next(handlers: Handlers):
     assert list(handlers.score("ensemble", "noise", ANN)) == [], "there is no story yet"
     *_, _last = handlers.tell(ANN, **form())
-    pictures = handlers._runs["ann"].progress.pictures
+    pictures = handlers.story_of(ANN).progress.pictures
     frames = scorecard.frames_of(pictures, "some model")
     assert [mask.size for mask in frames.masks] == [image.size for image in frames.images]
     first, *cards = handlers.score("ensemble", "noise", ANN)
@@ -123,20 +123,20 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 
 def test_weights_are_fetched_from_the_page_and_then_scored_with(handlers: Handlers, fetched: dict):
     *_, _last = handlers.tell(ANN, **form())
-    assert handlers.offer_fetch()[0]["visible"] is False, "nothing was scored yet"
+    assert handlers.offer_fetch(ANN)[0]["visible"] is False, "nothing was scored yet"
     list(handlers.score("clip_vitb32", "noise", ANN))
-    button, line = handlers.offer_fetch()
+    button, line = handlers.offer_fetch(ANN)
     assert (button["visible"], button["value"]) == (True, "Fetch DreamSim, CLIP and DINO")
     assert "CLIP 605 MB" in line
     fetched["wait"].clear()
-    going = handlers.fetch("clip_vitb32", "noise")
+    going = handlers.fetch("clip_vitb32", "noise", ANN)
     seen = [next(going)]
     while "120 of 605 MB" not in seen[-1][1]:
         seen.append(next(going))
     assert 'aria-valuenow="20"' in seen[-1][1]
     assert seen[-1][0]["interactive"] is False
     list(handlers.tell(ANN, **form()))
-    assert len(handlers._runs["ann"].progress.pictures) == 3, "a story is told while weights are fetched"
+    assert len(handlers.story_of(ANN).progress.pictures) == 3, "a story is told while weights are fetched"
     fetched["wait"].set()
     *_, (button, line) = going
     assert button["interactive"] is True
@@ -150,10 +150,10 @@ def test_weights_are_fetched_from_the_page_and_then_scored_with(handlers: Handle
 def test_a_fetch_that_fails_is_said_and_can_be_tried_again(
     handlers: Handlers, fetched: dict, error: Exception
 ):
-    handlers._wanted, fetched["error"] = ("clip",), error
+    handlers.sessions.of(ANN).missing_weights, fetched["error"] = ("clip",), error
     seen: list[tuple] = []
     with pytest.raises(gr.Error, match="could not be fetched"):
-        seen.extend(handlers.fetch("ensemble", "noise"))  # what came before the error stays
+        seen.extend(handlers.fetch("ensemble", "noise", ANN))  # what came before the error stays
     button, line = seen[-1]
     assert button["interactive"] is True
     assert 'role="alert"' in line
@@ -161,7 +161,7 @@ def test_a_fetch_that_fails_is_said_and_can_be_tried_again(
     assert "<x>" not in line
     assert "Your pictures and all other scores need none" in line
     fetched["error"] = None
-    *_, (_, line) = handlers.fetch("ensemble", "noise")
+    *_, (_, line) = handlers.fetch("ensemble", "noise", ANN)
     assert "The weights are here." in line
 
 

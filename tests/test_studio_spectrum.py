@@ -255,7 +255,7 @@ def test_a_storys_spectra_are_shown_when_they_were_asked_for(handlers: Handlers)
 
 def test_nothing_is_recorded_unasked_and_an_empty_record_says_why(handlers: Handlers):
     list(handlers.tell(ANN, **form(**SPECTRAL)))
-    assert handlers._runs["ann"].spectra is None
+    assert handlers.story_of(ANN).spectra is None
     assert handlers.show_spectra(ANN)[0] == gr.update(visible=False)
     assert handlers.draw_spectra(LAYERS[0], 1, ANN) == gr.skip()
     list(handlers.tell(ANN, **form(sdsa=False, record_spectra=True)))

@@ -23,6 +23,7 @@ from consistory_svd.studio.grid import draw_grid
 from consistory_svd.studio.handlers import NOT_WRITTEN, PATIENCE_SECONDS, Handlers
 from consistory_svd.studio.parting import ask_before_leaving, leave_freely
 from consistory_svd.studio.recipes import FEWEST, MOST, RECIPES, Recipe, chosen_rows
+from consistory_svd.studio.session import Session
 from consistory_svd.studio.widgets import card_title
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ def _choice(number: int) -> gr.Dropdown:
 
 
 @dataclass(frozen=True)
-class _Running:
+class RunningComparison:
     """A visitor's comparison, and the folder in which it is made one picture to take along.
 
     The folder is its own, and there from the beginning: a comparison that is cancelled is drawn twice at
@@ -132,12 +133,11 @@ class _Running:
 
 
 class Comparing:
-    """The room's handlers, and the latest comparison of each visitor."""
+    """The room's handlers."""
 
     def __init__(self, story_room: Handlers, room: CompareRoom) -> None:
         self.engine, self.limits = story_room.engine, story_room.limits
         self._room = room
-        self._running: dict[str, _Running] = {}
         self.story_room = story_room
         story_room.rooms.append(self)
 
@@ -175,7 +175,7 @@ class Comparing:
         Raises:
             gr.Error: a field is wrong, or a row failed; pictures already made stay.
         """
-        session = request.session_hash
+        session = self.story_room.sessions.of(request)
         try:
             story, shared = read_form(form)
             named = [name for name in rows if name != NOTHING]
@@ -193,15 +193,16 @@ class Comparing:
             return library.new(f"{row} {story.subject}")
 
         comparison = Comparison(self.engine, story, told, new_folder, scored, title)
-        running = _Running(comparison, self.story_room.shelves.desk(session, "compare"))
-        self._running[session] = running
+        running = RunningComparison(comparison, self.story_room.shelves.desk(session, "compare"))
+        session.comparison = running
         look = f'<p class="look"><strong>{recipe.title}.</strong> {recipe.look}</p>' if recipe else ""
         yield look, view.waiting(self.engine.loaded, len(self.engine.line)), "", *self._buttons(True)
         yield from self._updates(running)
 
     def cancel(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """Stop the visitor's comparison and show what there is."""
-        running = self._running.get(request.session_hash)
+        session = self.story_room.sessions.find(request)
+        running = session and session.comparison
         if running is None:
             yield (gr.skip(), gr.skip(), gr.skip(), *self._buttons(False))
             return
@@ -211,7 +212,7 @@ class Comparing:
         comparison.join(PATIENCE_SECONDS)
         yield gr.skip(), *self._whole(comparison.snapshot), *self._buttons(False, running)
 
-    def leave(self, session: str, remove: bool) -> Path | None:
+    def leave(self, session: Session, remove: bool) -> Path | None:
         """As `TellingRoom` has it."""
         comparison = self._forget(session)
         busy = comparison and comparison.told_into
@@ -221,9 +222,10 @@ class Comparing:
 
     def is_told_into(self, folder: Path) -> bool:
         """As `TellingRoom` has it."""
-        return any(one.comparison.told_into == folder for one in list(self._running.values()))
+        running = [session.comparison for session in self.story_room.sessions.all()]
+        return any(one is not None and one.comparison.told_into == folder for one in running)
 
-    def _updates(self, running: _Running) -> Iterator[tuple[Any, ...]]:
+    def _updates(self, running: RunningComparison) -> Iterator[tuple[Any, ...]]:
         """Snapshots as updates; what has not changed is not sent again."""
         comparison = running.comparison
         shown: tuple[str, str] = ("", "")
@@ -254,7 +256,7 @@ class Comparing:
         """Where the page finds a picture: the file as it is, beside the page whatever its own address is."""
         return f"gradio_api/file={quote(path.as_posix())}"
 
-    def _buttons(self, busy: bool, ended: _Running | None = None) -> tuple[Any, ...]:
+    def _buttons(self, busy: bool, ended: RunningComparison | None = None) -> tuple[Any, ...]:
         """Updates of download, cancel and everything that starts a comparison."""
         file, label = None, DOWNLOAD
         if ended is not None and ended.comparison.snapshot.pictures:
@@ -269,8 +271,9 @@ class Comparing:
             *[gr.update(interactive=not busy)] * len(self._room.starts),
         )
 
-    def _forget(self, session: str) -> Comparison | None:
-        running = self._running.pop(session, None)
+    @staticmethod
+    def _forget(session: Session) -> Comparison | None:
+        running, session.comparison = session.comparison, None
         if running is None:
             return None
         running.comparison.stop()

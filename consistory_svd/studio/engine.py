@@ -77,6 +77,11 @@ class Engine:
             if self._thread is None:
                 self._begin(self._load, self._wanted)
 
+    def check_may_switch(self) -> None:
+        """ValueError where visitors may not load another model."""
+        if not self.may_switch:
+            raise ValueError("model: another one cannot be chosen here, because this page is shared")
+
     def switch(self, wanted: ModelRequest) -> None:
         """Load another model in the background: the stories that are told or wait now are waited for, then
         the old model is freed, then the new one is loaded; where that fails the old one is loaded again, and
@@ -85,8 +90,7 @@ class Engine:
         Raises:
             ValueError: switching is off here, a model is being loaded already, or the line is too long.
         """
-        if not self.may_switch:
-            raise ValueError("model: another one cannot be chosen here, because this page is shared")
+        self.check_may_switch()
         with self._starting:
             loading = self._thread is not None and not self._loaded.is_set()
             if loading or not self._settled.is_set():

@@ -19,6 +19,7 @@ from consistory_svd.export.settings import (
 )
 from consistory_svd.settings import knob
 from consistory_svd.studio import view
+from consistory_svd.studio.session import Sessions
 from consistory_svd.studio.shelves import Shelves
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,12 @@ def export_widgets(name: str) -> ExportWidgets:
 
 
 def connect_export(
-    name: str, widgets: ExportWidgets, shelves: Shelves, folder_of: FolderOf, inputs: list[Any]
+    name: str,
+    widgets: ExportWidgets,
+    sessions: Sessions,
+    shelves: Shelves,
+    folder_of: FolderOf,
+    inputs: list[Any],
 ) -> None:
     """Let the widgets export the story in the folder that `folder_of(request, *inputs)` names; `name` is that
     of the part of the page."""
@@ -84,11 +90,12 @@ def connect_export(
 
     def make(request: gr.Request, *values: Any) -> Iterator[tuple[Any, Any, Any]]:
         """Make the file: the status, the button that fetches it, the one that makes it."""
+        session = sessions.of(request)
         yield view.making_file(), gr.update(visible=False), gr.update(interactive=False)
         try:
             settings = ExportSettings(**dict(zip(FIELDS, values, strict=False)))
             made = as_one(export(folder_of(request, *values[len(FIELDS) :]), settings))
-            path = shelves.desk(request.session_hash, name) / made.name
+            path = shelves.desk(session, name) / made.name
             path.write_bytes(made.content)
         except ValueError as refusal:
             yield view.alert(_in_words(refusal)), gr.update(visible=False), gr.update(interactive=True)

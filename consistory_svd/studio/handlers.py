@@ -10,7 +10,7 @@ import gradio as gr
 
 from consistory_svd.library import Library, keep_scores
 from consistory_svd.limits import Limits
-from consistory_svd.scores import ScoreSettings, Suite
+from consistory_svd.scores import ScoreSettings
 from consistory_svd.scores.report import as_json
 from consistory_svd.scores.weights import fetchable
 from consistory_svd.settings import Settings, Story, knob
@@ -22,6 +22,7 @@ from consistory_svd.studio.forms import concept_of, fewer_anchors, in_words, rea
 from consistory_svd.studio.gallery import gallery_items, updates
 from consistory_svd.studio.layout import form_values
 from consistory_svd.studio.retell import GoingOn
+from consistory_svd.studio.session import Session, Sessions
 from consistory_svd.studio.shelves import Shelves
 from consistory_svd.studio.told import Opened, Told
 from consistory_svd.studio.worker import StoryRun
@@ -35,7 +36,7 @@ NOT_WRITTEN = "The library's folder cannot be written:"
 class TellingRoom(Protocol):
     """A room beside the story's that tells stories, too."""
 
-    def leave(self, session: str, remove: bool) -> Path | None:
+    def leave(self, session: Session, remove: bool) -> Path | None:
         """The visitor has gone: stop what is told, and remove its files or not; the folder that is still
         written to, if any."""
 
@@ -44,22 +45,17 @@ class TellingRoom(Protocol):
 
 
 class Handlers:
-    """The studio's handlers and what they share: the engine, and for each visitor the latest story and the
-    library (by default one of their own)."""
+    """The studio's handlers and what they share: the engine, the visitors' sessions, and the library of each
+    (by default one of their own)."""
 
     def __init__(self, engine: Engine, limits: Limits | None = None, shelves: Shelves | None = None) -> None:
         self.engine = engine
         self.limits = limits or Limits()
         self.shelves = shelves or Shelves()
-        self._runs: dict[str, StoryRun] = {}
-        self._waiting: list[str] = []
-        self._cancelled: set[str] = set()  # who cancelled between the start and their story's turn
-        self._opened: dict[str, Opened] = {}
-        self._suite: Suite | None = None  # made when a first story is scored, or scored otherwise
-        self._wanted: tuple[str, ...] = ()  # weights that the last story's scores lacked
+        self.sessions = Sessions()
         self._fetching = fetching.Fetching()
         self.rooms: list[TellingRoom] = []  # other rooms that tell
-        self.going_on = GoingOn(self._runs, self._waiting, engine, self.limits)
+        self.going_on = GoingOn(self.sessions, engine, self.limits)
 
     # -- the model ---------------------------------------------------------------------------------------
 
@@ -116,6 +112,7 @@ class Handlers:
         Raises:
             gr.Error: a field is wrong; the status area has said so before.
         """
+        session = self.sessions.of(request)
         concept, _ = self.offer_concept(form["subject"], form["concept"], offered)
         rolled = (gr.skip(), gr.skip()) if locked else self.roll_seed()
         try:
@@ -124,12 +121,11 @@ class Handlers:
             read_switch("record_spectra", form)
             if self.engine.loaded and not self.engine.reason:
                 picture_size(self.engine.model, settings)
-            self.engine.line.check_room(len(self._waiting))
+            waiting = self.sessions.begin_waiting(session, self.engine.line.check_room)
         except ValueError as error:
             yield view.alert(in_words(error)), concept, gr.skip(), gr.skip(), *_buttons(telling=False)
             raise view.refusal(in_words(error)) from error
-        before = len(self.engine.line) + len(self._waiting)
-        self._waiting.append(request.session_hash)
+        before = len(self.engine.line) + waiting
         yield view.waiting(self.engine.loaded, before), concept, *rolled, *_buttons(telling=True)
 
     def tell(self, request: gr.Request, **form: Any) -> Iterator[tuple[Any, ...]]:
@@ -140,10 +136,10 @@ class Handlers:
         Raises:
             gr.Error: a field is wrong, or the story failed; pictures already made stay.
         """
-        session = request.session_hash
+        session = self.sessions.of(request)
         if self._was_cancelled(session):
             return
-        self._leave_line(session)
+        self.sessions.end_waiting(session)
         try:
             story, settings = read_form(form)
             self.limits.check(story, settings)
@@ -159,7 +155,7 @@ class Handlers:
         except OSError as error:
             raise gr.Error(f"{NOT_WRITTEN} {error}", print_exception=False) from error
         self._forget(session)
-        self._runs[session] = run
+        session.run = run
         run.show_masks = show_masks
         yield from _streamed(run)
 
@@ -171,18 +167,19 @@ class Handlers:
         Raises:
             gr.Error: the wish is wrong, or telling failed; the story stays as it was.
         """
-        if self._was_cancelled(request.session_hash):
+        session = self.sessions.of(request)
+        if self._was_cancelled(session):
             return
         try:
-            run = self.going_on.next_run(kind, scene, picture, text, request.session_hash)
+            run = self.going_on.next_run(kind, scene, picture, text, session)
         except ValueError as error:
             raise gr.Error(in_words(error), print_exception=False) from error
         yield from _streamed(run)
 
     def score(self, backbone: str, fill: str, request: gr.Request) -> Iterator[str]:
         """The visitor's finished story in numbers, as they become known. Pictures never wait for it."""
-        session = request.session_hash
-        run = self._runs.get(session)
+        session = self.sessions.find(request)
+        run = session and session.run
         if run is None or run.progress.stage not in ("done", "stopped") or not run.progress.pictures:
             return
         pictures = run.progress.pictures
@@ -192,40 +189,40 @@ class Handlers:
         yield scorecard.scoring()
         model = run.told.model
         settings = ScoreSettings(backbone, fill=fill, device=self.engine.scores_on)
-        if self._suite is None or self._suite.settings != settings:
-            self._suite = Suite(settings, self._suite and self._suite.embeddings)
-        suite, entries = self._suite, []
+        suite, entries = session.suite_for(settings), []
         frames, note = scorecard.frames_of(pictures, model), scorecard.left_out(pictures)
         try:
             for entry in suite.measure(frames):
-                if self._runs.get(session) is not run or session in self._waiting:
+                if session.run is not run or session.waiting:
                     yield ""  # a newer story has the page
                     return
                 entries.append(entry)
                 yield scorecard.card(entries, frames, note)
         finally:
             suite.free()  # the next story needs the memory
-        self._wanted = fetchable(entries)
+        session.missing_weights = fetchable(entries)
         try:
             keep_scores(run.folder, [picture.path for picture in pictures], as_json(entries))
         except OSError:  # the story was deleted meanwhile, or the disk is full: the page has the scores
             log.warning("the scores of %s could not be kept", run.folder.name, exc_info=True)
 
-    def offer_fetch(self) -> tuple[Any, str]:
-        """The button that fetches what the scores lack, and the line below it; neither where nothing does."""
-        if not self._wanted:
+    def offer_fetch(self, request: gr.Request) -> tuple[Any, str]:
+        """The button that fetches what the visitor's scores lack, and the line below it; neither where they
+        lack nothing."""
+        session = self.sessions.find(request)
+        missing = session.missing_weights if session else ()
+        if not missing:
             return gr.update(visible=False), ""
-        return gr.update(visible=True, value=fetching.button_label(self._wanted)), fetching.offer(
-            self._wanted
-        )
+        return gr.update(visible=True, value=fetching.button_label(missing)), fetching.offer(missing)
 
-    def fetch(self, backbone: str, fill: str) -> Iterator[tuple[Any, str]]:
-        """Fetch what the scores lack and tell how far it is: the button, the line below it.
+    def fetch(self, backbone: str, fill: str, request: gr.Request) -> Iterator[tuple[Any, str]]:
+        """Fetch what the visitor's scores lack and tell how far it is: the button, the line below it.
 
         Raises:
             gr.Error: it failed; the line has said so before.
         """
-        self._fetching.start(self._wanted, ScoreSettings(backbone, fill=fill))
+        missing = self.sessions.of(request).missing_weights
+        self._fetching.start(missing, ScoreSettings(backbone, fill=fill))
         error = ""
         for now in self._fetching.watch():
             error = now.error
@@ -236,7 +233,7 @@ class Handlers:
     def show_spectra(self, request: gr.Request) -> tuple[Any, ...]:
         """What the spectral filter did to the visitor's story, where that was recorded: the part of the page
         that shows it, the layers and steps to choose from, the figures."""
-        run = self._runs.get(request.session_hash)
+        run = self.story_of(request)
         if run is None or run.spectra is None or not run.progress.over:
             return gr.update(visible=False), gr.skip(), gr.skip(), ""
         layers, steps = run.spectra.layers, run.spectra.whole_steps
@@ -256,17 +253,17 @@ class Handlers:
 
     def draw_spectra(self, layer: str, step: int, request: gr.Request) -> Any:
         """The figures for the layer and step that the visitor has chosen."""
-        run = self._runs.get(request.session_hash)
+        run = self.story_of(request)
         if run is None or run.spectra is None:
             return gr.skip()
         return curves.figures(run.spectra, layer, step)
 
     def cancel(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """Stop the visitor's story and tell what is kept: pictures, status, Generate, Cancel."""
-        session = request.session_hash
-        run = self._runs.get(session)
-        if waited := self._leave_line(session):
-            self._cancelled.add(session)
+        session = self.sessions.of(request)
+        run = session.run
+        if waited := self.sessions.end_waiting(session):
+            session.cancelled = True
         if waited or run is None:
             yield gr.skip(), view.cancelled_early(), *_buttons(telling=False)
             return
@@ -278,7 +275,7 @@ class Handlers:
 
     def show_masks(self, shown: bool, request: gr.Request) -> Any:
         """The visitor's pictures so far, with the subject's masks over them or without."""
-        run = self._runs.get(request.session_hash)
+        run = self.story_of(request)
         if run is None:
             return gr.skip()
         run.show_masks = shown
@@ -286,47 +283,49 @@ class Handlers:
 
     def leave(self, request: gr.Request) -> None:
         """The tab was closed: stop the visitor's story, and remove what nobody else has a right to."""
-        session = request.session_hash
-        self._leave_line(session)
-        self._cancelled.discard(session)
-        self._opened.pop(session, None)
-        goes = self.shelves.goes_with(request.username)
+        session = self.sessions.remove(request)
+        if session is None:
+            return
+        self.sessions.end_waiting(session)
+        goes = self.shelves.goes_with(session)
         busy = [folder for room in self.rooms if (folder := room.leave(session, goes))]
         run = self._forget(session)
         if run is not None and not run.progress.over:
             busy.append(run.folder)
             if goes:
                 run.remove_files()
-        self.shelves.leave(session, busy, request.username)
+        self.shelves.leave(session, busy)
 
     def library_of(self, request: gr.Request) -> Library:
         """The library that the visitor sees."""
-        return self.shelves.of(request.session_hash, request.username)
+        return self.shelves.of(self.sessions.of(request))
 
     def story_of(self, request: gr.Request) -> StoryRun | None:
         """The story that the visitor's page shows; None where there is none yet."""
-        return self._runs.get(request.session_hash)
+        session = self.sessions.find(request)
+        return session and session.run
 
-    def show(self, run: StoryRun, request: gr.Request, wanted: tuple[str, ...] = ()) -> None:
-        """Make a story that is over the one that the visitor's page shows; its scores lack `wanted`."""
-        self._forget(request.session_hash)
-        self._runs[request.session_hash] = run
-        self._wanted = wanted
+    def show(self, run: StoryRun, request: gr.Request, missing_weights: tuple[str, ...] = ()) -> None:
+        """Make a story that is over the one that the visitor's page shows; its scores lack the weights."""
+        session = self.sessions.of(request)
+        self._forget(session)
+        session.run, session.missing_weights = run, missing_weights
 
     def forget_folder(self, folder: Path) -> None:
         """A story was deleted: no page shows it any longer. None is told into it."""
-        for session, run in list(self._runs.items()):
-            if run.folder == folder:
-                del self._runs[session]
+        for session in self.sessions.all():
+            if session.run is not None and session.run.folder == folder:
+                session.run = None
 
     def is_telling(self, request: gr.Request) -> bool:
         """Whether a story of the visitor is being told, or waits for its turn."""
-        run = self.story_of(request)
-        return request.session_hash in self._waiting or (run is not None and not run.progress.over)
+        session = self.sessions.find(request)
+        return session is not None and (session.waiting or _is_running(session.run))
 
     def is_told_into(self, folder: Path) -> bool:
         """Whether a story is being told into the folder, by whomever."""
-        runs = any(run.folder == folder and not run.progress.over for run in self._runs.values())
+        shown = [session.run for session in self.sessions.all()]
+        runs = any(_is_running(run) and run.folder == folder for run in shown)
         return runs or any(room.is_told_into(folder) for room in self.rooms)
 
     @staticmethod
@@ -336,38 +335,42 @@ class Handlers:
 
     def opened(self, opened: Opened | None, request: gr.Request) -> None:
         """A story came from a file: one whose anchors were another story's is told with those, as it was."""
-        self._opened.pop(request.session_hash, None)
-        if opened:
-            self._opened[request.session_hash] = opened
+        self.sessions.of(request).opened = opened or None
 
     def _new_run(
-        self, session: str, story: Story, settings: Settings, folder: Path, record_spectra: bool, note: str
+        self,
+        session: Session,
+        story: Story,
+        settings: Settings,
+        folder: Path,
+        record_spectra: bool,
+        note: str,
     ) -> StoryRun:
-        opened = self._opened.get(session)
+        opened = session.opened
         if opened is None or form_values(story, settings) != form_values(opened.story, opened.settings):
             return StoryRun(self.engine, story, settings, folder, record_spectra, note=note)
         before = Told(story, settings, opened.lenders, ())
         frames = range(len(story.scenes))
         return StoryRun(self.engine, story, settings, folder, record_spectra, before, frames, note=note)
 
-    def _was_cancelled(self, session: str) -> bool:
+    @staticmethod
+    def _was_cancelled(session: Session) -> bool:
         """Whether the visitor cancelled what is about to begin. Gradio's page cannot call an event back whose
         number it does not know yet: it asks for that without one, is answered 422, and the event comes."""
-        cancelled = session in self._cancelled and session not in self._waiting
-        self._cancelled.discard(session)
+        cancelled = session.cancelled and not session.waiting
+        session.cancelled = False
         return cancelled
 
-    def _leave_line(self, session: str) -> bool:
-        waited = session in self._waiting
-        if waited:
-            self._waiting.remove(session)
-        return waited
-
-    def _forget(self, session: str) -> StoryRun | None:
-        run = self._runs.pop(session, None)
+    @staticmethod
+    def _forget(session: Session) -> StoryRun | None:
+        run, session.run = session.run, None
         if run is not None:
             run.stop()
         return run
+
+
+def _is_running(run: StoryRun | None) -> bool:
+    return run is not None and not run.progress.over
 
 
 def _streamed(run: StoryRun) -> Iterator[tuple[Any, ...]]:

@@ -73,7 +73,9 @@ def add_library(handlers: Handlers, rooms: gr.Tabs, form: Form, stage: Stage) ->
     room = Room(handlers)
     _connect_shelf(room, widgets)
     _connect_story(room, widgets, rooms, form, stage)
-    connect_export("library", widgets.export, handlers.shelves, room.folder, [widgets.chosen])
+    connect_export(
+        "library", widgets.export, handlers.sessions, handlers.shelves, room.folder, [widgets.chosen]
+    )
 
 
 def add_export(handlers: Handlers, widgets: ExportWidgets) -> None:
@@ -85,7 +87,7 @@ def add_export(handlers: Handlers, widgets: ExportWidgets) -> None:
             raise ValueError("There is no story yet. Tell one first, then take it along.")
         return run.folder
 
-    connect_export("story", widgets, handlers.shelves, folder, [])
+    connect_export("story", widgets, handlers.sessions, handlers.shelves, folder, [])
 
 
 def _lay_out(tab: gr.Tab) -> LibraryWidgets:

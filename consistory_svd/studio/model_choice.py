@@ -78,6 +78,7 @@ def load_chosen(
         gr.Error: a field is wrong or the model could not be loaded; the line has said so before.
     """
     try:
+        engine.check_may_switch()  # first: strangers must not learn which files are here
         for name, value in (("model", source), ("lora", loras), ("memory", memory)):
             if value is not None and not isinstance(value, str):
                 raise ValueError(f"{name}: {value!r} is not allowed; give a text")

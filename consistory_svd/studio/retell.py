@@ -17,6 +17,7 @@ from consistory_svd.studio.forms import in_words, seeds_text
 from consistory_svd.studio.gallery import gallery_items
 from consistory_svd.studio.own_seeds import owner_of
 from consistory_svd.studio.same_model import other_model
+from consistory_svd.studio.session import Session, Sessions
 from consistory_svd.studio.told import Told, taken_back, with_scene, with_seed, with_text
 from consistory_svd.studio.worker import StoryRun
 
@@ -59,14 +60,10 @@ def _megabytes(count: int) -> str:
 
 
 class GoingOn:
-    """The handlers of the part. `runs` are the visitors' latest stories, `waiting` those who are about to
-    stand in the engine's line; all belong to the studio's other handlers."""
+    """The handlers of the part. `sessions` are those of the studio's other handlers, too."""
 
-    def __init__(
-        self, runs: dict[str, StoryRun], waiting: list[str], engine: Engine, limits: Limits | None = None
-    ) -> None:
-        self._runs = runs
-        self._waiting = waiting
+    def __init__(self, sessions: Sessions, engine: Engine, limits: Limits | None = None) -> None:
+        self._sessions = sessions
         self._engine = engine
         self._limits = limits or Limits()
         self._starting = threading.Lock()  # two pages may go on with the same story
@@ -77,51 +74,54 @@ class GoingOn:
         Raises:
             gr.Error: there is nothing to go on with, or a field is wrong; the status has said so before.
         """
+        session = self._sessions.of(request)
         try:
-            self._wish(kind, scene, picture, text, request.session_hash)
-            self._engine.line.check_room(len(self._waiting))
+            self._wish(kind, scene, picture, text, session)
+            waiting = self._sessions.begin_waiting(session, self._engine.line.check_room)
         except ValueError as error:
             yield view.alert(in_words(error)), gr.skip(), gr.skip()
             raise view.refusal(in_words(error)) from error
-        before = len(self._engine.line) + len(self._waiting)
-        self._waiting.append(request.session_hash)
+        before = len(self._engine.line) + waiting
         yield view.waiting(True, before), gr.update(interactive=False), gr.update(interactive=True)
 
-    def next_run(self, kind: str, scene: str, picture: Any, text: str, session: str) -> StoryRun:
+    def next_run(self, kind: str, scene: str, picture: Any, text: str, session: Session) -> StoryRun:
         """The run that does what the visitor wishes, started; it is the visitor's story from now on.
 
         ValueError as in `begin`.
         """
-        if session in self._waiting:
-            self._waiting.remove(session)
+        self._sessions.end_waiting(session)
         with self._starting:
             run = self._story_of(session)
             told = run.told
             story, wanted = self._wish(kind, scene, picture, text, session)
             again = run.again(story, told.frames_for(wanted))
             again.start()
-            self._runs[session] = again
+            session.run = again
         return again
 
-    def _story_of(self, session: str) -> StoryRun:
-        run = self._runs.get(session)
+    def _shown(self, request: gr.Request) -> StoryRun | None:
+        session = self._sessions.find(request)
+        return session and session.run
+
+    def _story_of(self, session: Session) -> StoryRun:
+        run = session.run
         if run is None or (not run.told.pictures and not run.progress.over):
             raise ValueError(NO_STORY)
-        if not run.progress.over or session in self._waiting:
+        if not run.progress.over or session.waiting:
             raise ValueError(BUSY)
         self._check_folder(run)
         return run
 
     def _check_folder(self, run: StoryRun) -> None:
         """ValueError where another page tells into the story's folder, or has changed the story."""
-        others = (other for other in list(self._runs.values()) if other.folder == run.folder)
-        if any(not other.progress.over for other in others):
+        shown = [session.run for session in self._sessions.all() if session.run is not None]
+        if any(other.folder == run.folder and not other.progress.over for other in shown):
             raise ValueError(ELSEWHERE)
         if run.told.pictures and not is_as_recorded(run.folder, run.told):
             raise ValueError(CHANGED)
 
     def _wish(
-        self, kind: str, scene: str, picture: Any, text: str, session: str
+        self, kind: str, scene: str, picture: Any, text: str, session: Session
     ) -> tuple[Story, tuple[int, ...]]:
         """The story as it is to become, and the frames that are wanted."""
         told = self._story_of(session).told
@@ -156,7 +156,7 @@ class GoingOn:
     def offer(self, scenes: str, seeds: str, request: gr.Request) -> tuple[Any, ...]:
         """The part for the visitor's story as it stands, empty-handed where there is none; the form's scenes
         and seeds, and whose they are, follow where they were the story's."""
-        run = self._runs.get(request.session_hash)
+        run = self._shown(request)
         if run is None or not run.progress.over:
             return gr.update(visible=False), *(gr.skip() for _ in range(10))
         told = run.told
@@ -192,7 +192,7 @@ class GoingOn:
 
     def choose(self, picture: Any, request: gr.Request) -> tuple[Any, Any]:
         """The scene of a chosen picture, and whether a former one can be taken back."""
-        run = self._runs.get(request.session_hash)
+        run = self._shown(request)
         if run is None or picture is None:
             return gr.skip(), gr.skip()
         told = run.told
@@ -202,7 +202,7 @@ class GoingOn:
 
     def point(self, request: gr.Request, event: gr.SelectData) -> Any:
         """The picture that was chosen among the pictures, for the box that chooses one."""
-        run = self._runs.get(request.session_hash)
+        run = self._shown(request)
         if run is None or not run.progress.over or event.index >= len(run.progress.pictures):
             return gr.skip()
         return run.progress.pictures[event.index].frame
@@ -211,7 +211,7 @@ class GoingOn:
         """Put the former picture of a frame back: pictures, status, the frame's scene, the form's scenes and
         seeds, and whose they are. What it replaces can be taken back in turn."""
         try:
-            run = self._story_of(request.session_hash)
+            run = self._story_of(self._sessions.of(request))
             told = run.told
             frame = self._frame(told, picture)
             run.become(taken_back(told, frame))

@@ -1,6 +1,5 @@
 """Whose stories are where: one library for all who come, or one for each visitor that goes with them."""
 
-import shutil
 import tempfile
 import threading
 import time
@@ -10,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_urlsafe
 
-from consistory_svd.library import Library
+from consistory_svd.library import Library, remove_folder
+from consistory_svd.studio.session import Session
 
 DAY_SECONDS = 24 * 3600.0
 GOES = "Your stories go when you close or reload this page; take them along."
@@ -18,11 +18,13 @@ STAYS = (
     "Your stories stay for a day after your last visit, and go earlier when this studio is started anew; "
     "take them along."
 )
+# Whose shelf it is: who has signed in by name, anyone else by the token of their session.
+_Owner = tuple[str, str]
 
 
 @dataclass
 class _Shelf:
-    """A visitor's own library, and their pages that are open."""
+    """A visitor's own library, and the sessions of theirs that are open, by their tokens."""
 
     library: Library
     open: set[str] = field(default_factory=set)
@@ -34,13 +36,16 @@ class Shelves:
 
     `library` is everyone's. Without one each visitor has their own, in a temporary folder, and sees no other:
     for the visit, or where they sign in until a day, or `keep_seconds`, after it.
+
+    Folders are looked up by their owner and have random names: nothing that a visitor sends is part of one.
     """
 
     def __init__(self, library: Library | None = None, keep_seconds: float = DAY_SECONDS) -> None:
         self._library = library
         self._keep_seconds = keep_seconds
-        self._own: dict[tuple[str, str], _Shelf] = {}
-        self._making = threading.Lock()
+        self._own: dict[_Owner, _Shelf] = {}
+        self._desks: dict[tuple[str, str], Path] = {}  # by the session's token and the part of the page
+        self._lock = threading.Lock()
         # Removed when the studio ends; what a visitor has in it goes when the visitor does.
         self._home = tempfile.TemporaryDirectory(prefix="story-studio-")
 
@@ -49,56 +54,64 @@ class Shelves:
         """The folders that all files of all visitors are in."""
         return [Path(self._home.name), *([self._library.root] if self._library else [])]
 
-    def goes_with(self, user: str | None) -> bool:
-        """Whether what a visitor has told goes when they leave; `user` is who has signed in, if anyone."""
-        return self._library is None and not user
+    def goes_with(self, session: Session) -> bool:
+        """Whether what a visitor has told goes when they leave."""
+        return self._library is None and not session.user
 
-    def of(self, session: str, user: str | None = None) -> Library:
+    def of(self, session: Session) -> Library:
         """The library that the visitor sees."""
         if self._library is not None:
             return self._library
-        with self._making:
-            key = _key(session, user)
-            if key not in self._own:
-                self._own[key] = _Shelf(Library(self._hidden("stories"), STAYS if user else GOES))
-            self._own[key].open.add(session)
-            return self._own[key].library
+        with self._lock:
+            owner = _owner(session)
+            if owner not in self._own:
+                note = STAYS if session.user else GOES
+                self._own[owner] = _Shelf(Library(self._hidden("stories"), note))
+            self._own[owner].open.add(session.token)
+            return self._own[owner].library
 
-    def desk(self, session: str, part: str = "") -> Path:
+    def desk(self, session: Session, part: str) -> Path:
         """A new folder for files that the visitor takes along from a part of the page; the former one of that
         part is gone."""
-        self._clear_desk(session, part)
-        return self._hidden(f"export-{session}-{part}")
+        with self._lock:
+            self._clear_desk(session.token, part)
+            folder = self._desks[session.token, part] = self._hidden("export")
+            return folder
 
-    def leave(self, session: str, busy: Collection[Path] = (), user: str | None = None) -> None:
+    def leave(self, session: Session, busy: Collection[Path] = ()) -> None:
         """The visitor has gone: remove what was theirs alone, but for folders that are still written to."""
-        self._clear_desk(session)
-        with self._making:
-            shelf = self._own.get(_key(session, user))
+        owner = _owner(session)
+        with self._lock:
+            for token, part in list(self._desks):
+                if token == session.token:
+                    self._clear_desk(token, part)
+            shelf = self._own.get(owner)
             if shelf is None:
                 return
-            shelf.open.discard(session)
+            shelf.open.discard(session.token)
             shelf.left = time.monotonic()
-            if user:
-                timer = threading.Timer(self._keep_seconds, self._clear, (_key(session, user),))
+            if session.user:
+                timer = threading.Timer(self._keep_seconds, self._clear, (owner,))
                 timer.daemon = True
                 timer.start()
                 return
-        self._clear(_key(session, user), busy)
+        self._clear(owner, busy)
 
-    def _clear(self, key: tuple[str, str], busy: Collection[Path] = ()) -> None:
+    def _clear(self, owner: _Owner, busy: Collection[Path] = ()) -> None:
         """Remove a shelf, unless its owner is here again or was here since."""
-        with self._making:
-            shelf = self._own.get(key)
-            kept = self._keep_seconds if key[0] == "user" else 0.0
+        with self._lock:
+            shelf = self._own.get(owner)
+            kept = self._keep_seconds if owner[0] == "user" else 0.0
             if shelf is None or shelf.open or time.monotonic() - shelf.left < kept:
                 return
-            del self._own[key]
-        for folder in shelf.library.root.iterdir():
+            del self._own[owner]
+        root = shelf.library.root
+        for folder in root.iterdir():
             if folder not in busy:
-                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # the rest goes nevertheless, and this when the studio ends
+                    remove_folder(folder, root)
         with suppress(OSError):  # not empty yet
-            shelf.library.root.rmdir()
+            root.rmdir()
 
     def _hidden(self, name: str) -> Path:
         """A new folder whose address nobody guesses: whoever knows it sees its files."""
@@ -106,10 +119,12 @@ class Shelves:
         folder.mkdir(mode=0o700)
         return folder
 
-    def _clear_desk(self, session: str, part: str = "") -> None:
-        for folder in Path(self._home.name).glob(f"export-{session}-{part}*"):
-            shutil.rmtree(folder, ignore_errors=True)
+    def _clear_desk(self, token: str, part: str) -> None:
+        folder = self._desks.pop((token, part), None)
+        if folder is not None:
+            with suppress(OSError):
+                remove_folder(folder, Path(self._home.name))
 
 
-def _key(session: str, user: str | None) -> tuple[str, str]:
-    return ("user", user) if user else ("session", session)
+def _owner(session: Session) -> _Owner:
+    return ("user", session.user) if session.user else ("session", session.token)

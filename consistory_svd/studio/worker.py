@@ -5,7 +5,6 @@ long. So the work happens in a thread of its own with a stop event, and handlers
 """
 
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from consistory_svd.library import remove_folder
 from consistory_svd.loading import ModelRequest
 from consistory_svd.models import Model
 from consistory_svd.settings import Settings, Story
@@ -186,7 +186,7 @@ class StoryRun:
         with self._changed:
             self._discarded = True
             if self._progress.over:
-                shutil.rmtree(self._folder)
+                remove_folder(self._folder, self._folder.parent)
 
     def watch(self, tick: float = 0.2) -> Iterator[Progress]:
         """Snapshots until the story is over: each new one at once, the same one again after `tick` seconds.
@@ -408,7 +408,7 @@ class StoryRun:
                 changes["seconds"] = time.monotonic() - self._began
             self._progress = replace(self._progress, **changes)
             if self._progress.over and self._discarded:
-                shutil.rmtree(self._folder)
+                remove_folder(self._folder, self._folder.parent)
             self._changed.notify_all()
 
 

@@ -1,0 +1,118 @@
+"""What the studio keeps of its visitors: each has their own, and folders are removed by their owner alone."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import gradio as gr
+
+from consistory_svd.library import Library, keep_scores, look_at, remove_folder
+from consistory_svd.scores import Absent, ScoreSettings
+from consistory_svd.scores.report import as_json
+from consistory_svd.studio.engine import Engine
+from consistory_svd.studio.handlers import Handlers
+from consistory_svd.studio.library_handlers import Room
+from consistory_svd.studio.line import Line
+from consistory_svd.studio.session import Session, Sessions
+from tests.test_library import keep
+from tests.test_studio import form
+from tests.visitors import ANN, BEN
+
+SECONDS = 30.0
+
+
+def test_a_session_is_known_by_hash_and_user_together():
+    sessions = Sessions()
+    ann = sessions.of(gr.Request(session_hash="page", username="ann"))
+    ben = sessions.of(gr.Request(session_hash="page", username="ben"))
+    assert sessions.of(gr.Request(session_hash="page", username="ann")) is ann
+    assert ann is not ben
+    assert ann.token != ben.token
+    assert sessions.find(gr.Request(session_hash="page")) is None
+    assert sessions.remove(gr.Request(session_hash="page")) is None
+    assert sessions.remove(gr.Request(session_hash="page", username="ann")) is ann
+    assert sessions.all() == [ben]
+
+
+@pytest.mark.parametrize("sent", [None, "", "a/b", "a\n", "ä", "x" * 65, 7, ["a"]], ids=repr)
+def test_a_hash_of_another_form_is_refused(sent: object):
+    sessions = Sessions()
+    for ask in (sessions.of, sessions.find):
+        with pytest.raises(gr.Error, match="session_hash must be 1 to 64 letters and digits, got"):
+            ask(gr.Request(session_hash=sent))
+    assert sessions.remove(gr.Request(session_hash=sent)) is None
+    assert sessions.all() == []
+
+
+def test_what_ones_scores_lack_is_ones_own(common: Handlers, library: Library, engine: Engine):
+    lacking, whole = (keep(library, model=engine.model.name) for _ in range(2))
+    keep_scores(lacking, look_at(lacking).pictures, as_json([Absent("CLIPScore", "no weights", "", "clip")]))
+    Room(common).open(lacking.name, ANN)
+    Room(common).open(whole.name, BEN)
+    assert common.offer_fetch(ANN)[0]["value"] == "Fetch CLIP"
+    assert not common.offer_fetch(BEN)[0]["visible"]
+
+
+def test_how_one_scores_is_ones_own():
+    ann, ben = Session(), Session()
+    first = ann.suite_for(ScoreSettings())
+    ben.suite_for(ScoreSettings("clip_vitb32"))
+    assert ann.suite_for(ScoreSettings()) is first
+
+
+def test_the_last_place_is_given_once(engine: Engine):
+    """Who asks at the same moment is counted: one more than may wait is refused."""
+    engine.line, before = Line(most=1), engine.line
+    handlers, asking = Handlers(engine), 8
+    counted = engine.line.check_room
+    together, refused = threading.Barrier(asking), []
+
+    def check_room(coming: int = 0) -> None:
+        threading.Event().wait(0.01)  # so that whoever counts without taking the place is overtaken
+        counted(coming)
+
+    engine.line.check_room = check_room
+
+    def ask(number: int) -> None:
+        together.wait(SECONDS)
+        try:
+            list(handlers.begin(gr.Request(session_hash=f"page{number}"), "cat", True, **form()))
+        except gr.Error:
+            refused.append(number)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(asking)]
+    try:
+        engine.line.join(1)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(SECONDS)
+    finally:
+        engine.line = before
+    assert len(refused) == asking - 1
+
+
+@pytest.mark.parametrize("kind", ["elsewhere", "deeper", "itself", "link", "through a link"])
+def test_only_what_lies_in_the_owners_folder_is_removed(tmp_path: Path, kind: str):
+    owner, other = tmp_path / "owner", tmp_path / "other"
+    for folder in (owner / "story" / "deep", other / "story"):
+        folder.mkdir(parents=True)
+    (owner / "link").symlink_to(other / "story")
+    (owner / "away").symlink_to(other)
+    folder = {
+        "elsewhere": owner / ".." / "other" / "story",
+        "deeper": owner / "story" / "deep",
+        "itself": owner,
+        "link": owner / "link",
+        "through a link": owner / "away" / "story",
+    }[kind]
+    with pytest.raises(PermissionError, match="is not removed"):
+        remove_folder(folder, owner)
+    assert (other / "story").is_dir()
+    assert (owner / "story" / "deep").is_dir()
+    remove_folder(owner / "story", owner)
+    assert not (owner / "story").exists()
