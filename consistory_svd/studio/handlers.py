@@ -286,7 +286,6 @@ class Handlers:
         session = self.sessions.remove(request)
         if session is None:
             return
-        self.sessions.end_waiting(session)
         goes = self.shelves.goes_with(session)
         busy = [folder for room in self.rooms if (folder := room.leave(session, goes))]
         run = self._forget(session)
