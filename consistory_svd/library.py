@@ -287,14 +287,14 @@ class _Temporary(Library):
 
 
 def remove_folder(folder: Path, owner: Path) -> None:
-    """Remove a folder and all that is in it, if it lies directly in `owner`. Links are never followed.
+    """Remove a folder that lies directly in `owner`, with everything in it. Links are never followed.
 
     Raises:
         PermissionError: it lies elsewhere, or is a link.
         OSError: it cannot be removed.
     """
     if folder.is_symlink() or folder.resolve().parent != owner.resolve():
-        raise PermissionError(f"{folder} is not a folder directly in {owner}, and is not removed")
+        raise PermissionError(f"{folder.name} is not a folder directly in {owner.name} and is not removed")
     shutil.rmtree(folder)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,6 @@ def test_a_session_is_known_by_hash_and_user_together():
     ben = sessions.of(gr.Request(session_hash="page", username="ben"))
     assert sessions.of(gr.Request(session_hash="page", username="ann")) is ann
     assert ann is not ben
-    assert ann.token != ben.token
     assert sessions.find(gr.Request(session_hash="page")) is None
     assert sessions.remove(gr.Request(session_hash="page")) is None
     assert sessions.remove(gr.Request(session_hash="page", username="ann")) is ann
@@ -65,14 +65,14 @@ def test_how_one_scores_is_ones_own():
 
 
 def test_the_last_place_is_given_once(engine: Engine):
-    """Who asks at the same moment is counted: one more than may wait is refused."""
+    """Of sessions that ask at the same moment, only as many wait as there are places."""
     engine.line, before = Line(most=1), engine.line
     handlers, asking = Handlers(engine), 8
     counted = engine.line.check_room
     together, refused = threading.Barrier(asking), []
 
     def check_room(coming: int = 0) -> None:
-        threading.Event().wait(0.01)  # so that whoever counts without taking the place is overtaken
+        time.sleep(0.01)  # a place that is counted and taken in two steps is now taken by all
         counted(coming)
 
     engine.line.check_room = check_room

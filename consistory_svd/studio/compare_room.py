@@ -212,12 +212,12 @@ class Comparing:
         comparison.join(PATIENCE_SECONDS)
         yield gr.skip(), *self._whole(comparison.snapshot), *self._buttons(False, running)
 
-    def leave(self, session: Session, remove: bool) -> Path | None:
+    def leave(self, session: Session, remove_from: Path | None) -> Path | None:
         """As `TellingRoom` has it."""
         comparison = self._forget(session)
         busy = comparison and comparison.told_into
-        if busy and remove:
-            comparison.remove_files()
+        if busy and remove_from:
+            comparison.remove_files(remove_from)
         return busy
 
     def is_told_into(self, folder: Path) -> bool:

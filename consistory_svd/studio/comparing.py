@@ -130,10 +130,10 @@ class Comparison:
         run = self._run
         return None if run is None or run.progress.over else run.folder
 
-    def remove_files(self) -> None:
-        """Remove the folder of the row that is being told, once it has ended."""
+    def remove_files(self, library: Path) -> None:
+        """Remove the folder of the row that is being told from `library`, once it has ended."""
         if self.told_into is not None:
-            self._run.remove_files()
+            self._run.remove_files(library)
 
     def join(self, seconds: float) -> None:
         """Wait at most `seconds` for the row that is told to end, and take what it leaves."""

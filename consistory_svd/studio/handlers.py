@@ -36,9 +36,9 @@ NOT_WRITTEN = "The library's folder cannot be written:"
 class TellingRoom(Protocol):
     """A room beside the story's that tells stories, too."""
 
-    def leave(self, session: Session, remove: bool) -> Path | None:
-        """The visitor has gone: stop what is told, and remove its files or not; the folder that is still
-        written to, if any."""
+    def leave(self, session: Session, remove_from: Path | None) -> Path | None:
+        """The visitor has gone: stop what is told, and remove its files if they lie in `remove_from`; the
+        folder that is still written to, if any."""
 
     def is_told_into(self, folder: Path) -> bool:
         """Whether a story is being told into the folder."""
@@ -286,13 +286,13 @@ class Handlers:
         session = self.sessions.remove(request)
         if session is None:
             return
-        goes = self.shelves.goes_with(session)
-        busy = [folder for room in self.rooms if (folder := room.leave(session, goes))]
+        private = self.shelves.private_folder(session)
+        busy = [folder for room in self.rooms if (folder := room.leave(session, private))]
         run = self._forget(session)
         if run is not None and not run.progress.over:
             busy.append(run.folder)
-            if goes:
-                run.remove_files()
+            if private:
+                run.remove_files(private)
         self.shelves.leave(session, busy)
 
     def library_of(self, request: gr.Request) -> Library:
@@ -301,11 +301,11 @@ class Handlers:
 
     def story_of(self, request: gr.Request) -> StoryRun | None:
         """The story that the visitor's page shows; None where there is none yet."""
-        session = self.sessions.find(request)
-        return session and session.run
+        return self.sessions.run_of(request)
 
     def show(self, run: StoryRun, request: gr.Request, missing_weights: tuple[str, ...] = ()) -> None:
-        """Make a story that is over the one that the visitor's page shows; its scores lack the weights."""
+        """Make a story that is over the one that the visitor's page shows; `missing_weights` are what
+        its scores need."""
         session = self.sessions.of(request)
         self._forget(session)
         session.run, session.missing_weights = run, missing_weights
@@ -334,7 +334,7 @@ class Handlers:
 
     def opened(self, opened: Opened | None, request: gr.Request) -> None:
         """A story came from a file: one whose anchors were another story's is told with those, as it was."""
-        self.sessions.of(request).opened = opened or None
+        self.sessions.of(request).opened = opened
 
     def _new_run(
         self,

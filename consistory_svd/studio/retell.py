@@ -99,10 +99,6 @@ class GoingOn:
             session.run = again
         return again
 
-    def _shown(self, request: gr.Request) -> StoryRun | None:
-        session = self._sessions.find(request)
-        return session and session.run
-
     def _story_of(self, session: Session) -> StoryRun:
         run = session.run
         if run is None or (not run.told.pictures and not run.progress.over):
@@ -156,7 +152,7 @@ class GoingOn:
     def offer(self, scenes: str, seeds: str, request: gr.Request) -> tuple[Any, ...]:
         """The part for the visitor's story as it stands, empty-handed where there is none; the form's scenes
         and seeds, and whose they are, follow where they were the story's."""
-        run = self._shown(request)
+        run = self._sessions.run_of(request)
         if run is None or not run.progress.over:
             return gr.update(visible=False), *(gr.skip() for _ in range(10))
         told = run.told
@@ -192,7 +188,7 @@ class GoingOn:
 
     def choose(self, picture: Any, request: gr.Request) -> tuple[Any, Any]:
         """The scene of a chosen picture, and whether a former one can be taken back."""
-        run = self._shown(request)
+        run = self._sessions.run_of(request)
         if run is None or picture is None:
             return gr.skip(), gr.skip()
         told = run.told
@@ -202,7 +198,7 @@ class GoingOn:
 
     def point(self, request: gr.Request, event: gr.SelectData) -> Any:
         """The picture that was chosen among the pictures, for the box that chooses one."""
-        run = self._shown(request)
+        run = self._sessions.run_of(request)
         if run is None or not run.progress.over or event.index >= len(run.progress.pictures):
             return gr.skip()
         return run.progress.pictures[event.index].frame

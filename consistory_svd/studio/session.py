@@ -1,41 +1,48 @@
-"""The studio's visitors: who asks, and everything that the studio keeps of them while their page is open.
+"""One session per visitor: everything that the studio keeps for them while their page is open.
 
-Gradio's `session_hash` comes from the client, which can send anything. So it is a key of a dict and nothing
-else: whatever becomes part of a path or of an address is a token that the studio has drawn.
+The client chooses Gradio's `session_hash` and can send anything. It is only used as the key of a dict; paths
+and addresses use random names that the studio draws.
 """
 
 import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from secrets import token_urlsafe
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from consistory_svd.scores import ScoreSettings, Suite
+from consistory_svd.studio import view
 
 if TYPE_CHECKING:
     from consistory_svd.studio.compare_room import RunningComparison
     from consistory_svd.studio.told import Opened
     from consistory_svd.studio.worker import StoryRun
 
-# Gradio's page sends up to 11 letters and digits, its queue 32 for a call without a hash.
+# Gradio's page sends about 11 characters; its queue makes 32 (a UUID in hex) for a call without a hash.
 SESSION_HASH = re.compile(r"[A-Za-z0-9]{1,64}")
 LONGEST_QUOTE = 40
 
 
 @dataclass(eq=False)
 class Session:
-    """One visitor's page. `user` is who has signed in, None where nobody has to.
+    """The state of one visitor's page.
 
-    `waiting` says that a story was asked for and is not in the model's queue yet, `cancelled` that it was
-    called back before it got there. `missing_weights` are what the scores of the story on the page lack.
+    Attributes:
+        user: name of the signed-in user; None where no sign-in is required.
+        run: the story on the page.
+        comparison: the latest comparison.
+        opened: the story opened from a file, if Generate must use its anchors.
+        waiting: a story was requested and has not joined the model's queue yet.
+        cancelled: that story was cancelled before it joined the queue.
+        missing_weights: weights that the scores of the story on the page need.
+        suite: scores with the settings last used.
+        exports: folders of exported files, by the part of the page that made them.
     """
 
     user: str | None = None
-    token: str = field(default_factory=partial(token_urlsafe, 16), repr=False)
     run: "StoryRun | None" = None
     comparison: "RunningComparison | None" = None
     opened: "Opened | None" = None
@@ -43,18 +50,19 @@ class Session:
     cancelled: bool = False
     missing_weights: tuple[str, ...] = ()
     suite: Suite | None = None
+    exports: dict[str, Path] = field(default_factory=dict)
 
     def suite_for(self, settings: ScoreSettings) -> Suite:
-        """The scores of this visitor with these settings; embeddings that are known stay."""
+        """Return the scores with these settings; cached embeddings are kept."""
         if self.suite is None or self.suite.settings != settings:
             self.suite = Suite(settings, self.suite and self.suite.embeddings)
         return self.suite
 
 
 class Sessions:
-    """Every open page's `Session`, under one lock.
+    """The registry of all sessions, with one lock.
 
-    A page is known by its hash and its signed-in user together: another user's hash gives nobody their page.
+    The key is the signed-in user and the hash: the hash of another user's page does not open their session.
     """
 
     def __init__(self) -> None:
@@ -62,24 +70,24 @@ class Sessions:
         self._lock = threading.Lock()
 
     def of(self, request: gr.Request) -> Session:
-        """The session that asks, made when it asks for the first time.
+        """Return the session of a request; create it on first use.
 
         Raises:
-            gr.Error: the hash is not of the form that Gradio's page sends.
+            gr.Error: the hash is not 1 to 64 ASCII letters and digits.
         """
         key = _key(request)
         with self._lock:
             return self._sessions.setdefault(key, Session(request.username))
 
     def find(self, request: gr.Request) -> Session | None:
-        """The session that asks; None where it has nothing here yet. Raises as `of`."""
+        """Return the session of a request, or None if there is none. Raises as `of`."""
         key = _key(request)
         with self._lock:
             return self._sessions.get(key)
 
     def remove(self, request: gr.Request) -> Session | None:
-        """Forget the session that asks, and give it back. None where there is none, whatever its hash: nobody
-        is left who could read a refusal."""
+        """Remove and return the session of a request, or None if there is none. An invalid hash is no error:
+        the page is closed, and nobody would read it."""
         try:
             key = _key(request)
         except gr.Error:
@@ -87,15 +95,21 @@ class Sessions:
         with self._lock:
             return self._sessions.pop(key, None)
 
+    def run_of(self, request: gr.Request) -> "StoryRun | None":
+        """Return the story on the page of a request, or None if there is none. Raises as `of`."""
+        session = self.find(request)
+        return session and session.run
+
     def all(self) -> list[Session]:
-        """All sessions as they are now."""
+        """Return a snapshot of all sessions."""
         with self._lock:
             return list(self._sessions.values())
 
     def begin_waiting(self, session: Session, check: Callable[[int], None]) -> int:
-        """Let a session wait for the model's queue, unless `check` raises for the number that waits already.
+        """Mark a session as waiting and return how many were waiting before it.
 
-        Returns that number. Both happen at once, so that no two sessions take the last place.
+        `check` gets that number and raises if there is no place left. Counting and marking are one atomic
+        step, so that two sessions cannot take the last place.
         """
         with self._lock:
             before = sum(other.waiting for other in self._sessions.values())
@@ -104,7 +118,7 @@ class Sessions:
         return before
 
     def end_waiting(self, session: Session) -> bool:
-        """Whether the session waited; it does no longer."""
+        """Mark a session as no longer waiting; return whether it was waiting."""
         with self._lock:
             waited, session.waiting = session.waiting, False
         return waited
@@ -117,4 +131,4 @@ def _key(request: gr.Request) -> tuple[str | None, str]:
     quoted = repr(sent)
     if len(quoted) > LONGEST_QUOTE:
         quoted = f"{quoted[:LONGEST_QUOTE]}…"
-    raise gr.Error(f"session_hash must be 1 to 64 letters and digits, got {quoted}", print_exception=False)
+    raise view.refusal(f"session_hash must be 1 to 64 letters and digits, got {quoted}")

@@ -18,16 +18,16 @@ STAYS = (
     "Your stories stay for a day after your last visit, and go earlier when this studio is started anew; "
     "take them along."
 )
-# Whose shelf it is: who has signed in by name, anyone else by the token of their session.
-_Owner = tuple[str, str]
+# Whose shelf it is: the name of a signed-in user, otherwise the session itself.
+_Owner = str | Session
 
 
 @dataclass
 class _Shelf:
-    """A visitor's own library, and the sessions of theirs that are open, by their tokens."""
+    """A visitor's own library, and their sessions that are open."""
 
     library: Library
-    open: set[str] = field(default_factory=set)
+    open: set[Session] = field(default_factory=set)
     left: float = 0.0  # on the monotonic clock
 
 
@@ -37,14 +37,13 @@ class Shelves:
     `library` is everyone's. Without one each visitor has their own, in a temporary folder, and sees no other:
     for the visit, or where they sign in until a day, or `keep_seconds`, after it.
 
-    Folders are looked up by their owner and have random names: nothing that a visitor sends is part of one.
+    Folders are looked up by their owner and have random names; nothing that a visitor sends is part of one.
     """
 
     def __init__(self, library: Library | None = None, keep_seconds: float = DAY_SECONDS) -> None:
         self._library = library
         self._keep_seconds = keep_seconds
         self._own: dict[_Owner, _Shelf] = {}
-        self._desks: dict[tuple[str, str], Path] = {}  # by the session's token and the part of the page
         self._lock = threading.Lock()
         # Removed when the studio ends; what a visitor has in it goes when the visitor does.
         self._home = tempfile.TemporaryDirectory(prefix="story-studio-")
@@ -54,9 +53,11 @@ class Shelves:
         """The folders that all files of all visitors are in."""
         return [Path(self._home.name), *([self._library.root] if self._library else [])]
 
-    def goes_with(self, session: Session) -> bool:
-        """Whether what a visitor has told goes when they leave."""
-        return self._library is None and not session.user
+    def private_folder(self, session: Session) -> Path | None:
+        """The folder of a visitor's stories, if they are deleted when the visitor leaves; None otherwise."""
+        with self._lock:
+            shelf = self._own.get(session)
+        return shelf and shelf.library.root
 
     def of(self, session: Session) -> Library:
         """The library that the visitor sees."""
@@ -67,28 +68,27 @@ class Shelves:
             if owner not in self._own:
                 note = STAYS if session.user else GOES
                 self._own[owner] = _Shelf(Library(self._hidden("stories"), note))
-            self._own[owner].open.add(session.token)
+            self._own[owner].open.add(session)
             return self._own[owner].library
 
     def desk(self, session: Session, part: str) -> Path:
         """A new folder for files that the visitor takes along from a part of the page; the former one of that
         part is gone."""
         with self._lock:
-            self._clear_desk(session.token, part)
-            folder = self._desks[session.token, part] = self._hidden("export")
-            return folder
+            self._clear_desk(session, part)
+            session.exports[part] = self._hidden("export")
+            return session.exports[part]
 
     def leave(self, session: Session, busy: Collection[Path] = ()) -> None:
         """The visitor has gone: remove what was theirs alone, but for folders that are still written to."""
         owner = _owner(session)
         with self._lock:
-            for token, part in list(self._desks):
-                if token == session.token:
-                    self._clear_desk(token, part)
+            for part in list(session.exports):
+                self._clear_desk(session, part)
             shelf = self._own.get(owner)
             if shelf is None:
                 return
-            shelf.open.discard(session.token)
+            shelf.open.discard(session)
             shelf.left = time.monotonic()
             if session.user:
                 timer = threading.Timer(self._keep_seconds, self._clear, (owner,))
@@ -101,7 +101,7 @@ class Shelves:
         """Remove a shelf, unless its owner is here again or was here since."""
         with self._lock:
             shelf = self._own.get(owner)
-            kept = self._keep_seconds if owner[0] == "user" else 0.0
+            kept = self._keep_seconds if isinstance(owner, str) else 0.0
             if shelf is None or shelf.open or time.monotonic() - shelf.left < kept:
                 return
             del self._own[owner]
@@ -119,12 +119,12 @@ class Shelves:
         folder.mkdir(mode=0o700)
         return folder
 
-    def _clear_desk(self, token: str, part: str) -> None:
-        folder = self._desks.pop((token, part), None)
+    def _clear_desk(self, session: Session, part: str) -> None:
+        folder = session.exports.pop(part, None)
         if folder is not None:
             with suppress(OSError):
                 remove_folder(folder, Path(self._home.name))
 
 
 def _owner(session: Session) -> _Owner:
-    return ("user", session.user) if session.user else ("session", session.token)
+    return session.user or session

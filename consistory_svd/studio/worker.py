@@ -97,7 +97,7 @@ class StoryRun:
         self._thread = threading.Thread(target=work, name="tell-story", daemon=True)
         self.spectra = SpectraSketch(settings.steps) if record_spectra else None
         self.show_masks = False  # the visitor's wish, which may change at any time
-        self._discarded = False
+        self._remove_from: Path | None = None  # the library that the folder is to be removed from
         self._began = 0.0  # on the monotonic clock; 0.0 until the model is ours
         self._total_steps = self._steps_before = 0
         self._ticket: Ticket | None = None
@@ -181,12 +181,12 @@ class StoryRun:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
-    def remove_files(self) -> None:
-        """Remove the story's folder: now, or when a running step has ended."""
+    def remove_files(self, library: Path) -> None:
+        """Remove the story's folder from `library`: now, or when a running step has ended."""
         with self._changed:
-            self._discarded = True
+            self._remove_from = library
             if self._progress.over:
-                remove_folder(self._folder, self._folder.parent)
+                remove_folder(self._folder, library)
 
     def watch(self, tick: float = 0.2) -> Iterator[Progress]:
         """Snapshots until the story is over: each new one at once, the same one again after `tick` seconds.
@@ -407,8 +407,8 @@ class StoryRun:
             if self._began and not self._progress.over:
                 changes["seconds"] = time.monotonic() - self._began
             self._progress = replace(self._progress, **changes)
-            if self._progress.over and self._discarded:
-                remove_folder(self._folder, self._folder.parent)
+            if self._progress.over and self._remove_from:
+                remove_folder(self._folder, self._remove_from)
             self._changed.notify_all()
 
 
