@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -104,11 +105,13 @@ class Visitor:
 
 @dataclass
 class Studio:
-    """A studio that answers on this machine. Everything that it writes is in `folder`."""
+    """A studio that answers on this machine. Everything that it writes is in `folder`; `deletes_stories` says
+    whether a visitor's stories go with the visitor."""
 
     demo: gr.Blocks
     users: tuple[str, ...]
     folder: Path
+    deletes_stories: bool
 
     def visitor(self, session: str = "", user: str = "") -> Visitor:
         """A visitor who has signed in where one has to; with a new page, unless another hash is given."""
@@ -123,24 +126,27 @@ class Studio:
         return Visitor(self.demo, session, httpx.Client(base_url=self.demo.local_url, timeout=SECONDS))
 
     def files(self) -> dict[str, bytes]:
-        """The content of all files by their names, and all folders; without previews."""
-        found = {}
-        for path in self.folder.rglob("*"):
+        """The content of all files by their names, without previews."""
+        found = (Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names)
+        content = {}
+        for path in found:
             with suppress(FileNotFoundError):  # of a visitor who is leaving
-                found[str(path)] = b"" if path.is_dir() else path.read_bytes()
-        return {name: content for name, content in found.items() if "previews-" not in name}
+                content[str(path)] = path.read_bytes()
+        return {name: file for name, file in content.items() if "previews-" not in name}
 
     def settle(self) -> None:
-        """Wait until the studio has seen all pages that were closed: one with an export is closed last."""
+        """Wait until the studio has dealt with all pages that were closed: one that is closed last leaves
+        nothing behind but a story that is to be kept."""
         last = self.visitor()
-        last.tell()
-        address = last.export_address()
+        story = Path(re.search(r'"path": "([^"]*frame-01\.png)"', last.tell())[1]).parent
+        export = Path(re.search(r'"path": "([^"]*a-cat\.pdf)"', last.export())[1])
+        assert story.is_dir()
+        assert export.is_file()
         last.open_and_close()
         until = time.monotonic() + SECONDS
-        with suppress(httpx.RemoteProtocolError):  # it goes while it is fetched
-            while last.http.get(address).is_success:
-                assert time.monotonic() < until, "a closed page's export stays"
-                time.sleep(0.05)
+        while export.exists() or (self.deletes_stories and story.exists()):
+            assert time.monotonic() < until, "a closed page's files stay"
+            time.sleep(0.05)
 
 
 @pytest.fixture(scope="module", params=["default", "private", "auth"])
@@ -161,7 +167,7 @@ def studio(request: Any, engine: Engine, tmp_path_factory: Any) -> Iterator[Stud
         demo = create_demo(engine=engine, library=library)
         auth = [(user, "secret") for user in users]
         launch(demo, port=None, auth=auth, library=library, prevent_thread_lock=True, quiet=True)
-        yield Studio(demo, users, folder)
+        yield Studio(demo, users, folder, deletes_stories=request.param == "private")
         demo.close()
 
 
