@@ -21,7 +21,11 @@ def dependencies() -> list[str]:
 setup(
     packages=[*find_packages(include=["consistory_svd*"]), "consistory_svd.assets"],
     package_dir={"consistory_svd.assets": "assets"},
-    package_data={"": ["*.css", "*.js", "*.html", "*.json"], "consistory_svd.assets": ["**/*"]},
+    package_data={
+        "": ["*.css", "*.js", "*.html", "*.json"],
+        "consistory_svd.studio": ["static/*"],
+        "consistory_svd.assets": ["**/*"],
+    },
     include_package_data=False,
     install_requires=dependencies(),
 )

@@ -20,11 +20,11 @@ import typer
 # Run as a script, Python looks for modules beside the script and not in the checkout.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.storybook import measure, summary, tellings
+from benchmarks.storybook import generations, measure, summary
 from benchmarks.suite import load_suite
 from consistory_svd import Settings, load_model
-from consistory_svd.flags import run, wrong_values
-from consistory_svd.scores.reader import load_reader
+from consistory_svd.cli.options import run, wrong_values
+from consistory_svd.metrics.attribute_reader import load_reader
 
 OWN_SUITE = Path(__file__).parent / "suites" / "storybook.yaml"
 FULL = Settings(query_blending=True, injection=True)
@@ -66,15 +66,15 @@ def ablation(
         if missing:
             raise ValueError(f"only: {', '.join(missing)} is not a row; give one of {', '.join(ROWS)}")
         entries = load_suite(suite)
-        to_tell = tellings(entries, seeds=-(-stories // len(entries)))[:stories]
+        to_generate = generations(entries, seeds=-(-stories // len(entries)))[:stories]
         model, reader = load_model(source), load_reader()
         done: dict[str, Any] = json.loads(table.read_text()) if table.is_file() else {}
         if other := sorted({kept["told"] for kept in done.values()} - {stories}):
             raise ValueError(f"stories: {table} holds rows of {other[0]} stories; give that, or another file")
     for name in only or ROWS:
         if name not in done:
-            told = measure(model, reader, to_tell, {name: ROWS[name]})[name]
-            done[name] = {**summary(told), "told": stories, "settings": dataclasses.asdict(ROWS[name])}
+            generated = measure(model, reader, to_generate, {name: ROWS[name]})[name]
+            done[name] = {**summary(generated), "told": stories, "settings": dataclasses.asdict(ROWS[name])}
             table.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
             typer.echo(row(name, done), err=True)
     typer.echo("| settings | identity agreement | main colour | chance | scene | subject | time |")

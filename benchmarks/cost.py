@@ -19,10 +19,10 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import ablation
-from consistory_svd import Settings, Story, load_model, tell
-from consistory_svd.flags import run, wrong_values
-from consistory_svd.models import Model
-from consistory_svd.story import Finished
+from consistory_svd import Settings, Story, generate, load_model
+from consistory_svd.cli.options import run, wrong_values
+from consistory_svd.models.model import Model
+from consistory_svd.pipeline import Finished
 
 STORY = Story("a cat", ("in the forest", "on the beach", "in the snow", "in a kitchen"))
 SHARED = Settings()
@@ -44,7 +44,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 def seconds(model: Model, settings: Settings) -> float:
     """The time of the story's denoising."""
-    *_, last = tell(model, STORY, settings)
+    *_, last = generate(model, STORY, settings)
     if not isinstance(last, Finished):
         raise RuntimeError("the story was cancelled")
     return last.timings.denoising
@@ -72,9 +72,9 @@ def cost(
         f"{model.describe()}, {torch.get_num_threads()} threads, {len(STORY.scenes)} frames, {steps} steps"
     )
     typer.echo(f"{'':34} {'seconds':>8} {'ratio':>6} {'bound':>6}")
-    for name, (_, bound) in cases.items():
+    for name, (_, partial_handler) in cases.items():
         took = median(times[name])
-        limit = "" if bound is None else f"{bound:6.2f}"
+        limit = "" if partial_handler is None else f"{partial_handler:6.2f}"
         typer.echo(f"{name:34} {took:8.2f} {took / base:6.2f} {limit:>6}")
 
 

@@ -17,7 +17,7 @@ Table = np.ndarray  # float64 [attributes, 2]
 
 
 @dataclass(frozen=True)
-class ToldStory:
+class GeneratedRow:
     """One telling of a suite's story as the reader sees it.
 
     `entry` is the story's place in the suite: tellings with several seeds share it. `named` has, for each
@@ -44,19 +44,19 @@ class Figure:
     parts: tuple[float | None, ...]
 
 
-def agreement(told: ToldStory) -> Table:
+def agreement(generated: GeneratedRow) -> Table:
     """Frame pairs of the story that agree on an attribute which neither prompt names: one row for each of
     IDENTITY, (pairs that agree, pairs).
     """
-    return np.array([_agreement(told, attribute) for attribute in IDENTITY], dtype=float)
+    return np.array([_agreement(generated, attribute) for attribute in IDENTITY], dtype=float)
 
 
-def _agreement(told: ToldStory, attribute: str) -> tuple[int, int]:
-    pairs = list(combinations(_free(told, attribute), 2))
+def _agreement(generated: GeneratedRow, attribute: str) -> tuple[int, int]:
+    pairs = list(combinations(_free(generated, attribute), 2))
     return sum(one == other for one, other in pairs), len(pairs)
 
 
-def chance(told: ToldStory, everything: Sequence[ToldStory]) -> Table:
+def chance(generated: GeneratedRow, everything: Sequence[GeneratedRow]) -> Table:
     """How often the story's frames agree with those of *other* tellings: what agreement is by chance.
 
     Each frame of `told` is paired with every frame of the other tellings (another story, or the same story
@@ -67,46 +67,50 @@ def chance(told: ToldStory, everything: Sequence[ToldStory]) -> Table:
     itself would raise. One row for each of IDENTITY: (share of pairs that agree, 1), or (0, 0) without any
     pair, so that every telling weighs the same.
     """
-    others = [other for other in everything if other is not told]
-    same_subject = [other for other in others if other.subject == told.subject]
-    return np.array([_chance(told, same_subject or others, attribute) for attribute in IDENTITY], dtype=float)
+    others = [other for other in everything if other is not generated]
+    same_subject = [other for other in others if other.subject == generated.subject]
+    return np.array(
+        [_chance(generated, same_subject or others, attribute) for attribute in IDENTITY], dtype=float
+    )
 
 
-def _chance(told: ToldStory, others: Sequence[ToldStory], attribute: str) -> tuple[float, int]:
+def _chance(generated: GeneratedRow, others: Sequence[GeneratedRow], attribute: str) -> tuple[float, int]:
     seen = Counter(value for other in others for value in _free(other, attribute))
-    values = _free(told, attribute)
+    values = _free(generated, attribute)
     if not seen or not values:
         return 0.0, 0
     return sum(seen[value] for value in values) / (len(values) * seen.total()), 1
 
 
-def _free(told: ToldStory, attribute: str) -> list[str]:
+def _free(generated: GeneratedRow, attribute: str) -> list[str]:
     """What the reader sees of the attribute in the frames whose prompts leave it open."""
     return [
-        read[attribute] for named, read in zip(told.named, told.read, strict=True) if attribute not in named
+        read[attribute]
+        for named, read in zip(generated.named, generated.read, strict=True)
+        if attribute not in named
     ]
 
 
-def named_right(told: ToldStory, attributes: Sequence[str]) -> Table:
+def named_right(generated: GeneratedRow, attributes: Sequence[str]) -> Table:
     """Attributes that the prompts name and the reader sees, over all frames and `attributes` together:
     one row, (right, named).
     """
     verdicts = [
         read[attribute] == named[attribute]
-        for named, read in zip(told.named, told.read, strict=True)
+        for named, read in zip(generated.named, generated.read, strict=True)
         for attribute in attributes
         if attribute in named
     ]
     return np.array([[sum(verdicts), len(verdicts)]], dtype=float)
 
 
-def seconds_a_frame(told: ToldStory) -> Table:
+def seconds_a_frame(generated: GeneratedRow) -> Table:
     """One row: (seconds, frames)."""
-    return np.array([[told.seconds, len(told.read)]], dtype=float)
+    return np.array([[generated.seconds, len(generated.read)]], dtype=float)
 
 
 def figure(
-    stories: Sequence[ToldStory], table: Callable[[ToldStory], Table], rng: np.random.Generator
+    stories: Sequence[GeneratedRow], table: Callable[[GeneratedRow], Table], rng: np.random.Generator
 ) -> Figure:
     """The share of what `table` counts over all tellings, averaged over its rows.
 
@@ -124,10 +128,12 @@ def figure(
     )
 
 
-def by_entry(stories: Sequence[ToldStory], table: Callable[[ToldStory], Table]) -> np.ndarray:
+def by_entry(stories: Sequence[GeneratedRow], table: Callable[[GeneratedRow], Table]) -> np.ndarray:
     """What `table` counts, summed over all tellings of a story of the suite: [entries, attributes, 2]."""
-    entries = sorted({told.entry for told in stories})
-    return np.stack([sum(table(told) for told in stories if told.entry == entry) for entry in entries])
+    entries = sorted({generated.entry for generated in stories})
+    return np.stack(
+        [sum(table(generated) for generated in stories if generated.entry == entry) for entry in entries]
+    )
 
 
 def resampled(sums: np.ndarray, rng: np.random.Generator) -> np.ndarray:

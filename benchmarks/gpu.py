@@ -25,11 +25,11 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 # Run as a script, Python looks for modules beside the script and not in the checkout.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from consistory_svd import Finished, FrameDone, Model, Settings, Started, Story, preset, tell
-from consistory_svd.checkpoints import SDXL_CONFIG
+from consistory_svd import Finished, FrameDone, Model, Settings, Started, Story, generate, preset
+from consistory_svd.cli.options import run, wrong_values
 from consistory_svd.events import Note
-from consistory_svd.flags import run, wrong_values
 from consistory_svd.memory import PLANS, check_mode, duration_in_words
+from consistory_svd.models import SDXL_CONFIG
 
 SCENES = ("in the forest", "on the beach", "in the snow", "in a kitchen", "on a boat", "in the desert")
 CASES: dict[str, Settings] = {
@@ -101,13 +101,13 @@ ENCODERS = ("text_encoder", "text_encoder_2")
 def measure(model: Model, story: Story, settings: Settings) -> tuple[float, float, float, str]:
     """Seconds of a story, peak gigabytes on the device, gigabytes that the plan foresaw, what was noted."""
     cuda = model.device.type == "cuda"
-    list(tell(model, story, replace(settings, steps=2)))
+    list(generate(model, story, replace(settings, steps=2)))
     gc.collect()
     if cuda:
         torch.cuda.reset_peak_memory_stats(model.device)
     said, notes, last = 0.0, [], None
     began = time.perf_counter()
-    for event in tell(model, story, settings):
+    for event in generate(model, story, settings):
         match event:
             case Started():
                 said = event.memory.needed / 1e9

@@ -26,7 +26,7 @@ Background = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Seen(figures.ToldStory):
+class Seen(figures.GeneratedRow):
     """A told story, the group of the suite that it is of, and how far its backgrounds leak."""
 
     group: str

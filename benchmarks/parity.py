@@ -20,12 +20,12 @@ from torch import Tensor
 # Run as a script, Python looks for modules beside the script and not in the checkout.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from consistory_svd import Settings, Story, load_model, tell
-from consistory_svd.flags import run, wrong_values
-from consistory_svd.models import Model
+from consistory_svd import Settings, Story, generate, load_model
+from consistory_svd.attention import subject_masks
+from consistory_svd.cli.options import run, wrong_values
+from consistory_svd.models.model import Model
+from consistory_svd.pipeline import FrameDone
 from consistory_svd.sampling import FREEU
-from consistory_svd.sharing import subject_masks
-from consistory_svd.story import FrameDone
 
 Case = Mapping[str, Any]  # an entry of the manifest
 
@@ -61,14 +61,14 @@ def story_of(case: Mapping[str, Any], manifest: Mapping[str, Any]) -> Story:
     )
 
 
-def told(
+def generated(
     model: Model, case: Mapping[str, Any], manifest: Mapping[str, Any], noise: Tensor
 ) -> list[FrameDone]:
     """The frames of a case, told from its recorded noise."""
     story, settings = story_of(case, manifest), settings_of(case, manifest)
     if list(story.prompts) != case["prompts"]:
         raise ValueError(f"prompts: those of case {case['name']} share no beginning that could be a subject")
-    events = tell(model, story, settings, latents=noise, with_masks=True)
+    events = generate(model, story, settings, latents=noise, with_masks=True)
     return [event for event in events if isinstance(event, FrameDone)]
 
 
@@ -119,16 +119,16 @@ def parity(
             continue
         began = time.perf_counter()
         with wrong_values():
-            frames = told(model, entry, manifest, all_noise[entry["initial_latent_rows"]])
+            frames = generated(model, entry, manifest, all_noise[entry["initial_latent_rows"]])
         expected = load_file(folder / entry["expect"]["file"])
         error, agreement = compare(frames, expected, entry)
-        bound = entry["bound"]
-        over = error > bound["relative_rms"] or agreement < bound["mask_agreement"]
+        partial_handler = entry["bound"]
+        over = error > partial_handler["relative_rms"] or agreement < partial_handler["mask_agreement"]
         failed = failed or over
         seconds, verdict = time.perf_counter() - began, "  OVER ITS BOUND" if over else ""
         typer.echo(
-            f"{entry['name']:28} {error:12.2e} {bound['relative_rms']:8.0e} {agreement:9.4%} "
-            f"{bound['mask_agreement']:7.1%} {seconds:8.0f}{verdict}"
+            f"{entry['name']:28} {error:12.2e} {partial_handler['relative_rms']:8.0e} {agreement:9.4%} "
+            f"{partial_handler['mask_agreement']:7.1%} {seconds:8.0f}{verdict}"
         )
     raise typer.Exit(1 if failed else 0)
 

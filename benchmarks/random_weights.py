@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from consistory_svd.scores.fetch import MANIFEST
-from consistory_svd.scores.storybook import CLIP_FOLDER
+from consistory_svd.metrics.dreamsim_weights import MANIFEST
+from consistory_svd.metrics.storybook import CLIP_FOLDER
 
 BACKBONE = "clip_vitb32"
 WIDTH, DEPTH, RANK = 768, 12, 16

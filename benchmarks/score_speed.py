@@ -32,10 +32,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import random_weights
 from consistory_svd import load_model
+from consistory_svd.cli.options import run
 from consistory_svd.compat import quiet_libraries
-from consistory_svd.flags import run
-from consistory_svd.scores import Frames, Result, ScoreSettings, Suite
-from consistory_svd.scores.fetch import dreamsim_folder
+from consistory_svd.metrics import Frames, Result, ScoreSettings, Suite
+from consistory_svd.metrics.dreamsim_weights import dreamsim_folder
 from training.world import render
 from training.world.vocabulary import SCENES
 

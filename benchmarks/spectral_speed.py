@@ -22,12 +22,12 @@ from torch import Tensor
 # Run as a script, Python looks for modules beside the script and not in the checkout.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from consistory_svd.settings import Spectrum
-from consistory_svd.sharing.spectral import filter_matrix
+from consistory_svd.attention.svd_filter import filter_matrix
+from consistory_svd.settings import SVDFilter
 
 # SDXL's keys of two anchors at 1024 x 1024 pixels: its finest attention, and the one below.
 SIZES = [(2, 4096, 640), (2, 1024, 1280)]
-LOG = Spectrum(reweight="log")
+LOG = SVDFilter(reweight="log")
 
 
 def make_matrices(count: int, tokens: int, inner_dim: int, decay: bool) -> Tensor:

@@ -22,14 +22,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import figures
 from benchmarks.suite import Entry, load_suite
-from consistory_svd import load_model, tell
-from consistory_svd.flags import run, wrong_values
-from consistory_svd.models import Model
+from consistory_svd import generate, load_model
+from consistory_svd.cli.options import run, wrong_values
+from consistory_svd.metrics.attribute_reader import Reader, load_reader
+from consistory_svd.metrics.vocabulary import attributes_in
+from consistory_svd.models.model import Model
+from consistory_svd.pipeline import FrameDone
 from consistory_svd.presets import preset
-from consistory_svd.scores.reader import Reader, load_reader
-from consistory_svd.scores.words import attributes_in
 from consistory_svd.settings import Settings, check
-from consistory_svd.story import FrameDone
 
 BOOTSTRAP_SEED = 0
 
@@ -38,7 +38,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @dataclass(frozen=True)
-class Telling:
+class Generation:
     """One story to tell: its place in the suite, the entry, and the seed that this telling has."""
 
     number: int
@@ -46,34 +46,34 @@ class Telling:
     seed: int
 
 
-def tellings(entries: Sequence[Entry], seeds: int) -> list[Telling]:
+def generations(entries: Sequence[Entry], seeds: int) -> list[Generation]:
     """Every entry with `seeds` seeds. No two tellings share a seed: the same noise in two stories would make
     their frames alike by more than chance.
     """
     return [
-        Telling(number, entry, seed=repeat * len(entries) + number)
+        Generation(number, entry, seed=repeat * len(entries) + number)
         for repeat in range(seeds)
         for number, entry in enumerate(entries)
     ]
 
 
-def tell_and_read(
-    model: Model, reader: Reader, telling: Telling, settings: Settings, with_masks: bool = False
-) -> tuple[figures.ToldStory, list[FrameDone]]:
+def generate_and_read(
+    model: Model, reader: Reader, generation: Generation, settings: Settings, with_masks: bool = False
+) -> tuple[figures.GeneratedRow, list[FrameDone]]:
     """Tell one story and read its pictures; the time is the telling's, without the reading. The frames that
     come with it are in the scenes' order."""
-    story = dataclasses.replace(telling.entry.story, seed=telling.seed)
+    story = dataclasses.replace(generation.entry.story, seed=generation.seed)
     started = perf_counter()
-    events = tell(model, story, settings, with_masks=with_masks)
+    events = generate(model, story, settings, with_masks=with_masks)
     done = sorted((event for event in events if isinstance(event, FrameDone)), key=lambda one: one.frame)
     seconds = perf_counter() - started
     named = tuple(attributes_in(prompt) for prompt in story.prompts)
     subject = named[0].get("subject", story.subject)
     read = tuple(reader.read([event.image for event in done]))
-    return figures.ToldStory(telling.number, subject, named, read, seconds), done
+    return figures.GeneratedRow(generation.number, subject, named, read, seconds), done
 
 
-def summary(told: Sequence[figures.ToldStory]) -> dict[str, Any]:
+def summary(generated: Sequence[figures.GeneratedRow]) -> dict[str, Any]:
     """The numbers of one preset over all its tellings, as read by the reader.
 
     `identity_agreement`: share of a story's frame pairs that agree on an attribute which the prompts leave
@@ -84,18 +84,20 @@ def summary(told: Sequence[figures.ToldStory]) -> dict[str, Any]:
     """
     rng = np.random.default_rng(BOOTSTRAP_SEED)
     measured = {
-        "identity_agreement": figures.figure(told, figures.agreement, rng),
-        "identity_chance": figures.figure(told, lambda one: figures.chance(one, told), rng),
-        "scene_accuracy": figures.figure(told, lambda one: figures.named_right(one, ("scene",)), rng),
-        "subject_accuracy": figures.figure(told, lambda one: figures.named_right(one, ("subject",)), rng),
-        "named_attribute_accuracy": figures.figure(
-            told, lambda one: figures.named_right(one, figures.IDENTITY), rng
+        "identity_agreement": figures.figure(generated, figures.agreement, rng),
+        "identity_chance": figures.figure(generated, lambda one: figures.chance(one, generated), rng),
+        "scene_accuracy": figures.figure(generated, lambda one: figures.named_right(one, ("scene",)), rng),
+        "subject_accuracy": figures.figure(
+            generated, lambda one: figures.named_right(one, ("subject",)), rng
         ),
-        "seconds_per_frame": figures.figure(told, figures.seconds_a_frame, rng),
+        "named_attribute_accuracy": figures.figure(
+            generated, lambda one: figures.named_right(one, figures.IDENTITY), rng
+        ),
+        "seconds_per_frame": figures.figure(generated, figures.seconds_a_frame, rng),
     }
     return {
-        "stories": len({one.entry for one in told}),
-        "frames": sum(len(one.read) for one in told),
+        "stories": len({one.entry for one in generated}),
+        "frames": sum(len(one.read) for one in generated),
         **{name: figure.value for name, figure in measured.items()},
         "identity_agreement_of": _of_attributes(measured["identity_agreement"]),
         "identity_chance_of": _of_attributes(measured["identity_chance"]),
@@ -108,17 +110,17 @@ def _of_attributes(figure: figures.Figure) -> dict[str, float | None]:
 
 
 def measure(
-    model: Model, reader: Reader, to_tell: Sequence[Telling], presets: Mapping[str, Settings]
-) -> dict[str, list[figures.ToldStory]]:
+    model: Model, reader: Reader, to_generate: Sequence[Generation], presets: Mapping[str, Settings]
+) -> dict[str, list[figures.GeneratedRow]]:
     """Tell everything with every preset; `presets` maps names to settings. Presets take turns story by story,
     so that a machine that is busy for a while slows all of them alike.
     """
-    told: dict[str, list[figures.ToldStory]] = {name: [] for name in presets}
-    for position, telling in enumerate(to_tell, start=1):
-        for name, stories in told.items():
-            stories.append(tell_and_read(model, reader, telling, presets[name])[0])
-            log.info("story %d of %d, %s: %.1f s", position, len(to_tell), name, stories[-1].seconds)
-    return told
+    generated: dict[str, list[figures.GeneratedRow]] = {name: [] for name in presets}
+    for position, generation in enumerate(to_generate, start=1):
+        for name, stories in generated.items():
+            stories.append(generate_and_read(model, reader, generation, presets[name])[0])
+            log.info("story %d of %d, %s: %.1f s", position, len(to_generate), name, stories[-1].seconds)
+    return generated
 
 
 @app.command()
@@ -138,18 +140,18 @@ def main(
     """Tell every story of a suite with each preset and write what the reader saw."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     with wrong_values():
-        to_tell = tellings(load_suite(suite, frames), seeds)
+        to_generate = generations(load_suite(suite, frames), seeds)
         presets = {name: preset(name) for name in preset_names}
         for settings in presets.values():
-            for telling in to_tell:
-                check(telling.entry.story, settings)
+            for generation in to_generate:
+                check(generation.entry.story, settings)
         model, reader = load_model(source, device), load_reader()
         table.touch()
-    told = measure(model, reader, to_tell, presets)
+    generated = measure(model, reader, to_generate, presets)
     results = [
         {
             "preset": name,
-            **summary(told[name]),
+            **summary(generated[name]),
             "seeds": seeds,
             "suite": suite.name,
             "model": model.name,

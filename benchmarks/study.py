@@ -23,16 +23,16 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import leakage
-from benchmarks.storybook import Telling, tell_and_read, tellings
+from benchmarks.storybook import Generation, generate_and_read, generations
 from benchmarks.study_numbers import RATIOS
 from benchmarks.study_report import write_report
 from benchmarks.suite import load_suite
 from consistory_svd import Settings, load_model
-from consistory_svd.flags import run, wrong_values
-from consistory_svd.models import Model
-from consistory_svd.scores.reader import Reader, load_reader
-from consistory_svd.scores.words import attributes_in
-from consistory_svd.settings import Spectrum
+from consistory_svd.cli.options import run, wrong_values
+from consistory_svd.metrics.attribute_reader import Reader, load_reader
+from consistory_svd.metrics.vocabulary import attributes_in
+from consistory_svd.models.model import Model
+from consistory_svd.settings import SVDFilter
 
 OWN_SUITE = Path(__file__).parent / "suites" / "storybook.yaml"
 # Queries are blended in every row that shares, as in the report's code.
@@ -41,12 +41,12 @@ OPEN = dataclasses.replace(MASKS, masking=False)
 ALL = Settings(query_blending=True, injection=True)
 
 
-def _both(base: Settings, spectrum: Spectrum) -> Settings:
-    return dataclasses.replace(base, spectrum_k=spectrum, spectrum_v=spectrum)
+def _both(base: Settings, svd_filter: SVDFilter) -> Settings:
+    return dataclasses.replace(base, k_filter=svd_filter, v_filter=svd_filter)
 
 
 def _rows() -> dict[str, Settings]:
-    quantile, log2 = Spectrum("quantile", 0.05), Spectrum(reweight="log2")
+    quantile, log2 = SVDFilter("quantile", 0.05), SVDFilter(reweight="log2")
     rows = {
         "no sharing": Settings(sdsa=False),
         "masks": MASKS,
@@ -58,34 +58,34 @@ def _rows() -> dict[str, Settings]:
     for keys in RATIOS:
         for values in RATIOS:
             rows[f"quantile K {keys:g} V {values:g}"] = dataclasses.replace(
-                OPEN, spectrum_k=Spectrum("quantile", keys), spectrum_v=Spectrum("quantile", values)
+                OPEN, k_filter=SVDFilter("quantile", keys), v_filter=SVDFilter("quantile", values)
             )
-    rows["quantile K 0.05, V all"] = dataclasses.replace(OPEN, spectrum_k=quantile)
-    rows["K all, quantile V 0.05"] = dataclasses.replace(OPEN, spectrum_v=quantile)
+    rows["quantile K 0.05, V all"] = dataclasses.replace(OPEN, k_filter=quantile)
+    rows["K all, quantile V 0.05"] = dataclasses.replace(OPEN, v_filter=quantile)
     for energy in (0.8, 0.9, 0.95, 0.98, 0.99):
-        rows[f"energy {energy:g}"] = _both(OPEN, Spectrum("energy", energy))
+        rows[f"energy {energy:g}"] = _both(OPEN, SVDFilter("energy", energy))
     for count in (1, 4, 16):
-        rows[f"count {count}"] = _both(OPEN, Spectrum("count", count))
-    rows["log"] = _both(OPEN, Spectrum(reweight="log"))
+        rows[f"count {count}"] = _both(OPEN, SVDFilter("count", count))
+    rows["log"] = _both(OPEN, SVDFilter(reweight="log"))
     rows["log2"] = _both(OPEN, log2)
-    rows["exp 0.02"] = _both(OPEN, Spectrum(reweight="exp", alpha=0.02))
-    rows["log2 quantile 0.05"] = _both(OPEN, Spectrum("quantile", 0.05, "log2"))
-    rows["log2 energy 0.95"] = _both(OPEN, Spectrum("energy", 0.95, "log2"))
+    rows["exp 0.02"] = _both(OPEN, SVDFilter(reweight="exp", alpha=0.02))
+    rows["log2 quantile 0.05"] = _both(OPEN, SVDFilter("quantile", 0.05, "log2"))
+    rows["log2 energy 0.95"] = _both(OPEN, SVDFilter("energy", 0.95, "log2"))
     rows["masks + quantile 0.05"] = _both(MASKS, quantile)
-    rows["masks + quantile 0.5"] = _both(MASKS, Spectrum("quantile", 0.5))
-    rows["masks + energy 0.95"] = _both(MASKS, Spectrum("energy", 0.95))
-    rows["masks + log"] = _both(MASKS, Spectrum(reweight="log"))
+    rows["masks + quantile 0.5"] = _both(MASKS, SVDFilter("quantile", 0.5))
+    rows["masks + energy 0.95"] = _both(MASKS, SVDFilter("energy", 0.95))
+    rows["masks + log"] = _both(MASKS, SVDFilter(reweight="log"))
     rows["masks + log2"] = _both(MASKS, log2)
     for name in ("no masks", "quantile K 0.05 V 0.05", "energy 0.8", "masks + quantile 0.05", "log2"):
         rows[f"{name}, injection"] = dataclasses.replace(rows[name], injection=True)
     # Looked at for a preset of our own.
     rows["energy 0.65, injection"] = dataclasses.replace(
-        _both(OPEN, Spectrum("energy", 0.65)), injection=True
+        _both(OPEN, SVDFilter("energy", 0.65)), injection=True
     )
     rows["no masks, same noise"] = dataclasses.replace(OPEN, same_latent=True)
     for energy in (0.8, 0.95):
         rows[f"energy {energy:g}, same noise"] = dataclasses.replace(
-            _both(OPEN, Spectrum("energy", energy)), same_latent=True
+            _both(OPEN, SVDFilter("energy", energy)), same_latent=True
         )
     rows["masks, same noise"] = dataclasses.replace(MASKS, same_latent=True)
     for anchors in (1, 3):
@@ -101,23 +101,27 @@ log = logging.getLogger("benchmarks.study")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def tell_and_look(
-    model: Model, reader: Reader, telling: Telling, settings: Settings, known: dict[str, leakage.Background]
+def generate_and_look(
+    model: Model,
+    reader: Reader,
+    generation: Generation,
+    settings: Settings,
+    known: dict[str, leakage.Background],
 ) -> dict[str, Any]:
     """One story told and looked at, as JSON can hold it."""
-    told, frames = tell_and_read(model, reader, telling, settings, with_masks=True)
+    generated, frames = generate_and_read(model, reader, generation, settings, with_masks=True)
     shown = [leakage.background(frame.image, frame.mask) for frame in frames]
     seen = leakage.Seen(
-        **vars(told),
-        group=telling.entry.group,
-        confusion=leakage.confusion(shown, [one["scene"] for one in told.named], known),
+        **vars(generated),
+        group=generation.entry.group,
+        confusion=leakage.confusion(shown, [one["scene"] for one in generated.named], known),
         likeness=leakage.likeness(shown),
     )
     return dataclasses.asdict(seen)
 
 
 @app.command("tell")
-def tell_rows(
+def generate_rows(
     out: Annotated[Path, typer.Option(help="Folder that rows are kept in.")],
     suite: Annotated[Path, typer.Option(help="YAML file with groups of stories.")] = OWN_SUITE,
     stories: Annotated[
@@ -138,7 +142,7 @@ def tell_rows(
         if part > parts:
             raise ValueError(f"part: {part} is not allowed; give a whole number from 1 to {parts}")
         entries = load_suite(suite)
-        to_tell = tellings(entries, seeds=-(-(skip + stories) // len(entries)))[skip:][:stories]
+        to_generate = generations(entries, seeds=-(-(skip + stories) // len(entries)))[skip:][:stories]
         model, reader = load_model(source), load_reader()
         out.mkdir(parents=True, exist_ok=True)
     scenes = sorted({attributes_in(p)["scene"] for one in entries for p in one.story.prompts})
@@ -148,10 +152,12 @@ def tell_rows(
         if kept.is_file():
             continue
         settings = dataclasses.replace(ROWS[name], steps=steps)
-        told = [tell_and_look(model, reader, telling, settings, known) for telling in to_tell]
-        row = {"row": name, "steps": steps, "settings": dataclasses.asdict(settings), "told": told}
+        generated = [
+            generate_and_look(model, reader, generation, settings, known) for generation in to_generate
+        ]
+        row = {"row": name, "steps": steps, "settings": dataclasses.asdict(settings), "told": generated}
         kept.write_text(json.dumps(row) + "\n", encoding="utf-8")
-        log.info("%s: %.1f s a story", name, sum(one["seconds"] for one in told) / len(told))
+        log.info("%s: %.1f s a story", name, sum(one["seconds"] for one in generated) / len(generated))
 
 
 @app.command()

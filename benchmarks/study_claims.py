@@ -49,8 +49,8 @@ class Groups:
 
     def found(self, rows: Mapping[str, Any]) -> Interval | None:
         """The difference, or None where the row is not told yet."""
-        told = rows[self.row]["told"] if self.row in rows else ()
-        if not {self.one, self.other} <= {one["group"] for one in told}:
+        generated = rows[self.row]["told"] if self.row in rows else ()
+        if not {self.one, self.other} <= {one["group"] for one in generated}:
             return None
         return between_groups(rows[self.row], self.number, self.one, self.other)
 

@@ -18,20 +18,20 @@ Interval = tuple[float, float, float]
 # What a story gives for a number: rows of (hits, counted), or of (a value, 1).
 NUMBERS: dict[str, Callable[[leakage.Seen], figures.Table]] = {
     "identity": figures.agreement,
-    "main colour": lambda told: figures.agreement(told)[:1],
-    "subject": lambda told: figures.named_right(told, ("subject",)),
-    "scene": lambda told: figures.named_right(told, ("scene",)),
-    "action": lambda told: figures.named_right(told, ("action",)),
-    "confusion": lambda told: np.array([[told.confusion, 1.0]]),
-    "likeness": lambda told: np.array([[told.likeness, 1.0]]),
+    "main colour": lambda generated: figures.agreement(generated)[:1],
+    "subject": lambda generated: figures.named_right(generated, ("subject",)),
+    "scene": lambda generated: figures.named_right(generated, ("scene",)),
+    "action": lambda generated: figures.named_right(generated, ("action",)),
+    "confusion": lambda generated: np.array([[generated.confusion, 1.0]]),
+    "likeness": lambda generated: np.array([[generated.likeness, 1.0]]),
 }
 
 
 def tables(row: Mapping[str, Any], number: str, group: str | None = None) -> np.ndarray:
     """What a row's stories, or those of a group, give for a number, tellings of the same story together:
     [entries, attributes, 2] of (hits, counted)."""
-    told = [leakage.Seen(**kept) for kept in row["told"] if group in (None, kept["group"])]
-    return figures.by_entry(told, NUMBERS[number])
+    generated = [leakage.Seen(**kept) for kept in row["told"] if group in (None, kept["group"])]
+    return figures.by_entry(generated, NUMBERS[number])
 
 
 def interval(one: np.ndarray, other: np.ndarray | None = None) -> Interval:

@@ -10,10 +10,10 @@ from consistory_svd.compat import cure_torchvision
 
 cure_torchvision()  # before anything imports transformers or diffusers
 
-from consistory_svd.models import Model, load_model  # noqa: E402
+from consistory_svd.models.model import Model, load_model  # noqa: E402
+from consistory_svd.pipeline import Cancelled, Finished, FrameDone, Preview, Started, generate  # noqa: E402
 from consistory_svd.presets import PRESETS, preset  # noqa: E402
 from consistory_svd.settings import Settings, Story  # noqa: E402
-from consistory_svd.story import Cancelled, Finished, FrameDone, Preview, Started, tell  # noqa: E402
 
 __all__ = [
     "PRESETS",
@@ -25,7 +25,7 @@ __all__ = [
     "Settings",
     "Started",
     "Story",
+    "generate",
     "load_model",
     "preset",
-    "tell",
 ]

@@ -11,7 +11,7 @@ import torch
 log = logging.getLogger(__name__)
 _kept: list[torch.library.Library] = []
 _fault = ""
-# Who says that a prompt is cut, and how that begins: `consistory_svd.reading` says it, with the picture.
+# Loggers that warn of cut prompts, and how the warning begins: `prompt_truncation` reports it per image.
 CUT_PROMPTS = {
     "diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl": "The following part of your",
     "transformers.tokenization_utils_base": "Token indices sequence length is longer",

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from consistory_svd.memory import free_cache, is_out_of_memory
-from consistory_svd.memory.footprint import tile
+from consistory_svd.memory.estimate import tile
 from consistory_svd.sampling import decoded_pixels
 
 

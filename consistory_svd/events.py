@@ -6,12 +6,12 @@ from typing import Literal
 from PIL import Image
 from torch import Tensor
 
+from consistory_svd.attention import AnchorCache
 from consistory_svd.memory import Estimate, MemoryPlan
-from consistory_svd.sharing import AnchorBank
 
-# Why a picture is withheld (`consistory_svd.screening`): a classifier took it for sexual, or could not look
-# at it. Empty: it is shown.
-Withheld = Literal["", "sexual", "unseen"]
+# Why the content filter replaced an image: the classifier took it for sexual, or could not check it.
+# Empty: it is shown.
+Filtered = Literal["", "sexual", "unseen"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class FrameDone:
     seed: int
     latents: Tensor = field(repr=False)
     maps: Tensor | None = field(default=None, repr=False)
-    withheld: Withheld = ""
+    filtered: Filtered = ""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Timings:
     denoising: float
     decoding: float
     frames: int
-    bank_bytes: int = 0
+    cache_bytes: int = 0
 
     @property
     def seconds(self) -> float:
@@ -112,7 +112,7 @@ class Finished:
     images: tuple[Image.Image, ...]
     masks: tuple[Image.Image | None, ...]
     timings: Timings
-    bank: AnchorBank | None = field(default=None, repr=False)
+    anchor_cache: AnchorCache | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Cancelled:
     """
 
     frames: int
-    bank: AnchorBank | None = field(default=None, repr=False)
+    anchor_cache: AnchorCache | None = field(default=None, repr=False)
     reason: str = ""
 
 

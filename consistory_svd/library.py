@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from consistory_svd.manner import manner
+from consistory_svd.metadata import FILE_NAME, StoryRecord, read_story_json, replace_file
+from consistory_svd.metrics.headline import ALIKE, Better
 from consistory_svd.presets import preset_of
-from consistory_svd.record import FILE_NAME, StoryRecord, read_story_json, replace_file
-from consistory_svd.scores.headline import ALIKE, Better
 
 VARIABLE = "CONSISTORY_SVD_LIBRARY"
 SCORES_NAME = "scores.json"
@@ -55,7 +55,7 @@ class KeptStory:
     """
 
     folder: Path
-    told: datetime
+    generated: datetime
     record: StoryRecord | None = None
     problem: str = ""
 
@@ -90,7 +90,7 @@ class KeptStory:
         return tuple(prompt for _, prompt, _ in self._frames())
 
     @cached_property
-    def withheld(self) -> tuple[str, ...]:
+    def filtered(self) -> tuple[str, ...]:
         """Of each of `pictures` why it is a plain one, as in `StoryRecord`."""
         return tuple(why for *_, why in self._frames())
 
@@ -207,16 +207,20 @@ def default_folder() -> Path:
 
 def look_at(folder: Path) -> KeptStory:
     """A story's folder as it is now; where it cannot be read, what is wrong with it."""
-    told = _told(folder)
+    generated = _generated(folder)
     if folder.is_symlink():
-        return KeptStory(folder, told, problem="It is a link; links are not followed.")
+        return KeptStory(folder, generated, problem="It is a link; links are not followed.")
     try:
         record = read_story_json(folder)
     except FileNotFoundError:
-        return KeptStory(folder, told, problem=f"It has no {FILE_NAME}; it was not finished, or is no story.")
+        return KeptStory(
+            folder, generated, problem=f"It has no {FILE_NAME}; it was not finished, or is no story."
+        )
     except (ValueError, TypeError, OSError) as error:  # TypeError: a list where a text should be, and such
-        return KeptStory(folder, told, problem=f"Its {FILE_NAME} cannot be read: {_without(folder, error)}")
-    story = KeptStory(folder, told, record)
+        return KeptStory(
+            folder, generated, problem=f"Its {FILE_NAME} cannot be read: {_without(folder, error)}"
+        )
+    story = KeptStory(folder, generated, record)
     missing = len(record.pictures) - len(story.pictures)
     if not missing:
         return story
@@ -232,7 +236,7 @@ def found(stories: Sequence[KeptStory], words: str) -> list[KeptStory]:
 
 def ordered(stories: Sequence[KeptStory], order: str) -> list[KeptStory]:
     """The stories in one of ORDERS; those without a score, or that cannot be read, come last."""
-    newest = sorted(stories, key=lambda story: (story.told, story.name), reverse=True)
+    newest = sorted(stories, key=lambda story: (story.generated, story.name), reverse=True)
     keys = {
         ORDERS[0]: lambda story: 0,
         ORDERS[1]: lambda story: 0,
@@ -316,7 +320,7 @@ def _may_be_story(entry: os.DirEntry) -> bool:
     return entry.is_symlink() or not NAME.fullmatch(entry.name) or any(os.scandir(entry.path))
 
 
-def _told(folder: Path) -> datetime:
+def _generated(folder: Path) -> datetime:
     """When the story was told, by its folder's name; for one that others named, when it was changed."""
     if ours := NAME.fullmatch(folder.name):
         with suppress(ValueError):  # the 31st of February
@@ -325,10 +329,16 @@ def _told(folder: Path) -> datetime:
 
 
 def _searched(story: KeptStory) -> str:
-    words = [story.name, story.told.strftime("%d %B %Y")]
+    words = [story.name, story.generated.strftime("%d %B %Y")]
     if story.record:
-        told = story.record.story
-        words += [told.subject, *told.scenes, told.style, *told.concepts, story.record.model]
+        generated = story.record.story
+        words += [
+            generated.subject,
+            *generated.scenes,
+            generated.style,
+            *generated.concepts,
+            story.record.model,
+        ]
         words += [story.preset, story.manner]
     return "\n".join(words).casefold()
 

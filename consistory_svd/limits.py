@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from consistory_svd.settings import MOST_FRAMES, Settings, Story, knob
+from consistory_svd.settings import MOST_FRAMES, Settings, Story, field_of
 
 MOST_WAITING = 1000
-# Where no flags can be given, this says whether pictures are screened (`consistory_svd.screening`).
+# Where no flags can be given, this says whether pictures are screened (`consistory_svd.content_filter`).
 FILTER_VARIABLE = "CONSISTORY_SVD_HIDE_SEXUAL_PICTURES"
 ON, OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
@@ -39,7 +39,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            value, known = getattr(self, item.name), knob(Limits, item.name)
+            value, known = getattr(self, item.name), field_of(Limits, item.name)
             right = isinstance(value, int) and not isinstance(value, bool)
             if value is not None and not (right and known.minimum <= value <= known.maximum):
                 raise ValueError(

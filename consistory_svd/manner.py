@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from consistory_svd.presets import OWN_PRESET, PRESETS, SAMPLING, preset_label
-from consistory_svd.settings import Settings, Spectrum
+from consistory_svd.settings import Settings, SVDFilter
 
 NAMES = {"sdsa": "SDSA", "freeu": "FreeU", "same_latent": "same noise"}
 # Settings further from every preset than this are not said by what they change in one.
@@ -28,8 +28,8 @@ def manner(settings: Settings) -> str:
 
 def _filters_apart(one: Settings, other: Settings) -> int:
     """In how much two settings filter in another way, whatever the numbers: 0 to 4."""
-    pairs = ((one.spectrum_k, other.spectrum_k), (one.spectrum_v, other.spectrum_v))
-    return sum((a.select != b.select) + (a.reweight != b.reweight) for a, b in pairs)
+    pairs = ((one.k_filter, other.k_filter), (one.v_filter, other.v_filter))
+    return sum((a.keep != b.keep) + (a.reweight != b.reweight) for a, b in pairs)
 
 
 def _changes(preset: Settings, settings: Settings) -> tuple[str, ...]:
@@ -55,18 +55,18 @@ def differences(several: Sequence[Settings]) -> tuple[tuple[str, ...], ...]:
     return tuple(_in_words({name: values[name] for name in different if name in values}) for values in known)
 
 
-def in_short(spectrum: Spectrum) -> str:
+def in_short(svd_filter: SVDFilter) -> str:
     """A filter in a few words, such as "quantile 0.05, log2"."""
-    kept = spectrum.select if spectrum.value is None else f"{spectrum.select} {spectrum.value:g}"
-    alpha = f" {spectrum.alpha:g}" if spectrum.reweight == "exp" else ""
-    return kept if spectrum.reweight == "none" else f"{kept}, {spectrum.reweight}{alpha}"
+    kept = svd_filter.keep if svd_filter.amount is None else f"{svd_filter.keep} {svd_filter.amount:g}"
+    alpha = f" {svd_filter.alpha:g}" if svd_filter.reweight == "exp" else ""
+    return kept if svd_filter.reweight == "none" else f"{kept}, {svd_filter.reweight}{alpha}"
 
 
 def _effective(settings: Settings) -> dict[str, Any]:
     """The settings that have an effect, by name."""
     idle: set[str] = set()
     if not settings.sdsa:
-        idle |= {"masking", "mask_dropout", "query_blending", "spectrum_k", "spectrum_v"}
+        idle |= {"masking", "mask_dropout", "query_blending", "k_filter", "v_filter"}
     if not settings.masking:
         idle.add("mask_dropout")
     if not settings.shares:
@@ -80,21 +80,21 @@ def _effective(settings: Settings) -> dict[str, Any]:
 
 
 def _in_words(values: dict[str, Any]) -> tuple[str, ...]:
-    keys, lent_values = values.get("spectrum_k"), values.get("spectrum_v")
-    if keys is not None and keys == lent_values:
-        rest = {name: value for name, value in values.items() if not isinstance(value, Spectrum)}
+    keys, shared_values = values.get("k_filter"), values.get("v_filter")
+    if keys is not None and keys == shared_values:
+        rest = {name: value for name, value in values.items() if not isinstance(value, SVDFilter)}
         return (*_in_words(rest), f"K and V {_filter(keys)}")
     return tuple(_said(name, value) for name, value in values.items())
 
 
 def _said(name: str, value: Any) -> str:
-    if isinstance(value, Spectrum):
-        return f"{name[-1].upper()} {_filter(value)}"
+    if isinstance(value, SVDFilter):
+        return f"{name[0].upper()} {_filter(value)}"
     shown = NAMES.get(name, name.replace("_", " "))
     if isinstance(value, bool):
         return f"{shown} {'on' if value else 'off'}"
     return f"{shown} {value:g}" if isinstance(value, int | float) else f"{shown} {value}"
 
 
-def _filter(spectrum: Spectrum) -> str:
-    return "not filtered" if spectrum.identity else in_short(spectrum)
+def _filter(svd_filter: SVDFilter) -> str:
+    return "not filtered" if svd_filter.identity else in_short(svd_filter)

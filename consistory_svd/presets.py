@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from consistory_svd.settings import Settings, Spectrum
+from consistory_svd.settings import Settings, SVDFilter
 
 # What settings are called that are no preset's.
 OWN_PRESET = "your own"
@@ -30,10 +30,10 @@ def preset_label(name: str) -> str:
     return PRESET_WORDS[name][0] if name in PRESET_WORDS else name
 
 
-def _spectral(spectrum: Spectrum) -> Settings:
+def _svd_filtered(svd_filter: SVDFilter) -> Settings:
     """The coursework report's way: everything is shared without masks, K and V filtered alike."""
     return Settings(
-        masking=False, mask_dropout=0.0, query_blending=True, spectrum_k=spectrum, spectrum_v=spectrum
+        masking=False, mask_dropout=0.0, query_blending=True, k_filter=svd_filter, v_filter=svd_filter
     )
 
 
@@ -42,13 +42,13 @@ PRESETS: dict[str, Settings] = {
     "plain": Settings(sdsa=False),
     "sdsa": Settings(),
     "consistory": Settings(query_blending=True, injection=True),
-    "svd-quantile": _spectral(Spectrum("quantile", 0.05)),
-    "svd-energy": _spectral(Spectrum("energy", 0.95)),
-    "svd-log": _spectral(Spectrum(reweight="log")),
-    "svd-log2": _spectral(Spectrum(reweight="log2")),
-    "svd-log2-quantile": _spectral(Spectrum("quantile", 0.05, "log2")),
+    "svd-quantile": _svd_filtered(SVDFilter("quantile", 0.05)),
+    "svd-energy": _svd_filtered(SVDFilter("energy", 0.95)),
+    "svd-log": _svd_filtered(SVDFilter(reweight="log")),
+    "svd-log2": _svd_filtered(SVDFilter(reweight="log2")),
+    "svd-log2-quantile": _svd_filtered(SVDFilter("quantile", 0.05, "log2")),
     # Of our own: docs/svd-study.md has how it compares.
-    "svd-ours": replace(_spectral(Spectrum("energy", 0.95)), same_latent=True),
+    "svd-ours": replace(_svd_filtered(SVDFilter("energy", 0.95)), same_latent=True),
 }
 # What each is called, and what it does.
 PRESET_WORDS: dict[str, tuple[str, str]] = {

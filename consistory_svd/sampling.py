@@ -12,8 +12,8 @@ from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from PIL import Image
 from torch import Tensor
 
-from consistory_svd.schedulers import foreseen, make_scheduler, set_steps, step_extras
-from consistory_svd.sharing import Occurrences, SharingState, find_occurrences
+from consistory_svd.attention import ConceptSpans, SharingState, find_concept_spans
+from consistory_svd.schedulers import make_scheduler, predict_x0, set_steps, step_extras
 
 FREEU = {"s1": 0.6, "s2": 0.4, "b1": 1.1, "b2": 1.2}
 
@@ -67,11 +67,11 @@ def encode_prompts(
 
 def locate_concepts(
     pipe: StableDiffusionXLPipeline, prompts: Sequence[str], concepts: Sequence[str]
-) -> Occurrences:
+) -> ConceptSpans:
     """Where the concepts stand among the prompts' tokens, as the first tokenizer cuts them (spec 4.4)."""
     tokenizer = pipe.tokenizer
     cut = tokenizer(list(prompts), truncation=True, max_length=tokenizer.model_max_length).input_ids
-    return find_occurrences(cut, tokenizer(list(concepts), add_special_tokens=False).input_ids)
+    return find_concept_spans(cut, tokenizer(list(concepts), add_special_tokens=False).input_ids)
 
 
 def frame_generators(seeds: Sequence[int]) -> list[torch.Generator]:
@@ -201,14 +201,14 @@ def denoise(
         yield Step(index, count, timestep, latents, model_input[: len(latents)], prediction)
 
 
-def predicted_picture(pipe: StableDiffusionXLPipeline, step: Step, scheduler: Any = None) -> Tensor:
+def predicted_image(pipe: StableDiffusionXLPipeline, step: Step, scheduler: Any = None) -> Tensor:
     """The denoised latents that a step foresees, [B, channels, h, w], float32.
 
     `scheduler` is the one that the step was taken with, the model's own by default. ValueError for a
     prediction type that SDXL models do not have.
     """
     scheduler = pipe.scheduler if scheduler is None else scheduler
-    return foreseen(scheduler, step.timestep, step.model_input, step.prediction)
+    return predict_x0(scheduler, step.timestep, step.model_input, step.prediction)
 
 
 def decode(pipe: StableDiffusionXLPipeline, latents: Tensor) -> Image.Image:

@@ -135,7 +135,7 @@ def noise_levels(scheduler: Any) -> tuple[float, ...]:
     return tuple(np.interp([4 * t for t in timesteps], known, np.arange(1000)).tolist())
 
 
-def foreseen(scheduler: Any, timestep: Tensor, given: Tensor, prediction: Tensor) -> Tensor:
+def predict_x0(scheduler: Any, timestep: Tensor, given: Tensor, prediction: Tensor) -> Tensor:
     """The denoised latents that a step foresees, float32, of any shape.
 
     Args:

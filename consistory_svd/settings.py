@@ -10,32 +10,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from consistory_svd.knobs import (
-    Knob,
+from consistory_svd.fields import (
+    Field,
     check_filled,
     check_number,
     check_text,
+    field_of,
     is_number,
     items,
-    knob,
     number_field,
     text_field,
 )
-from consistory_svd.nouns import contains, find_concept
+from consistory_svd.story import contains, find_concept
 
 MOST_FRAMES = 1000
 LARGEST_SEED = 2**32 - 1
 
 __all__ = [
-    "SWITCHES",
-    "WORDED",
-    "Knob",
+    "BOOL_FIELDS",
+    "CHOICE_FIELDS",
+    "Field",
+    "SVDFilter",
     "Settings",
-    "Spectrum",
     "Story",
     "check",
+    "field_of",
     "find_concept",
-    "knob",
     "notes",
 ]
 
@@ -82,7 +82,7 @@ class Story:
             raise ValueError(f"scenes: there are {len(self.scenes)}; give 1 to {MOST_FRAMES} scenes")
         for name in ("scenes", "concepts"):
             check_filled(name, getattr(self, name))
-        check_number(knob(Story, "seed"), self.seed, whole=True)
+        check_number(field_of(Story, "seed"), self.seed, whole=True)
         self._check_seeds()
         if self.concepts:
             self._check_concepts()
@@ -95,7 +95,7 @@ class Story:
             raise ValueError(f"seeds: there are {len(self.seeds)}; {most}")
         for seed in self.seeds:
             if seed is not None:
-                check_number(replace(knob(Story, "seed"), name="seeds"), seed, whole=True)
+                check_number(replace(field_of(Story, "seed"), name="seeds"), seed, whole=True)
         first = {}
         for number, seed in enumerate(self.frame_seeds, start=1):
             if first.setdefault(seed, number) != number:
@@ -142,7 +142,7 @@ class Story:
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class SVDFilter:
     """Which singular values of a matrix the spectral filter keeps, and how it reweights them.
 
     `value` says how many: the N largest (count), the share of their number (quantile), the share of squared
@@ -153,10 +153,10 @@ class Spectrum:
     Source: coursework report (HSE, 2025), sections 4.1-4.3; spec of the spectral filter.
     """
 
-    select: Literal["all", "count", "quantile", "energy"] = text_field(
+    keep: Literal["all", "count", "quantile", "energy"] = text_field(
         "Keep", "Which singular values stay: all, or the largest by count, quantile or energy.", default="all"
     )
-    value: float | None = text_field(
+    amount: float | None = text_field(
         "Keep value",
         "How much to keep: a count of 1 or more, or a ratio: of the values (quantile) or of their energy.",
         default=None,
@@ -169,27 +169,27 @@ class Spectrum:
     alpha: float = text_field("Alpha", "How strongly exp sharpens; 0 leaves the values alone.", default=1.0)
 
     def __post_init__(self) -> None:
-        for name in ("select", "reweight"):
-            choices = get_args(get_type_hints(Spectrum)[name])
+        for name in ("keep", "reweight"):
+            choices = get_args(get_type_hints(SVDFilter)[name])
             if getattr(self, name) not in choices:
                 raise ValueError(
                     f"{name}: {getattr(self, name)!r} is not allowed; give one of {', '.join(choices)}"
                 )
         fits, allowed = {
-            "all": (self.value is None, "None where select is all"),
-            "count": (is_number(self.value, whole=True) and self.value >= 1, "a whole number of 1 or more"),
-            "quantile": (is_number(self.value) and 0 < self.value <= 1, "a number above 0 and at most 1"),
-            "energy": (is_number(self.value) and 0 < self.value < 1, "a number above 0 and below 1"),
-        }[self.select]
+            "all": (self.amount is None, "None where keep is all"),
+            "count": (is_number(self.amount, whole=True) and self.amount >= 1, "a whole number of 1 or more"),
+            "quantile": (is_number(self.amount) and 0 < self.amount <= 1, "a number above 0 and at most 1"),
+            "energy": (is_number(self.amount) and 0 < self.amount < 1, "a number above 0 and below 1"),
+        }[self.keep]
         if not fits:
-            raise ValueError(f"value: {self.value!r} is not allowed; give {allowed}")
+            raise ValueError(f"amount: {self.amount!r} is not allowed; give {allowed}")
         if not is_number(self.alpha) or self.alpha < 0:
             raise ValueError(f"alpha: {self.alpha!r} is not allowed; give a finite number of 0 or more")
 
     @property
     def identity(self) -> bool:
         """Whether the filter changes nothing, whatever the matrix."""
-        return self.select == "all" and self.reweight == "none"
+        return self.keep == "all" and self.reweight == "none"
 
 
 @dataclass(frozen=True)
@@ -249,19 +249,19 @@ class Settings:
         "Every picture looks at another one, drawn anew each time, instead of at the first ones.",
         default=False,
     )
-    spectrum_k: Spectrum = field(
+    k_filter: SVDFilter = field(
         metadata={
             "label": "Filter on keys",
             "help": "Singular values of the anchors' keys that are lent: what places look for each other by.",
         },
-        default_factory=Spectrum,
+        default_factory=SVDFilter,
     )
-    spectrum_v: Spectrum = field(
+    v_filter: SVDFilter = field(
         metadata={
             "label": "Filter on values",
             "help": "Singular values of the anchors' values that are lent: what places take from each other.",
         },
-        default_factory=Spectrum,
+        default_factory=SVDFilter,
     )
     same_latent: bool = text_field(
         "Same noise", "Every picture begins from the same noise: more alike, less variety.", default=False
@@ -288,8 +288,8 @@ class Settings:
         kinds = get_type_hints(Settings)
         for name, kind in kinds.items():
             value = getattr(self, name)
-            if kind is Spectrum:
-                object.__setattr__(self, name, _spectrum(name, value))
+            if kind is SVDFilter:
+                object.__setattr__(self, name, _svd_filter(name, value))
             elif kind is bool:
                 if not isinstance(value, bool):
                     raise ValueError(f"{name}: {value!r} is not allowed; give True or False")
@@ -299,7 +299,7 @@ class Settings:
                         f"{name}: {value!r} is not allowed; give one of {', '.join(get_args(kind))}"
                     )
             elif not (value is None and kind == int | None):
-                check_number(knob(Settings, name), value, whole=kind is not float)
+                check_number(field_of(Settings, name), value, whole=kind is not float)
 
     @property
     def shares(self) -> bool:
@@ -309,12 +309,12 @@ class Settings:
     @property
     def filters(self) -> bool:
         """Whether what anchors lend passes a spectral filter."""
-        return not (self.spectrum_k.identity and self.spectrum_v.identity)
+        return not (self.k_filter.identity and self.v_filter.identity)
 
 
 # Fields of Settings by what a person gives for them: on or off, one of a few words.
-SWITCHES = tuple(name for name, kind in get_type_hints(Settings).items() if kind is bool)
-WORDED = tuple(name for name, kind in get_type_hints(Settings).items() if get_origin(kind) is Literal)
+BOOL_FIELDS = tuple(name for name, kind in get_type_hints(Settings).items() if kind is bool)
+CHOICE_FIELDS = tuple(name for name, kind in get_type_hints(Settings).items() if get_origin(kind) is Literal)
 
 
 def check(story: Story, settings: Settings) -> None:
@@ -343,7 +343,7 @@ def notes(settings: Settings) -> tuple[str, ...]:
     if settings.query_blending and not settings.sdsa:
         said.append("query_blending: has no effect without sharing, because queries are blended only there")
     if settings.filters and not settings.sdsa:
-        said.append("spectrum_k, spectrum_v: have no effect without sharing; only what is lent is filtered")
+        said.append("k_filter, v_filter: have no effect without sharing; only what is lent is filtered")
     if settings.short_first_pass and not settings.injection:
         said.append("short_first_pass: has no effect without feature injection, which alone has two passes")
     if settings.spacing != "own" and settings.scheduler in ("lcm", "tcd"):
@@ -353,13 +353,15 @@ def notes(settings: Settings) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _spectrum(name: str, value: Any) -> Spectrum:
+def _svd_filter(name: str, value: Any) -> SVDFilter:
     """A spectrum, also from the mapping that a record of it holds."""
-    if isinstance(value, Spectrum):
+    if isinstance(value, SVDFilter):
         return value
-    if not isinstance(value, Mapping) or not set(value) <= {item.name for item in fields(Spectrum)}:
-        raise ValueError(f"{name}: {value!r} is not allowed; give a Spectrum")
+    if isinstance(value, Mapping):  # records before version 2 said select and value
+        value = {{"select": "keep", "value": "amount"}.get(key, key): part for key, part in value.items()}
+    if not isinstance(value, Mapping) or not set(value) <= {item.name for item in fields(SVDFilter)}:
+        raise ValueError(f"{name}: {value!r} is not allowed; give an SVDFilter")
     try:
-        return Spectrum(**value)
+        return SVDFilter(**value)
     except ValueError as error:
         raise ValueError(f"{name}.{error}") from error

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from consistory_svd import Model, Story, load_model
-from tests.tiny import LAYOUTS, make_pipeline
+from tests.tiny_models import LAYOUTS, make_pipeline
 
 if TYPE_CHECKING:  # a browser and Gradio take seconds that other tests need not wait for
     from playwright.sync_api import Browser, Page
 
     from consistory_svd.library import Library
-    from consistory_svd.studio.engine import Engine
     from consistory_svd.studio.handlers import Handlers
+    from consistory_svd.studio.model_manager import ModelManager
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,20 +60,20 @@ def story() -> Story:
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_folder: Path) -> "Engine":
+def manager(tiny_folder: Path) -> "ModelManager":
     """The studio's owner of a tiny model, loaded."""
-    from consistory_svd.studio.engine import Engine
+    from consistory_svd.studio.model_manager import ModelManager
 
-    engine = Engine(str(tiny_folder), "cpu")
-    engine.start()
-    assert engine.wait(120)
-    return engine
+    manager = ModelManager(str(tiny_folder), "cpu")
+    manager.start()
+    assert manager.wait(120)
+    return manager
 
 
 @pytest.fixture
-def handlers(engine: "Engine") -> Iterator["Handlers"]:
+def handlers(manager: "ModelManager") -> Iterator["Handlers"]:
     """The page's handlers in a studio where each visitor has their own stories."""
-    yield from _handlers(engine)
+    yield from _handlers(manager)
 
 
 @pytest.fixture
@@ -85,18 +85,18 @@ def library(tmp_path: Path) -> "Library":
 
 
 @pytest.fixture
-def common(engine: "Engine", library: "Library") -> Iterator["Handlers"]:
+def common(manager: "ModelManager", library: "Library") -> Iterator["Handlers"]:
     """The page's handlers in a studio where all see one library."""
-    from consistory_svd.studio.shelves import Shelves
+    from consistory_svd.studio.visitor_storage import VisitorStorage
 
-    yield from _handlers(engine, shelves=Shelves(library))
+    yield from _handlers(manager, storage=VisitorStorage(library))
 
 
-def _handlers(engine: "Engine", **parts: Any) -> Iterator["Handlers"]:
+def _handlers(manager: "ModelManager", **parts: Any) -> Iterator["Handlers"]:
     from consistory_svd.studio.handlers import Handlers
     from tests.visitors import ANN, BEN
 
-    handlers = Handlers(engine, **parts)
+    handlers = Handlers(manager, **parts)
     yield handlers
     for visitor in (ANN, BEN):
         handlers.leave(visitor)
@@ -105,7 +105,7 @@ def _handlers(engine: "Engine", **parts: Any) -> Iterator["Handlers"]:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a studio on the embedded model answers, without weights of scores."""
-    from tests.browsing import studio
+    from tests.browser import studio
 
     with studio(tmp_path_factory.mktemp("no weights")) as address:
         yield address
@@ -114,7 +114,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
     """A headless Chromium."""
-    from tests.browsing import chromium
+    from tests.browser import chromium
 
     with chromium() as browser:
         yield browser
@@ -123,7 +123,7 @@ def browser() -> Iterator["Browser"]:
 @pytest.fixture
 def page(browser: "Browser", address: str) -> Iterator["Page"]:
     """A new visitor's page, its model loaded."""
-    from tests.browsing import visit
+    from tests.browser import visit
 
     page = visit(browser, address)
     yield page

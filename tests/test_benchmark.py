@@ -10,26 +10,26 @@ import pytest
 
 from benchmarks import figures, quality, score_speed, storybook
 from benchmarks.suite import load_suite
-from consistory_svd.flags import run
+from consistory_svd.cli.options import run
+from consistory_svd.metrics.vocabulary import attributes_in, vocabulary
 from consistory_svd.presets import PRESETS
-from consistory_svd.scores.words import attributes_in, vocabulary
 
 SUITE = Path(__file__).parents[1] / "benchmarks" / "suites" / "storybook.yaml"
 
 
-def told(
+def generated(
     colors: str,
     entry: int = 0,
     subject: str = "cat",
     named: dict[str, str] | None = None,
     seconds: float = 1.0,
-) -> figures.ToldStory:
+) -> figures.GeneratedRow:
     """A telling whose frames show the given colours ("red red blue"), always plain and with a scarf."""
     read = tuple(
         {"subject": "cat", "color": color, "pattern": "plain", "accessory": "scarf", "scene": "forest"}
         for color in colors.split()
     )
-    return figures.ToldStory(entry, subject, (named or {},) * len(read), read, seconds=1.0)
+    return figures.GeneratedRow(entry, subject, (named or {},) * len(read), read, seconds=1.0)
 
 
 def rng() -> np.random.Generator:
@@ -37,19 +37,23 @@ def rng() -> np.random.Generator:
 
 
 def test_agreement_counts_pairs_of_free_attributes():
-    assert figures.agreement(told("red red red blue")).tolist() == [[3, 6], [6, 6], [6, 6]]
-    assert figures.agreement(told("red blue", named={"color": "red"})).tolist() == [[0, 0], [1, 1], [1, 1]]
+    assert figures.agreement(generated("red red red blue")).tolist() == [[3, 6], [6, 6], [6, 6]]
+    assert figures.agreement(generated("red blue", named={"color": "red"})).tolist() == [
+        [0, 0],
+        [1, 1],
+        [1, 1],
+    ]
 
 
 def test_identity_agreement_averages_over_the_attributes_that_are_free():
-    assert figures.figure([told("red blue")], figures.agreement, rng()).value == pytest.approx(2 / 3)
-    named = figures.figure([told("red blue", named={"color": "red"})], figures.agreement, rng())
+    assert figures.figure([generated("red blue")], figures.agreement, rng()).value == pytest.approx(2 / 3)
+    named = figures.figure([generated("red blue", named={"color": "red"})], figures.agreement, rng())
     assert (named.value, named.parts) == (1.0, (None, 1.0, 1.0))
 
 
 def test_chance_is_over_other_tellings_of_the_same_subject():
-    cats = [told("red red", 0), told("red blue", 1)]
-    bus = told("green red", 2, subject="bus")
+    cats = [generated("red red", 0), generated("red blue", 1)]
+    bus = generated("green red", 2, subject="bus")
     # Consistency within a telling must not raise chance: both cats are compared with each other only.
     assert figures.chance(cats[0], [*cats, bus])[0].tolist() == [0.5, 1]
     # The bus was told once, so all others stand in: red matches 3 of 4 frames, green none.
@@ -60,23 +64,24 @@ def test_chance_is_over_other_tellings_of_the_same_subject():
 def test_perfect_consistency_with_free_identities_stays_at_chance():
     """Stories that are each consistent, over 5 colours drawn evenly: agreement 1, chance 1/5."""
     colors = ("red", "green", "blue", "pink", "gray")
-    stories = [told(" ".join([color] * 4), number) for number, color in enumerate(colors * 40)]
+    stories = [generated(" ".join([color] * 4), number) for number, color in enumerate(colors * 40)]
     assert figures.figure(stories, figures.agreement, rng()).parts[0] == 1.0
     chance = figures.figure(stories, lambda one: figures.chance(one, stories), rng()).parts[0]
     assert chance == pytest.approx(1 / 5, abs=0.01)
 
 
 def test_accuracy_counts_what_the_prompt_names():
-    story = told("red blue", named={"color": "red", "pattern": "striped", "scene": "forest"})
+    story = generated("red blue", named={"color": "red", "pattern": "striped", "scene": "forest"})
     assert figures.named_right(story, ("scene",)).tolist() == [[2, 2]]
     assert figures.named_right(story, figures.IDENTITY).tolist() == [[1, 4]]
     assert (
-        figures.figure([told("red")], lambda one: figures.named_right(one, ("scene",)), rng()).value is None
+        figures.figure([generated("red")], lambda one: figures.named_right(one, ("scene",)), rng()).value
+        is None
     )
 
 
 def test_the_interval_covers_and_is_drawn_from_the_rng():
-    stories = [told("red red" if number % 2 else "red blue", number) for number in range(40)]
+    stories = [generated("red red" if number % 2 else "red blue", number) for number in range(40)]
     first, again = (figures.figure(stories, figures.agreement, rng()) for _ in range(2))
     assert first == again
     low, high = first.interval
@@ -87,7 +92,7 @@ def test_the_interval_covers_and_is_drawn_from_the_rng():
 
 def test_seeds_of_a_story_are_resampled_together():
     """Ten tellings of two stories are two draws, not ten."""
-    stories = [told("red red" if entry else "red blue", entry) for entry in (0, 1) for _ in range(5)]
+    stories = [generated("red red" if entry else "red blue", entry) for entry in (0, 1) for _ in range(5)]
     low, high = figures.figure(stories, figures.agreement, rng()).interval
     assert (low, high) == (pytest.approx(2 / 3), pytest.approx(1.0))
 
@@ -185,13 +190,13 @@ def test_a_wrong_flag_is_one_line(capsys: pytest.CaptureFixture, tmp_path: Path,
 
 
 def test_no_two_tellings_share_their_noise():
-    seeds = [telling.seed for telling in storybook.tellings(load_suite(SUITE), seeds=3)]
+    seeds = [generation.seed for generation in storybook.generations(load_suite(SUITE), seeds=3)]
     assert len(set(seeds)) == len(seeds) == 72
 
 
 def test_quality_prompts_name_what_they_are_counted_for():
-    to_tell = quality.to_tell(vocabulary(), prompts=200)
-    prompts = [prompt for telling in to_tell for prompt in telling.entry.story.prompts]
+    to_generate = quality.to_generate(vocabulary(), prompts=200)
+    prompts = [prompt for generation in to_generate for prompt in generation.entry.story.prompts]
     named = [attributes_in(prompt) for prompt in prompts]
     assert len(prompts) == 400
     assert all({"subject", "scene", "style"} <= set(one) for one in named)

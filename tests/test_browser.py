@@ -6,18 +6,9 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect
 
-from consistory_svd.scores.fetch import FetchError
-from consistory_svd.studio import fetching
-from tests.browsing import (
-    MODEL_MS,
-    STORY_MS,
-    captions,
-    pictures,
-    set_dial,
-    sources,
-    visit,
-    write_story,
-)
+from consistory_svd.metrics.dreamsim_weights import FetchError
+from consistory_svd.studio.components import scores_fetching as fetching
+from tests.browser import MODEL_MS, STORY_MS, captions, pictures, set_dial, sources, visit, write_story
 
 
 def _generate(page: Page) -> None:
@@ -35,7 +26,7 @@ def _wait_until_pictures_are_drawn(page: Page, count: int) -> None:
     )
 
 
-def _tell_short_story(page: Page) -> list[str]:
+def _generate_short_story(page: Page) -> list[str]:
     write_story(page, "a cat", ["in the forest", "on the beach"], steps=2)
     _generate(page)
     expect(page.locator("#status .note-done")).to_have_text(re.compile(r"^2 pictures in "), timeout=STORY_MS)
@@ -92,7 +83,7 @@ def test_cancel_keeps_the_pictures_already_made(page: Page) -> None:
 def test_a_wrong_field_is_named_and_pictures_stay(
     page: Page, field: str, spoil: Callable[[Page], None]
 ) -> None:
-    before = _tell_short_story(page)
+    before = _generate_short_story(page)
     spoil(page)
     _generate(page)
     expect(page.locator("#status").get_by_role("alert")).to_contain_text(f"{field}:")
@@ -148,16 +139,16 @@ def test_a_preset_sets_the_switches_and_follows_them(page: Page) -> None:
 def test_passing_a_list_by_keyboard_changes_nothing(page: Page) -> None:
     page.locator("#preset input").click()
     page.get_by_role("option", name="SVD quantile", exact=True).click()
-    k, v = (page.locator(f"#{name} input[type=number]") for name in ("k_value", "v_value"))
+    k, v = (page.locator(f"#{name} input[type=number]") for name in ("k_amount", "v_amount"))
     expect(v).to_have_value("0.05")
-    set_dial(page, "k_value", 0.2)
+    set_dial(page, "k_amount", 0.2)
     expect(v).to_have_value("0.2")  # as K, by the server: it has answered
-    for name in ("preset", "k_select", "k_reweight"):
+    for name in ("preset", "k_keep", "k_reweight"):
         page.locator(f"#{name} input").focus()
         page.keyboard.press("Tab")
     page.get_by_label("V as K").press("Enter")  # toggles it, as Space does
-    expect(page.locator("#v_value input[type=range]")).to_be_enabled()
-    set_dial(page, "k_value", 0.3)
+    expect(page.locator("#v_amount input[type=range]")).to_be_enabled()
+    set_dial(page, "k_amount", 0.3)
     expect(page.locator("#spectrum")).to_contain_text("Spectrum: K quantile 0.3; V quantile 0.2")
     page.get_by_label("V as K").press("Enter")
     expect(v).to_have_value("0.3")
@@ -168,33 +159,33 @@ def test_a_filtered_story_shows_what_the_filter_did(page: Page) -> None:
     page.locator("#preset input").click()
     page.get_by_role("option", name="SVD quantile", exact=True).click()
     expect(page.locator("#spectrum")).to_contain_text("Spectrum: K and V quantile 0.05")
-    for value in ("k_value", "v_value"):
+    for value in ("k_amount", "v_amount"):
         expect(page.locator(f"#{value} input[type=number]")).to_have_value("0.05")
-    expect(page.locator("#v_value input[type=range]")).to_be_disabled()
+    expect(page.locator("#v_amount input[type=range]")).to_be_disabled()
     page.get_by_label("V as K").uncheck()
-    expect(page.locator("#v_value input[type=range]")).to_be_enabled()
-    page.locator("#v_select input").click()
+    expect(page.locator("#v_amount input[type=range]")).to_be_enabled()
+    page.locator("#v_keep input").click()
     page.get_by_role("option", name="count", exact=True).click()
-    expect(page.locator("#v_value")).to_contain_text("V count")
-    expect(page.locator("#v_value input[type=number]")).to_have_value("8")
+    expect(page.locator("#v_amount")).to_contain_text("V count")
+    expect(page.locator("#v_amount input[type=number]")).to_have_value("8")
     expect(page.locator("#preset input")).to_have_value("your own")
     page.get_by_label("Record the spectra").check()
-    _tell_short_story(page)
-    spectra = page.locator("#spectra")
-    spectra.get_by_role("button", name="Spectra").click()
-    expect(spectra.locator("figure")).to_have_count(6)
-    expect(spectra).to_contain_text("Anchor 2: 8 of")
-    before = spectra.locator("section").inner_html()
-    spectra.locator("#layer input").click()
+    _generate_short_story(page)
+    filter_log = page.locator("#spectra")
+    filter_log.get_by_role("button", name="Spectra").click()
+    expect(filter_log.locator("figure")).to_have_count(6)
+    expect(filter_log).to_contain_text("Anchor 2: 8 of")
+    before = filter_log.locator("section").inner_html()
+    filter_log.locator("#layer input").click()
     page.get_by_role("option").first.click()
-    expect(spectra.locator("section")).not_to_have_text(re.compile("^$"))
+    expect(filter_log.locator("section")).not_to_have_text(re.compile("^$"))
     page.wait_for_function(
         "before => document.querySelector('#spectra section').innerHTML !== before", arg=before
     )
 
 
 def test_the_subjects_masks_can_be_shown_over_the_pictures(page: Page) -> None:
-    before = _tell_short_story(page)
+    before = _generate_short_story(page)
     page.get_by_label("Show the subject masks").check()
     expect(pictures(page).first).not_to_have_attribute("src", before[0])
     _wait_until_pictures_are_drawn(page, len(before))
@@ -210,7 +201,7 @@ def test_scores_come_after_the_pictures_and_say_what_they_lack(
         raise FetchError("weights: the server cannot be had")
 
     monkeypatch.setattr(fetching, "fetch_weights", no_network)
-    before = _tell_short_story(page)
+    before = _generate_short_story(page)
     fetch = page.locator("#fetch")
     expect(fetch).to_contain_text("Fetch DreamSim", timeout=STORY_MS)
     expect(page.locator("#scores .heat")).to_contain_text("Identity agreement by the storybook reader")
@@ -255,7 +246,7 @@ def test_closing_the_tab_frees_the_model(browser: Browser, address: str) -> None
     expect(leaving.locator("#status .progress")).to_contain_text("step", timeout=STORY_MS)
     leaving.context.close()
     staying = visit(browser, address)
-    _tell_short_story(staying)  # would wait for twenty thousand steps if the first story went on
+    _generate_short_story(staying)  # would wait for twenty thousand steps if the first story went on
     staying.context.close()
 
 

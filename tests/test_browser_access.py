@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browsing import MODEL_MS, STORY_MS, pictures, tell_short_story, unfold, write_story
+from tests.browser import MODEL_MS, STORY_MS, generate_short_story, pictures, unfold, write_story
 
 LEVEL_AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
 WIDE, NARROW = (1440, 900), (390, 844)
@@ -113,7 +113,7 @@ def test_axe_finds_nothing_in_any_room(visitor: Page) -> None:
     found["Story, a wrong field"] = _findings(page, NARROW)
 
     page.get_by_label("Record the spectra").check()
-    tell_short_story(page)
+    generate_short_story(page)
     expect(page.locator("#scores .heat img")).to_have_count(4, timeout=STORY_MS)
     page.locator("#spectra > .label-wrap").click()
     expect(page.locator("#spectra figure")).to_have_count(6)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, Response, Route, expect
 
-from tests.browsing import STORY_MS, tell_short_story, write_story
+from tests.browser import STORY_MS, generate_short_story, write_story
 
 # Gradio's page calls back, with number null, an event whose number it has not got yet. Both requests end
 # there: the studio stops the story by itself, whatever becomes of them.
@@ -54,7 +54,7 @@ def test_cancel_in_the_middle_leaves_no_error(page: Page, troubles: list[str], p
     page.get_by_role("button", name="Cancel").click(click_count=presses)
     expect(page.locator("#status")).to_contain_text("Stopped", timeout=STORY_MS)
     _expect_rest(page)
-    tell_short_story(page)
+    generate_short_story(page)
     assert _ours(troubles) == []
 
 
@@ -84,6 +84,6 @@ def test_cancel_before_the_story_is_known_to_the_page_stops_it_too(page: Page, t
         held[0].continue_()
     page.unroute(re.compile("/queue/join"))
     _expect_rest(page)
-    tell_short_story(page)  # would wait for thousands of steps if the first story had begun
+    generate_short_story(page)  # would wait for thousands of steps if the first story had begun
     assert any("422 cancel" in trouble for trouble in troubles)  # else this exception can go
     assert _ours(troubles) == []

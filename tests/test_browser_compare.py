@@ -17,14 +17,14 @@ import gradio as gr
 from playwright.sync_api import Browser, Page, Request, expect
 
 from consistory_svd.limits import Limits
-from consistory_svd.scores.fetch import CACHE_VARIABLE
+from consistory_svd.metrics.dreamsim_weights import CACHE_VARIABLE
 from consistory_svd.studio import create_demo, launch
-from consistory_svd.studio.about import PARTS
-from consistory_svd.studio.engine import Engine
+from consistory_svd.studio.comparison_rows import RECIPES
 from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.recipes import RECIPES
+from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.studio.tabs.about_text import PARTS
 from consistory_svd.studio.wiring import build
-from tests.browsing import MODEL_MS, STORY_MS, unfold, visit, write_story
+from tests.browser import MODEL_MS, STORY_MS, unfold, visit, write_story
 
 
 @pytest.fixture(scope="module")
@@ -229,10 +229,10 @@ class Shown(Handlers):
     """A story room that has its pictures at once, in files: what the page does with them is looked at."""
 
     def __init__(self, files: list[Path]) -> None:
-        super().__init__(Engine(device="cpu"))
+        super().__init__(ModelManager(device="cpu"))
         self.files = files
 
-    def tell(self, request: gr.Request, **form: object) -> Iterator[tuple]:
+    def generate(self, request: gr.Request, **form: object) -> Iterator[tuple]:
         yield [(str(file), file.stem) for file in self.files], "<p id='shown'>shown</p>"
 
 

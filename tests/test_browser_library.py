@@ -19,9 +19,10 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 from playwright.sync_api import Browser, Page, expect
 
 from consistory_svd.library import KeptStory, Library
-from consistory_svd.scores.fetch import CACHE_VARIABLE
-from consistory_svd.studio import create_demo, launch, library_view
-from tests.browsing import STORY_MS, open_part, pictures, visit, write_story
+from consistory_svd.metrics.dreamsim_weights import CACHE_VARIABLE
+from consistory_svd.studio import create_demo, launch
+from consistory_svd.studio import library_html as library_view
+from tests.browser import STORY_MS, open_part, pictures, visit, write_story
 from tests.test_browser import _generate, _wait_until_pictures_are_drawn
 from tests.test_library import CAT, keep
 
@@ -42,7 +43,7 @@ def _no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "no weights"))
 
 
-def tell(page: Page, subject: str, scenes: list[str], steps: int = 2) -> None:
+def generate(page: Page, subject: str, scenes: list[str], steps: int = 2) -> None:
     write_story(page, subject, scenes, steps)
     _generate(page)
     last = re.compile(f"{subject} {scenes[-1]}")
@@ -79,13 +80,13 @@ def test_stories_stay_in_the_library_over_a_restart(browser: Browser, tmp_path: 
     root = tmp_path / "library"
     with serving(Library(root)) as address:
         page = visit(browser, address)
-        tell(page, "a cat", ["in the forest", "on the beach"])
+        generate(page, "a cat", ["in the forest", "on the beach"])
         expect(page.locator("#scores .heat")).to_be_visible(timeout=STORY_MS)
         expect(page.locator("#fetch")).to_be_visible(timeout=STORY_MS)  # the scores are complete
         page.locator("#preset input").click()
         page.get_by_role("option", name="SVD energy", exact=True).click()
         expect(page.locator("#spectrum")).to_contain_text("energy 0.95")
-        tell(page, "an owl with a hat", ["in the snow", "in a library"], steps=3)
+        generate(page, "an owl with a hat", ["in the snow", "in a library"], steps=3)
         page.context.close()
     with serving(Library(root)) as address:
         page = visit(browser, address)
@@ -128,7 +129,7 @@ def _open(page: Page) -> None:
     expect(page.locator("#scenes textarea")).to_have_value("in the snow\nin a library")
     expect(page.locator("#steps input[type=number]")).to_have_value("3")
     expect(page.locator("#preset input")).to_have_value("SVD energy")
-    expect(page.locator("#k_value input[type=number]")).to_have_value("0.95")
+    expect(page.locator("#k_amount input[type=number]")).to_have_value("0.95")
     expect(page.locator("#status")).to_contain_text("Opened from the library")
     expect(page.locator("#go-on-how")).to_contain_text("not kept in memory")
     expect(page.locator("#again-scene textarea")).to_have_value("in the snow")
@@ -227,7 +228,7 @@ def test_two_visitors_of_a_shared_demo_see_their_own_stories_alone(
     with serving(None) as address:
         first, second = visit(browser, address), visit(browser, address)
         for page, subject in ((first, "a cat"), (second, "an owl")):
-            tell(page, subject, ["in the forest", "on the beach"])
+            generate(page, subject, ["in the forest", "on the beach"])
         for page, subject in ((first, "a cat"), (second, "an owl")):
             enter_library(page)
             expect(page.locator("#shelf .thumbnail-item")).to_have_count(1)

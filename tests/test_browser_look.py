@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browsing import STORY_MS, expect_done, pictures, set_dial, visit, write_story
+from tests.browser import STORY_MS, expect_done, pictures, set_dial, visit, write_story
 
 SCENES = ["in the forest", "on the beach", "in the snow", "in a library", "in the desert", "in a cafe"]
 WIDE, NARROW = (1440, 900), (390, 844)
@@ -32,7 +32,7 @@ def test_what_acts_on_pictures_comes_with_them(browser: Browser, address: str) -
 
 
 @pytest.fixture(scope="module")
-def told(browser: Browser, address: str) -> Iterator[Page]:
+def generated(browser: Browser, address: str) -> Iterator[Page]:
     """A story of six scenes, told while the form was scrolled to its end."""
     page = visit(browser, address)
     write_story(page, "a cat", SCENES, steps=2)
@@ -49,22 +49,22 @@ def told(browser: Browser, address: str) -> Iterator[Page]:
     page.context.close()
 
 
-def test_pictures_stay_in_sight_when_the_story_ends(told: Page) -> None:
-    scrolled, top = told.before
+def test_pictures_stay_in_sight_when_the_story_ends(generated: Page) -> None:
+    scrolled, top = generated.before
     assert scrolled > WIDE[1]
-    assert told.evaluate("scrollY") == scrolled
-    assert 0 <= _top(told.locator("#status")) == pytest.approx(top, abs=20)
-    expect(pictures(told).first).to_be_in_viewport(ratio=0.9)
+    assert generated.evaluate("scrollY") == scrolled
+    assert 0 <= _top(generated.locator("#status")) == pytest.approx(top, abs=20)
+    expect(pictures(generated).first).to_be_in_viewport(ratio=0.9)
 
 
 @pytest.mark.parametrize("size", [WIDE, (1024, 768), NARROW], ids=str)
-def test_a_large_picture_fills_the_window_and_nothing_jumps(told: Page, size: tuple[int, int]) -> None:
-    _resize(told, size)
-    first = pictures(told).first
+def test_a_large_picture_fills_the_window_and_nothing_jumps(generated: Page, size: tuple[int, int]) -> None:
+    _resize(generated, size)
+    first = pictures(generated).first
     first.scroll_into_view_if_needed()
-    scrolled, top = told.evaluate("scrollY"), _top(first)
+    scrolled, top = generated.evaluate("scrollY"), _top(first)
     first.click()
-    large = told.locator("#pictures .preview")
+    large = generated.locator("#pictures .preview")
     expect(large).to_have_attribute("role", "dialog")
     frame = large.bounding_box()
     assert (frame["x"], frame["y"], frame["width"], frame["height"]) == (0, 0, *size)
@@ -75,19 +75,19 @@ def test_a_large_picture_fills_the_window_and_nothing_jumps(told: Page, size: tu
             .every(([x, y]) => large.contains(document.elementFromPoint(x, y)))""",
         size,
     )
-    told.evaluate("document.activeElement.blur()")
-    told.keyboard.press("Escape")
+    generated.evaluate("document.activeElement.blur()")
+    generated.keyboard.press("Escape")
     expect(large).to_have_count(0)
-    assert told.evaluate("scrollY") == scrolled
+    assert generated.evaluate("scrollY") == scrolled
     assert _top(first) == pytest.approx(top, abs=2)
-    _resize(told, WIDE)
+    _resize(generated, WIDE)
 
 
-def test_the_keyboard_stays_in_a_large_picture(told: Page) -> None:
-    pictures(told).nth(1).click()
-    large = told.locator("#pictures .preview")
+def test_the_keyboard_stays_in_a_large_picture(generated: Page) -> None:
+    pictures(generated).nth(1).click()
+    large = generated.locator("#pictures .preview")
     for _ in range(len(SCENES) + 4):
-        told.keyboard.press("Tab")
+        generated.keyboard.press("Tab")
         assert large.evaluate(
             "large => large.contains(document.activeElement) || document.activeElement === document.body"
         )
@@ -101,10 +101,10 @@ LOOK = """(part) => {
 }"""
 
 
-def test_all_boxes_look_alike(told: Page) -> None:
+def test_all_boxes_look_alike(generated: Page) -> None:
     for part in ("model-choice", "export"):
-        told.locator(f"#{part} > .label-wrap").click()
-    told.locator("#model-loras").scroll_into_view_if_needed()
+        generated.locator(f"#{part} > .label-wrap").click()
+    generated.locator("#model-loras").scroll_into_view_if_needed()
     boxes = (
         "#subject textarea",
         "#scene-list li textarea",
@@ -120,43 +120,43 @@ def test_all_boxes_look_alike(told: Page) -> None:
         [f"{part} .tab-like-container" for part in numbers],
         [f"{part} input[type=number]" for part in numbers],
     ):
-        looks = {part: told.locator(part).first.evaluate(LOOK) for part in alike}
+        looks = {part: generated.locator(part).first.evaluate(LOOK) for part in alike}
         assert len(set(looks.values())) == 1, looks
     for part in ("#model-choice", "#words", "#export", "#scoring", "#advanced", ".form:has(> #show_masks)"):
-        expect(told.locator(part)).to_have_css("border-top-style", "solid")
-        expect(told.locator(part)).to_have_css("border-top-width", "1px")
+        expect(generated.locator(part)).to_have_css("border-top-style", "solid")
+        expect(generated.locator(part)).to_have_css("border-top-width", "1px")
 
 
 @pytest.mark.parametrize(("width", "columns"), [(1440, 2), (1024, 1), (390, 1)])
-def test_switches_stand_in_two_columns_at_most(told: Page, width: int, columns: int) -> None:
-    _resize(told, (width, 900))
-    for row in told.locator("#fine-switches .switches").all():
+def test_switches_stand_in_two_columns_at_most(generated: Page, width: int, columns: int) -> None:
+    _resize(generated, (width, 900))
+    for row in generated.locator("#fine-switches .switches").all():
         blocks = [block.bounding_box() for block in row.locator(".form > .block").all()]
         assert len({round(block["x"]) for block in blocks}) == columns
         assert min(block["width"] for block in blocks) >= 190
-    _resize(told, WIDE)
+    _resize(generated, WIDE)
 
 
-def test_what_has_no_effect_looks_like_it(told: Page) -> None:
+def test_what_has_no_effect_looks_like_it(generated: Page) -> None:
     def colour(name: str) -> str:
-        return told.locator(f"#{name} :is(.label-text, [data-testid=block-info])").evaluate(
+        return generated.locator(f"#{name} :is(.label-text, [data-testid=block-info])").evaluate(
             "label => getComputedStyle(label).color"
         )
 
     assert colour("mask_dropout") == colour("masking")
-    told.get_by_label("Mask the subject").uncheck()
-    expect(told.locator("#mask_dropout input[type=range]")).to_be_disabled()
+    generated.get_by_label("Mask the subject").uncheck()
+    expect(generated.locator("#mask_dropout input[type=range]")).to_be_disabled()
     assert colour("mask_dropout") != colour("masking")
-    told.get_by_label("Mask the subject").check()
-    expect(told.locator("#mask_dropout input[type=range]")).to_be_enabled()
+    generated.get_by_label("Mask the subject").check()
+    expect(generated.locator("#mask_dropout input[type=range]")).to_be_enabled()
 
 
-def test_a_refusal_is_brought_into_sight(told: Page) -> None:
+def test_a_refusal_is_brought_into_sight(generated: Page) -> None:
     for part in ("#show_masks", "#export", "#scoring", "#scores"):
-        expect(told.locator(part)).to_be_visible()
-    told.locator("#words").scroll_into_view_if_needed()
-    expect(told.locator("#status")).not_to_be_in_viewport()
-    told.locator("#subject textarea").fill("")
-    told.get_by_role("button", name="Generate").click()
-    expect(told.locator("#status [role=alert]")).to_be_in_viewport(ratio=1)
-    expect(told.locator(".toast-body")).to_have_count(0)
+        expect(generated.locator(part)).to_be_visible()
+    generated.locator("#words").scroll_into_view_if_needed()
+    expect(generated.locator("#status")).not_to_be_in_viewport()
+    generated.locator("#subject textarea").fill("")
+    generated.get_by_role("button", name="Generate").click()
+    expect(generated.locator("#status [role=alert]")).to_be_in_viewport(ratio=1)
+    expect(generated.locator(".toast-body")).to_have_count(0)

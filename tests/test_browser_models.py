@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from consistory_svd.studio import create_demo, launch
-from tests.browsing import MODEL_MS, open_part, unfold, visit
+from tests.browser import MODEL_MS, open_part, unfold, visit
 
 
 @pytest.fixture(scope="module")

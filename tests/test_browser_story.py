@@ -8,22 +8,22 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from consistory_svd.record import read_frame, write_story_json
-from consistory_svd.settings import Settings, Spectrum, Story
+from consistory_svd.metadata import read_frame, write_story_json
+from consistory_svd.settings import Settings, Story, SVDFilter
 from consistory_svd.studio import links
-from tests.browsing import (
+from tests.browser import (
     STORY_MS,
     captions,
     expect_done,
+    generate_short_story,
     pictures,
     set_dial,
     sources,
-    tell_short_story,
     visit,
     write_story,
 )
 
-TOLD = Story(
+GENERATED = Story(
     "a red fox",
     ("in the snow", "on the beach", "in a library"),
     style="a watercolor of",
@@ -39,8 +39,8 @@ WITH = Settings(
     height=256,
     masking=False,
     batch=2,
-    spectrum_k=Spectrum("count", 12),
-    spectrum_v=Spectrum("energy", 0.9, "exp", 0.5),
+    k_filter=SVDFilter("count", 12),
+    v_filter=SVDFilter("energy", 0.9, "exp", 0.5),
 )
 
 
@@ -126,13 +126,13 @@ def test_scenes_can_be_written_as_text_and_follow_examples(page: Page) -> None:
 def test_a_newcomer_sees_little(browser: Browser, address: str) -> None:
     page = visit(browser, address, folded=True)
     expect(page.locator("#preset")).to_be_visible()
-    for name in ("sdsa", "steps", "negative", "width", "k_select"):
+    for name in ("sdsa", "steps", "negative", "width", "k_keep"):
         expect(page.locator(f"#{name}")).to_have_count(0)
     page.context.close()
 
 
 def test_an_unlocked_seed_is_rolled_before_each_story(page: Page) -> None:
-    tell_short_story(page)
+    generate_short_story(page)
     expect(page.locator("#seed input")).to_have_value("7")
     page.get_by_label("Lock the seed").uncheck()
     page.get_by_role("button", name="Generate").click()
@@ -161,7 +161,7 @@ def test_a_negative_prompt_without_guidance_says_that_it_has_no_effect(page: Pag
 
 
 def test_a_story_goes_on_scene_by_scene(page: Page) -> None:
-    first = tell_short_story(page)
+    first = generate_short_story(page)
     expect(page.locator("#go-on-how")).to_contain_text("kept anchors (pictures 1 to 2")
     page.get_by_label("A scene more").fill("in the snow")
     page.get_by_role("button", name="Add the scene").click()
@@ -225,7 +225,7 @@ def test_pictures_are_foreseen_while_they_are_drawn(page: Page) -> None:
 
 def expect_restored(page: Page) -> None:
     expect(page.locator("#subject textarea")).to_have_value("a red fox")
-    expect_scenes(page, *TOLD.scenes)
+    expect_scenes(page, *GENERATED.scenes)
     boxes = {
         "#concepts textarea": "fox",
         "#style input": "a watercolor of",
@@ -247,14 +247,14 @@ def expect_restored(page: Page) -> None:
 
 def test_a_story_json_restores_every_control(page: Page, tmp_path: Path) -> None:
     page.locator("#carriers input[type=file]").set_input_files(
-        write_story_json(tmp_path, TOLD, WITH, "another model", [])
+        write_story_json(tmp_path, GENERATED, WITH, "another model", [])
     )
     expect(page.locator("#status")).to_contain_text("It was told with another model")
     expect_restored(page)
 
 
 def test_a_picture_dropped_on_the_page_restores_its_story(page: Page, tmp_path: Path) -> None:
-    tell_short_story(page)
+    generate_short_story(page)
     with page.expect_download() as download:
         page.evaluate(
             "() => { const a = document.createElement('a');"
@@ -302,7 +302,7 @@ def test_a_wrong_file_gets_words(page: Page, tmp_path: Path, name: str, content:
 
 
 def test_a_link_carries_everything_there_and_back(browser: Browser, address: str) -> None:
-    page = visit(browser, f"{address}?{links.PARAMETER}={links.encode(TOLD, WITH)}")
+    page = visit(browser, f"{address}?{links.PARAMETER}={links.encode(GENERATED, WITH)}")
     expect(page.locator("#status")).to_contain_text("The link's story: a red fox, 3 pictures")
     expect_restored(page)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -312,7 +312,7 @@ def test_a_link_carries_everything_there_and_back(browser: Browser, address: str
     expect(page.locator("#copy-link")).to_have_text("Copy link")
     expect(page.locator("#link textarea")).to_have_value(re.compile(rf"^{re.escape(address)}/?\?story="))
     code = page.locator("#link textarea").input_value().partition("story=")[2]
-    assert links.decode(code) == (TOLD, WITH)
+    assert links.decode(code) == (GENERATED, WITH)
     page.context.close()
 
 

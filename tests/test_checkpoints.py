@@ -12,12 +12,13 @@ from diffusers import EDMDPMSolverMultistepScheduler, EulerDiscreteScheduler
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
-from consistory_svd import FrameDone, Settings, Story, load_model, models, tell
-from consistory_svd.checkpoints import SDXL_CONFIG, reachable
-from consistory_svd.checkpoints.folder import chosen_variant
-from consistory_svd.loading import ModelRequest
-from tests.originals import same_weights, two_sized_pipeline, write_original
-from tests.tiny import make_pipeline
+from consistory_svd import FrameDone, Settings, Story, generate, load_model
+from consistory_svd.models import SDXL_CONFIG, reachable
+from consistory_svd.models import model as models
+from consistory_svd.models.diffusers_folder import chosen_variant
+from consistory_svd.models.request import ModelRequest
+from tests.checkpoint_files import same_weights, two_sized_pipeline, write_original
+from tests.tiny_models import make_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def test_a_single_file_is_the_folder_it_was_made_of(single: Path, config: Path) 
     story = Story("a fox", ("in the forest", "on the beach"))
     settings = Settings(steps=2)
     ours, theirs = (
-        [event.latents for event in tell(one, story, settings) if isinstance(event, FrameDone)]
+        [event.latents for event in generate(one, story, settings) if isinstance(event, FrameDone)]
         for one in (model, load_model(str(config), "cpu"))
     )
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
@@ -60,7 +61,7 @@ def test_playgrounds_file_brings_its_own_scheduler_and_scale(
     assert model.pipe.vae.config.latents_std == pytest.approx(deviation.tolist())
     assert model.pipe.vae.config.scaling_factor == 0.5
     story = Story("a fox", ("in the forest", "on the beach"))
-    made = [e for e in tell(model, story, Settings(steps=4, preview_every=1)) if isinstance(e, FrameDone)]
+    made = [e for e in generate(model, story, Settings(steps=4, preview_every=1)) if isinstance(e, FrameDone)]
     assert len(made) == 2
     assert all(torch.isfinite(frame.latents).all() for frame in made)
 

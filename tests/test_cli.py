@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from consistory_svd.__main__ import app
-from consistory_svd.flags import run
+from consistory_svd.cli.main import app
+from consistory_svd.cli.options import run
+from consistory_svd.metadata import read_frame, read_story_json
 from consistory_svd.presets import PRESETS
-from consistory_svd.record import read_frame, read_story_json
-from consistory_svd.settings import Settings, Spectrum
+from consistory_svd.settings import Settings, SVDFilter
 
 SCENES = ("--scene", "in the forest", "--scene", "on the beach")
 CAT = ("tell", "--subject", "a cat", *SCENES)
@@ -118,23 +118,23 @@ def test_the_message_says_value_and_range(capsys: pytest.CaptureFixture, out: Pa
 @pytest.mark.parametrize(
     ("flags", "keys", "values"),
     [
-        ((), Spectrum("quantile", 0.05), Spectrum("quantile", 0.05)),
-        (("--keys", "count:3"), Spectrum("count", 3), Spectrum("quantile", 0.05)),
+        ((), SVDFilter("quantile", 0.05), SVDFilter("quantile", 0.05)),
+        (("--keys", "count:3"), SVDFilter("count", 3), SVDFilter("quantile", 0.05)),
         (
             ("--keys-reweight", "log", "--values", "energy:0.9", "--values-reweight", "exp:0.5"),
-            Spectrum("quantile", 0.05, "log"),
-            Spectrum("energy", 0.9, "exp", 0.5),
+            SVDFilter("quantile", 0.05, "log"),
+            SVDFilter("energy", 0.9, "exp", 0.5),
         ),
-        (("--keys", "all", "--values", "all"), Spectrum(), Spectrum()),
+        (("--keys", "all", "--values", "all"), SVDFilter(), SVDFilter()),
     ],
 )
 def test_the_filters_flags_override_the_preset_and_are_kept(
-    tiny_folder: Path, out: Path, flags: tuple[str, ...], keys: Spectrum, values: Spectrum
+    tiny_folder: Path, out: Path, flags: tuple[str, ...], keys: SVDFilter, values: SVDFilter
 ):
     quick = ("--preset", "svd-quantile", "--steps", "2", "--model", str(tiny_folder), "--out", str(out))
     assert run(app, [*CAT, *quick, *flags]) == 0
     for settings in (read_story_json(out).settings, read_frame(out / "frame-02.png").settings):
-        assert (settings.spectrum_k, settings.spectrum_v) == (keys, values)
+        assert (settings.k_filter, settings.v_filter) == (keys, values)
         assert not settings.masking
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from consistory_svd import compat
-from consistory_svd.scores.consistency import DreamSim
-from consistory_svd.scores.fetch import dreamsim_folder
-from consistory_svd.scores.pictures import Embeddings
-from consistory_svd.scores.result import Unavailable
-from tests.test_scores import frames
+from consistory_svd.metrics.dreamsim import DreamSim
+from consistory_svd.metrics.dreamsim_weights import dreamsim_folder
+from consistory_svd.metrics.images import Embeddings
+from consistory_svd.metrics.result import MetricUnavailable
+from tests.test_metrics import frames
 
 # What torchvision does at import: it describes operators that its compiled part has registered.
 FOREIGN_WHEEL = """
@@ -66,7 +66,7 @@ def test_what_cannot_be_cured_is_hidden_and_said(tmp_path: Path, content: str, f
 
 def test_dreamsim_says_why_it_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(compat, "_fault", "RuntimeError: operator torchvision::nms is cursed")
-    with pytest.raises(Unavailable, match=r"needs torchvision.*is cursed") as caught:
+    with pytest.raises(MetricUnavailable, match=r"needs torchvision.*is cursed") as caught:
         DreamSim(Embeddings(), tmp_path, "clip_vitb32").measure(frames())
     assert "pip install" in caught.value.remedy
     assert not dreamsim_folder("clip_vitb32", tmp_path).exists()

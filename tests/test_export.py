@@ -11,16 +11,16 @@ import pypdfium2
 import pytest
 from PIL import Image
 
-from consistory_svd.__main__ import app
-from consistory_svd.export import ExportedFile, ExportSettings, as_one, export
+from consistory_svd.cli.main import app
+from consistory_svd.cli.options import run
+from consistory_svd.export.animation import MOST_PIXELS, frames
 from consistory_svd.export.book import book_of, read_story
-from consistory_svd.export.moving import MOST_PIXELS, frames
-from consistory_svd.export.pages import Box, Look, arrange
+from consistory_svd.export.exporter import ExportedFile, ExportSettings, as_one, export
+from consistory_svd.export.fonts import CUT, FONTS, plain, typeface
+from consistory_svd.export.layout import Box, Look, arrange
+from consistory_svd.export.pdf import PRINT_DPI, RENDERER, as_pictures
 from consistory_svd.export.settings import FORMATS, LAYOUTS
-from consistory_svd.export.surface import PRINT_DPI, RENDERER, as_pictures
-from consistory_svd.export.typeface import CUT, FONTS, plain, typeface
-from consistory_svd.flags import run
-from consistory_svd.record import read_story_json, save_frame, write_story_json
+from consistory_svd.metadata import read_story_json, save_frame, write_story_json
 from consistory_svd.settings import Settings, Story
 
 COLOURS = ((220, 30, 30), (30, 160, 40), (40, 60, 220), (230, 180, 20), (150, 40, 170))
@@ -29,7 +29,7 @@ SETTINGS = Settings(steps=4, anchors=1)
 WHITE = (255, 255, 255)
 
 
-def told(folder: Path, story: Story = STORY, size: tuple[int, int] = (96, 96)) -> Path:
+def generated(folder: Path, story: Story = STORY, size: tuple[int, int] = (96, 96)) -> Path:
     """A story whose pictures are plain colours, so that each can be known again on a page."""
     folder.mkdir(exist_ok=True)
     for k, colour in enumerate(COLOURS[: len(story.scenes)]):
@@ -44,7 +44,7 @@ def told(folder: Path, story: Story = STORY, size: tuple[int, int] = (96, 96)) -
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return told(tmp_path / "story")
+    return generated(tmp_path / "story")
 
 
 def made(folder: Path, **settings: object) -> list[ExportedFile]:
@@ -200,7 +200,7 @@ def test_several_pages_come_as_one_file_where_one_is_wanted(folder: Path):
 
 
 def test_pictures_of_another_shape_are_not_cut(tmp_path: Path):
-    wide = told(tmp_path / "wide", size=(128, 64))
+    wide = generated(tmp_path / "wide", size=(128, 64))
     page = Image.open(io.BytesIO(made(wide, format="comic", layout=2)[0].content)).convert("RGB")
     left, top, right, bottom = places(page, COLOURS[0])
     assert abs((right - left) / (bottom - top) - 2) < 0.05
@@ -313,7 +313,7 @@ def test_letters_of_many_languages_are_drawn(tmp_path: Path):
         "sous la forêt « œuvre »",
         "ἐν ἀρχῇ ქართული Հայ",
     )
-    foreign = told(tmp_path / "story", Story("a кот", scenes))
+    foreign = generated(tmp_path / "story", Story("a кот", scenes))
     (file,) = made(foreign)
     title, *pages, _ = texts(file.content)
     assert title.startswith("A кот")
@@ -323,7 +323,7 @@ def test_letters_of_many_languages_are_drawn(tmp_path: Path):
 
 @pytest.mark.parametrize("scene", ["猫が好き", "القط في الغابة", "a cat 🐈"])
 def test_letters_that_cannot_be_drawn_are_named(tmp_path: Path, scene: str):
-    foreign = told(tmp_path / "story", Story("a cat", (scene,)))
+    foreign = generated(tmp_path / "story", Story("a cat", (scene,)))
     with pytest.raises(ValueError, match=r"^captions: '.+' cannot be drawn.*--font"):
         made(foreign)
     (file,) = made(foreign, captions="none")

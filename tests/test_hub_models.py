@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from consistory_svd import load_model
-from consistory_svd.checkpoints import fetch_model, is_kept, kept_folder
-from tests.tiny import make_pipeline
+from consistory_svd.models import fetch_model, is_kept, kept_folder
+from tests.tiny_models import make_pipeline
 
 NAME = "someone/tiny"
 LARGE = 20_000
@@ -97,16 +97,20 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def test_a_model_is_fetched_once_with_progress_and_only_what_is_read(hub: Hub) -> None:
-    told: list[tuple[int, int | None]] = []
+    generated: list[tuple[int, int | None]] = []
     assert not is_kept(NAME)
-    model = load_model(NAME, "cpu", report=lambda *how_far: told.append(how_far))
+    model = load_model(NAME, "cpu", report=lambda *how_far: generated.append(how_far))
     assert model.name == NAME
     asked = {name for name, _ in hub.asked}
     assert "unet/diffusion_pytorch_model.safetensors" in asked
     assert not {name for name in asked if name.endswith((".bin", ".py", ".onnx"))}
     assert "all_in_one.safetensors" not in asked
-    assert told == sorted(told)
-    assert told[-1][0] == told[-1][1] == sum(len(hub.files[name]) for name in asked - {"model_index.json"})
+    assert generated == sorted(generated)
+    assert (
+        generated[-1][0]
+        == generated[-1][1]
+        == sum(len(hub.files[name]) for name in asked - {"model_index.json"})
+    )
     hub.asked.clear()
     load_model(NAME, "cpu")
     assert hub.asked == []

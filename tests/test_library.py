@@ -15,7 +15,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 import app as studio_app
-from consistory_svd.flags import run
+from consistory_svd.cli.options import run
 from consistory_svd.library import (
     ORDERS,
     VARIABLE,
@@ -28,14 +28,14 @@ from consistory_svd.library import (
     open_library,
     ordered,
 )
+from consistory_svd.metadata import save_frame, write_story_json
+from consistory_svd.metrics import MissingScore, Result
+from consistory_svd.metrics.report import as_json, from_json
 from consistory_svd.presets import PRESETS, preset_of
-from consistory_svd.record import save_frame, write_story_json
-from consistory_svd.scores import Absent, Result
-from consistory_svd.scores.report import as_json, from_json
-from consistory_svd.settings import Settings, Spectrum, Story
+from consistory_svd.settings import Settings, Story, SVDFilter
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import FORM
-from consistory_svd.studio.library_handlers import Room
+from consistory_svd.studio.tabs.library_handlers import LibraryHandlers
 from consistory_svd.thumbnails import UNREADABLE, cover, thumbnail
 from tests.test_studio import form
 from tests.visitors import ANN, BEN
@@ -69,7 +69,7 @@ def result(value: float, name: str = "DreamSim", better: str = "lower") -> Resul
     return Result(name, value, "distance", better, "net", "pairs", (value,) * 2, rows, (("a", "b", "c"),))
 
 
-def score(folder: Path, *results: Result | Absent) -> None:
+def score(folder: Path, *results: Result | MissingScore) -> None:
     keep_scores(folder, look_at(folder).pictures, as_json(results))
 
 
@@ -88,7 +88,7 @@ def test_a_story_is_found_again_by_another_library_on_the_same_folder(library: L
     assert story.record.settings == SETTINGS
     assert [path.name for path in story.pictures] == ["frame-01.png", "frame-02.png"]
     assert [mask.name for mask in story.masks] == ["mask-01.png", "mask-02.png"]
-    assert abs((datetime.now() - story.told).total_seconds()) < 60
+    assert abs((datetime.now() - story.generated).total_seconds()) < 60
 
 
 def test_folders_are_readable_and_never_shared(library: Library):
@@ -237,7 +237,7 @@ def test_stories_are_sorted(library: Library):
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_known_whatever_the_sampling(name: str):
     assert preset_of(replace(PRESETS[name], steps=7, guidance=2.0, height=512, batch=1)) == name
-    assert preset_of(replace(PRESETS[name], spectrum_k=Spectrum("count", 3))) == "your own"
+    assert preset_of(replace(PRESETS[name], k_filter=SVDFilter("count", 3))) == "your own"
 
 
 # -- scores and thumbnails -------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def test_a_preset_is_known_whatever_the_sampling(name: str):
 def test_scores_are_kept_and_belong_to_their_pictures(library: Library):
     folder = keep(library)
     assert look_at(folder).scores is None
-    entries = [result(0.25), Absent("CLIPScore", "it has no weights", "Fetch them.", "clip")]
+    entries = [result(0.25), MissingScore("CLIPScore", "it has no weights", "Fetch them.", "clip")]
     score(folder, *entries)
     story = look_at(folder)
     assert story.headline == Headline("DreamSim", 0.25, "lower")
@@ -332,12 +332,12 @@ def test_strangers_have_libraries_of_their_own_unless_told_otherwise(
 
 
 def listed(handlers: Handlers, visitor: gr.Request, words: str = "") -> list[str]:
-    return Room(handlers).shelf(words, ORDERS[0], 24, visitor)[1]
+    return LibraryHandlers(handlers).shelf(words, ORDERS[0], 24, visitor)[1]
 
 
 def test_every_story_told_is_kept_with_masks_and_scores(common: Handlers, library: Library):
     for seed in (1, 2):
-        list(common.tell(ANN, **form(seed=seed)))
+        list(common.generate(ANN, **form(seed=seed)))
     list(common.score("ensemble", "noise", ANN))
     common.leave(ANN)
     latest, first = library.stories()
@@ -350,14 +350,14 @@ def test_every_story_told_is_kept_with_masks_and_scores(common: Handlers, librar
 
 
 def test_a_cancelled_story_is_kept_if_it_has_a_picture(common: Handlers, library: Library):
-    telling = common.tell(ANN, **form(steps=200))
-    next(None for _ in telling if len(common.story_of(ANN).progress.pictures) == 1)
+    generation = common.generate(ANN, **form(steps=200))
+    next(None for _ in generation if len(common.story_of(ANN).progress.pictures) == 1)
     assert len(library.stories()[0].pictures) == 1  # already: the app may end at any time
     list(common.cancel(ANN))
     (story,) = library.stories()
     assert len(story.pictures) == 1
-    telling = common.tell(BEN, **form(steps=200))
-    next(status for _, status in telling if isinstance(status, str) and "step " in status)
+    generation = common.generate(BEN, **form(steps=200))
+    next(status for _, status in generation if isinstance(status, str) and "step " in status)
     list(common.cancel(BEN))
     assert common.story_of(BEN).join(120)
     assert len(list(library.root.iterdir())) == 1
@@ -365,11 +365,11 @@ def test_a_cancelled_story_is_kept_if_it_has_a_picture(common: Handlers, library
 
 def test_visitors_of_a_shared_demo_see_their_own_stories_alone(handlers: Handlers):
     for visitor, subject in ((ANN, "a cat"), (BEN, "a fox")):
-        list(handlers.tell(visitor, **form(subject=subject, concept="")))
+        list(handlers.generate(visitor, **form(subject=subject, concept="")))
     (cat,), (fox,) = listed(handlers, ANN), listed(handlers, BEN)
     assert "cat" in cat
     assert "fox" in fox
-    room = Room(handlers)
+    room = LibraryHandlers(handlers)
     assert "is not in the library" in room.look(fox, ANN)[1]
     assert "is not in the library" in room.delete(fox, ANN)[1]
     assert "is not in the library" in room.open(fox, ANN)[0]
@@ -383,9 +383,9 @@ def test_visitors_of_a_shared_demo_see_their_own_stories_alone(handlers: Handler
 
 
 def test_a_visitor_who_leaves_while_a_story_is_told_leaves_nothing(handlers: Handlers):
-    list(handlers.tell(ANN, **form()))
-    telling = handlers.tell(ANN, **form(steps=200))
-    next(None for _ in telling if len(handlers.story_of(ANN).progress.pictures) == 1)
+    list(handlers.generate(ANN, **form()))
+    generation = handlers.generate(ANN, **form(steps=200))
+    next(None for _ in generation if len(handlers.story_of(ANN).progress.pictures) == 1)
     run = handlers.story_of(ANN)
     handlers.leave(ANN)
     assert run.join(120)
@@ -397,24 +397,24 @@ def test_a_kept_story_is_opened_with_everything(common: Handlers, library: Libra
     settings = replace(PRESETS["svd-quantile"], steps=9, anchors=1)
     folder = keep(library, replace(CAT, negative="fog"), settings)
     score(folder, result(0.25))
-    message, tab, status, pictures, scores, masks, offered, spectrum, *values = Room(common).open(
-        folder.name, ANN
-    )
+    message, tab, status, pictures, scores, masks, offered, svd_filter, *values = LibraryHandlers(
+        common
+    ).open(folder.name, ANN)
     assert (message, tab["selected"], masks, offered) == ("", "story", False, "cat")
     assert "Opened from the library" in status
     assert [caption for _, caption in pictures] == list(CAT.scenes)
     assert "0.250" in scores
-    assert spectrum["open"]
+    assert svd_filter["open"]
     filled = dict(zip(FORM, values, strict=True))
-    assert (filled["negative"], filled["steps"], filled["k_select"]) == ("fog", 9, "quantile")
-    assert filled["k_value"]["value"] == 0.05
-    assert filled["k_value"]["maximum"] == 1
+    assert (filled["negative"], filled["steps"], filled["k_keep"]) == ("fog", 9, "quantile")
+    assert filled["k_amount"]["value"] == 0.05
+    assert filled["k_amount"]["maximum"] == 1
     shown = common.show_masks(True, ANN)
     assert all("marked" in path and Path(path).is_file() for path, _ in shown)
 
 
 def test_deleting_asks_first_and_spares_a_story_that_is_told(common: Handlers, library: Library):
-    room = Room(common)
+    room = LibraryHandlers(common)
     folder = keep(library)
     question, part = room.ask(folder.name, ANN)
     assert "a cat" in question
@@ -422,8 +422,8 @@ def test_deleting_asks_first_and_spares_a_story_that_is_told(common: Handlers, l
     assert folder.exists()
     assert "is deleted" in room.delete(folder.name, ANN)[1]
     assert not folder.exists()
-    telling = common.tell(ANN, **form(steps=200))
-    next(None for _ in telling if len(common.story_of(ANN).progress.pictures) == 1)
+    generation = common.generate(ANN, **form(steps=200))
+    next(None for _ in generation if len(common.story_of(ANN).progress.pictures) == 1)
     (running,) = library.stories()
     assert "still being told" in room.delete(running.name, BEN)[1]
     assert "still being told" in room.open(running.name, ANN)[0]
@@ -434,7 +434,7 @@ def test_stories_stand_side_by_side(common: Handlers, library: Library):
     one = keep(library)
     two = keep(library, replace(CAT, scenes=("on the beach", "in <b>snow</b>")), replace(SETTINGS, steps=9))
     score(one, result(0.25))
-    room = Room(common)
+    room = LibraryHandlers(common)
     html = room.compare([one.name, two.name], ANN)
     assert html.count("<img") == 4
     assert html.index("in the forest") < html.index("on the beach") < html.index("&lt;b&gt;snow")
@@ -451,7 +451,7 @@ def test_stories_stand_side_by_side(common: Handlers, library: Library):
 def test_a_broken_story_can_be_looked_at_but_not_opened(common: Handlers, library: Library):
     folder = keep(library)
     (folder / "story.json").write_text("{")
-    room = Room(common)
+    room = LibraryHandlers(common)
     look = room.look(folder.name, ANN)
     assert "cannot be read" in look[2]
     assert "no pictures to open" in room.open(folder.name, ANN)[0]

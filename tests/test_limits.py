@@ -11,15 +11,15 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 import app as studio_app
-from consistory_svd.flags import run
+from consistory_svd.cli.options import run
 from consistory_svd.limits import PUBLIC, Limits, limits_of, public, read_auth, warnings
 from consistory_svd.settings import Settings, Story
-from consistory_svd.studio import view
-from consistory_svd.studio.engine import Engine
+from consistory_svd.studio import html as view
 from consistory_svd.studio.handlers import Handlers
+from consistory_svd.studio.job import Progress
 from consistory_svd.studio.layout import lay_out
-from consistory_svd.studio.line import Line, Place
-from consistory_svd.studio.worker import Progress
+from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.studio.queue import Line, Place
 from tests.test_studio import form
 from tests.visitors import ANN
 
@@ -93,15 +93,15 @@ def test_widgets_end_at_the_limits_and_say_so():
     }
 
 
-def test_the_page_and_programmes_are_held_to_the_limits(engine: Engine):
-    handlers = Handlers(engine, Limits(frames=2))
+def test_the_page_and_programmes_are_held_to_the_limits(manager: ModelManager):
+    handlers = Handlers(manager, Limits(frames=2))
     updates = handlers.begin(ANN, "cat", True, **form())
     assert "Scenes: 3 are not allowed in this studio; give at most 2" in next(updates)[0]
     with pytest.raises(gr.Error, match="Scenes: 3"):
         next(updates)
     with pytest.raises(gr.Error, match="Scenes: 3"):
-        next(handlers.tell(ANN, **form()))
-    assert len(engine.line) == 0
+        next(handlers.generate(ANN, **form()))
+    assert len(manager.line) == 0
 
 
 # -- who can come ----------------------------------------------------------------------------------------
@@ -294,31 +294,31 @@ def test_a_line_that_is_full_says_so():
     line.join(1)
 
 
-def test_a_story_behind_a_full_line_is_refused_on_the_page_and_by_programmes(engine: Engine):
-    engine.line, before = Line(most=1), engine.line
+def test_a_story_behind_a_full_line_is_refused_on_the_page_and_by_programmes(manager: ModelManager):
+    manager.line, before = Line(most=1), manager.line
     try:
         for _ in range(2):
-            engine.line.join(1)
-        handlers = Handlers(engine)
+            manager.line.join(1)
+        handlers = Handlers(manager)
         assert "Queue: 1 stories are waiting" in next(handlers.begin(ANN, "cat", True, **form()))[0]
         with pytest.raises(gr.Error, match="Queue: 1 stories are waiting"):
-            next(handlers.tell(ANN, **form()))
+            next(handlers.generate(ANN, **form()))
     finally:
-        engine.line = before
+        manager.line = before
 
 
-def test_a_waiting_story_says_its_place_and_time_and_then_begins(engine: Engine):
-    handlers = Handlers(engine)
-    ticket = engine.line.join(1)
+def test_a_waiting_story_says_its_place_and_time_and_then_begins(manager: ModelManager):
+    handlers = Handlers(manager)
+    ticket = manager.line.join(1)
     ticket.seconds_left = 40.0
-    updates = handlers.tell(ANN, **form())
+    updates = handlers.generate(ANN, **form())
     said = next(status for _, status in updates if isinstance(status, str) and "before yours" in status)
     assert "Another story is before yours. It begins by itself in about 40 s." in said
-    engine.line.leave(ticket)
+    manager.line.leave(ticket)
     *_, (_, last) = updates
     assert "3 pictures in " in last
     assert handlers.story_of(ANN).join(SECONDS)
-    assert len(engine.line) == 0
+    assert len(manager.line) == 0
 
 
 def test_waiting_is_said_in_words():

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from consistory_svd import FrameDone, Model, Settings, Story, load_model, tell
-from consistory_svd.checkpoints import Lora, load_loras, read_lora, unload_loras
-from consistory_svd.sharing.bank import fingerprint
+from consistory_svd import FrameDone, Model, Settings, Story, generate, load_model
+from consistory_svd.attention.anchor_cache import fingerprint
+from consistory_svd.models import Lora, load_loras, read_lora, unload_loras
 
 STORY = Story("a fox", ("in the forest", "on the beach"))
 SETTINGS = Settings(steps=2)
@@ -29,7 +29,7 @@ def write_lora(path: Path, model: Model, seed: int = 0, width: int | None = None
 
 
 def latents(model: Model) -> torch.Tensor:
-    return torch.stack([e.latents for e in tell(model, STORY, SETTINGS) if isinstance(e, FrameDone)])
+    return torch.stack([e.latents for e in generate(model, STORY, SETTINGS) if isinstance(e, FrameDone)])
 
 
 @pytest.fixture

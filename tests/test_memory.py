@@ -13,11 +13,11 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from consistory_svd import Finished, FrameDone, Model, Settings, Started, Story, load_model, preset, tell
-from consistory_svd.checkpoints import SDXL_CONFIG
+from consistory_svd import Finished, FrameDone, Model, Settings, Started, Story, generate, load_model, preset
 from consistory_svd.events import Cancelled, Note
 from consistory_svd.memory import PLANS, Footprint, Job, Pace, Placement, footprint, next_below, plan
-from consistory_svd.memory.pace import duration_in_words
+from consistory_svd.memory.time_estimate import duration_in_words
+from consistory_svd.models import SDXL_CONFIG
 
 STORY = Story("a fox", ("in the forest", "in the desert", "on the beach", "in the snow"), seed=3)
 SHARED = Settings(steps=3, batch=2)
@@ -53,7 +53,7 @@ def test_weights_and_bank_have_sdxls_true_sizes(need: Footprint) -> None:
     # 30 layers of 1024 tokens, 6 of 4096; 1280 and 640 channels; both halves, two anchors, half dropped.
     step = 2 * 2 * 2 * (30 * 512 * 1280 + 6 * 2048 * 640)
     injected = 8 * (2 * 2 + 3) * 2 * 4096 * 640 * 2  # steps 3 to 10, layers of 64 x 64
-    assert need.bank == pytest.approx(step * (29 + 30 - 3) + injected, rel=0.02)
+    assert need.anchor_cache == pytest.approx(step * (29 + 30 - 3) + injected, rel=0.02)
     # Of SDXL's 1024 x 1024, published counts say about 6 TFLOP a call and an item; sharing adds to it.
     assert 10e12 < need.call_operations < 18e12
 
@@ -113,19 +113,19 @@ def test_where_memory_is_shared_nothing_is_moved(need: Footprint) -> None:
 
 def test_the_traced_bank_is_the_real_one(small_model: Model) -> None:
     settings = replace(SHARED, masking=False, mask_dropout=0.0)
-    *_, finished = tell(small_model, STORY, settings)
+    *_, finished = generate(small_model, STORY, settings)
     traced = footprint(small_model.pipe, torch.float32, Job((16, 16), 4, settings))
-    assert traced.bank == finished.timings.bank_bytes
+    assert traced.anchor_cache == finished.timings.cache_bytes
 
 
 def test_a_plan_and_a_time_are_said_before_the_first_step(tiny_folder: Path) -> None:
     model = load_model(str(tiny_folder), "cpu")
-    first = next(iter(tell(model, STORY, SHARED)))
+    first = next(iter(generate(model, STORY, SHARED)))
     assert first.memory.name == "full"
     assert not first.estimate.measured
     assert "Roughly" in first.estimate.words()
-    *_, finished = tell(model, STORY, SHARED)
-    again = next(iter(tell(model, STORY, SHARED))).estimate
+    *_, finished = generate(model, STORY, SHARED)
+    again = next(iter(generate(model, STORY, SHARED))).estimate
     assert again.measured
     assert again.seconds == pytest.approx(finished.timings.seconds, rel=0.01)
 
@@ -153,20 +153,20 @@ class RunsOut:
 
 @pytest.mark.parametrize("call", [1, 2, 4, 6])
 def test_a_story_goes_on_with_a_smaller_plan(call: int, tiny_folder: Path) -> None:
-    expected = latents(list(tell(load_model(str(tiny_folder), "cpu"), STORY, SHARED)))
+    expected = latents(list(generate(load_model(str(tiny_folder), "cpu"), STORY, SHARED)))
     model = load_model(str(tiny_folder), "cpu")
     RunsOut(model, call)
     processors = dict(model.pipe.unet.attn_processors)
-    events = list(tell(model, STORY, SHARED))
+    events = list(generate(model, STORY, SHARED))
     assert isinstance(events[-1], Finished)
     (note,) = [event.text for event in events if isinstance(event, Note)]
     assert note.startswith("memory ran out; ")
     assert ("the 2 finished pictures are kept" in note) == (call > 3)
     assert "one-by-one" in note
-    told = latents(events)
+    generated = latents(events)
     assert len([event for event in events if isinstance(event, FrameDone)]) == 4
     for frame, one in expected.items():
-        torch.testing.assert_close(told[frame], one, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(generated[frame], one, rtol=1e-4, atol=1e-4)
     assert model.pipe.unet.attn_processors == processors
     assert not model.lock.locked()
 
@@ -174,7 +174,7 @@ def test_a_story_goes_on_with_a_smaller_plan(call: int, tiny_folder: Path) -> No
 def test_below_the_smallest_plan_pictures_stay_and_the_reason_is_said(tiny_folder: Path) -> None:
     model = load_model(str(tiny_folder), "cpu")
     RunsOut(model, *range(4, 100))
-    *events, last = tell(model, STORY, SHARED)
+    *events, last = generate(model, STORY, SHARED)
     assert isinstance(last, Cancelled)
     assert last.frames == len(latents(events)) == 2
     assert last.reason.startswith("memory ran out, and there is no smaller plan: CUDA out of memory")
@@ -189,7 +189,7 @@ def test_other_errors_are_not_taken_for_it(tiny_folder: Path) -> None:
 
     model.pipe.unet.register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        list(tell(model, STORY, SHARED))
+        list(generate(model, STORY, SHARED))
     assert not model.lock.locked()
 
 
@@ -206,7 +206,7 @@ def test_a_decoder_that_runs_out_goes_on_in_tiles(
         return decode(self, *given, **named)
 
     monkeypatch.setattr(type(vae), "decode", narrow)
-    events = list(tell(model, STORY, SHARED))
+    events = list(generate(model, STORY, SHARED))
     assert isinstance(events[-1], Finished)
     assert [event.text for event in events if isinstance(event, Note)] == [
         "memory ran out while a picture was decoded; it is decoded in tiles from now on"
@@ -224,13 +224,13 @@ def test_an_autoencoder_that_overflows_makes_no_black_picture(dtype: torch.dtype
         _overflow(one.pipe.vae, scale)
     story = Story("a fox", ("in the forest",))
     plain = Settings(steps=2, sdsa=False)
-    events = list(tell(model, story, plain))
+    events = list(generate(model, story, plain))
     (note,) = [event.text for event in events if isinstance(event, Note)]
     assert "would have made a black picture; it computes in float32 from now on" in note
     assert vae.dtype == torch.float32
     (done,) = [event for event in events if isinstance(event, FrameDone)]
     assert max(high for _, high in done.image.getextrema()) > 0
-    assert not [event for event in tell(model, story, plain) if isinstance(event, Note)]  # said once
+    assert not [event for event in generate(model, story, plain) if isinstance(event, Note)]  # said once
 
 
 def _overflow(vae: AutoencoderKL, scale: float) -> None:
@@ -254,16 +254,16 @@ def _overflow(vae: AutoencoderKL, scale: float) -> None:
 def test_a_u_net_that_overflows_is_said_and_not_painted_black(tiny_folder: Path) -> None:
     model = load_model(str(tiny_folder), "cpu")
     model.pipe.unet.conv_out.register_forward_hook(lambda module, given, made: made * float("inf"))
-    *_, last = tell(model, STORY, replace(SHARED, sdsa=False))
+    *_, last = generate(model, STORY, replace(SHARED, sdsa=False))
     assert isinstance(last, Cancelled)
     assert "the U-Net's numbers left the range of float32" in last.reason
 
 
 @pytest.mark.parametrize("name", [*PLANS])
 def test_every_plan_tells_the_same_story(name: str, tiny_folder: Path) -> None:
-    expected = latents(list(tell(load_model(str(tiny_folder), "cpu"), STORY, SHARED)))
+    expected = latents(list(generate(load_model(str(tiny_folder), "cpu"), STORY, SHARED)))
     model = load_model(str(tiny_folder), "cpu", memory=name)
-    events = list(tell(model, STORY, SHARED))
+    events = list(generate(model, STORY, SHARED))
     assert next(e for e in events if isinstance(e, Started)).memory.name == name
     off = max((latents(events)[frame] - one).abs().max().item() for frame, one in expected.items())
     if name == "fp8":
@@ -274,12 +274,12 @@ def test_every_plan_tells_the_same_story(name: str, tiny_folder: Path) -> None:
 
 def test_plans_can_be_changed_between_stories(tiny_folder: Path) -> None:
     model = load_model(str(tiny_folder), "cpu")
-    expected = latents(list(tell(model, STORY, SHARED)))
+    expected = latents(list(generate(model, STORY, SHARED)))
     for name in ("group-offload", "offload", "full", "group-offload", "tiled", "full"):
         changed = replace(model, memory=name)
         object.__setattr__(changed, "placement", model.placement)
-        told = latents(list(tell(changed, STORY, SHARED)))
-        assert all((told[frame] - one).abs().max() < 1e-4 for frame, one in expected.items())
+        generated = latents(list(generate(changed, STORY, SHARED)))
+        assert all((generated[frame] - one).abs().max() < 1e-4 for frame, one in expected.items())
     assert model.pipe.vae.use_tiling is False
 
 
@@ -292,18 +292,18 @@ def test_memory_does_not_grow_over_twenty_stories(tiny_folder: Path) -> None:
         return sum(1 for thing in gc.get_objects() if isinstance(thing, torch.Tensor))
 
     for _ in range(2):
-        list(tell(model, story, settings))
+        list(generate(model, story, settings))
     before, resident = tensors(), psutil.Process().memory_info().rss
     for _ in range(20):
-        list(tell(model, story, settings))
+        list(generate(model, story, settings))
     assert tensors() <= before
     assert psutil.Process().memory_info().rss - resident < 40_000_000
 
 
 def test_a_retired_model_is_gone_and_refuses_stories(tiny_folder: Path) -> None:
     model = load_model(str(tiny_folder), "cpu")
-    list(tell(model, STORY, SHARED))
-    waiting = tell(model, STORY, SHARED, threading.Event())
+    list(generate(model, STORY, SHARED))
+    waiting = generate(model, STORY, SHARED, threading.Event())
     model.placement.retire()
     assert model.placement.held() == 0
     (only,) = waiting

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from consistory_svd import Model, load_model, models
+from consistory_svd import Model, load_model
+from consistory_svd.models import model as models
 
 
 def test_a_folder_is_loaded_in_the_dtype_asked_for(tiny_folder: Path) -> None:

@@ -15,9 +15,9 @@ from consistory_svd.sampling import (
     frame_generators,
     initial_latents,
     locate_concepts,
-    predicted_picture,
+    predicted_image,
 )
-from tests.tiny import walk
+from tests.tiny_models import walk
 
 STEPS = 4
 
@@ -154,21 +154,21 @@ def test_gradients_are_off_inside_and_untouched_outside(small_model: Model, stor
 
 def test_the_foreseen_picture_is_the_schedulers(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     story = Story("a fox", ("in the forest", "on the beach"))
-    foreseen_by_scheduler = []
+    x0_by_scheduler = []
     original = DDIMScheduler.step
 
     def spy(
         self: DDIMScheduler, prediction: torch.Tensor, timestep: int, latents: torch.Tensor, **rest: object
     ):
-        foreseen_by_scheduler.append(original(self, prediction, timestep, latents).pred_original_sample)
+        x0_by_scheduler.append(original(self, prediction, timestep, latents).pred_original_sample)
         return original(self, prediction, timestep, latents, **rest)
 
     monkeypatch.setattr(DDIMScheduler, "step", spy)
     text = encode_prompts(model.pipe, story.prompts, "", 5.0)
     steps = walk(model.pipe, noise_for(model, story), text, STEPS, 5.0, frame_generators((0, 0)))
-    for step, expected in zip(steps, foreseen_by_scheduler, strict=False):
-        torch.testing.assert_close(predicted_picture(model.pipe, step), expected, rtol=1e-4, atol=1e-4)
-    assert len(foreseen_by_scheduler) == STEPS
+    for step, expected in zip(steps, x0_by_scheduler, strict=False):
+        torch.testing.assert_close(predicted_image(model.pipe, step), expected, rtol=1e-4, atol=1e-4)
+    assert len(x0_by_scheduler) == STEPS
 
 
 def test_decoding_is_the_stock_pipelines(model: Model) -> None:

@@ -12,13 +12,13 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 from consistory_svd.library import Library, keep_scores, look_at, remove_folder
-from consistory_svd.scores import Absent, ScoreSettings
-from consistory_svd.scores.report import as_json
-from consistory_svd.studio.engine import Engine
+from consistory_svd.metrics import MissingScore, ScoreSettings
+from consistory_svd.metrics.report import as_json
 from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.library_handlers import Room
-from consistory_svd.studio.line import Line
+from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.studio.queue import Line
 from consistory_svd.studio.session import Session, Sessions
+from consistory_svd.studio.tabs.library_handlers import LibraryHandlers
 from tests.test_library import keep
 from tests.test_studio import form
 from tests.visitors import ANN, BEN
@@ -48,11 +48,13 @@ def test_a_hash_of_another_form_is_refused(sent: object):
     assert sessions.all() == []
 
 
-def test_what_ones_scores_lack_is_ones_own(common: Handlers, library: Library, engine: Engine):
-    lacking, whole = (keep(library, model=engine.model.name) for _ in range(2))
-    keep_scores(lacking, look_at(lacking).pictures, as_json([Absent("CLIPScore", "no weights", "", "clip")]))
-    Room(common).open(lacking.name, ANN)
-    Room(common).open(whole.name, BEN)
+def test_what_ones_scores_lack_is_ones_own(common: Handlers, library: Library, manager: ModelManager):
+    lacking, whole = (keep(library, model=manager.model.name) for _ in range(2))
+    keep_scores(
+        lacking, look_at(lacking).pictures, as_json([MissingScore("CLIPScore", "no weights", "", "clip")])
+    )
+    LibraryHandlers(common).open(lacking.name, ANN)
+    LibraryHandlers(common).open(whole.name, BEN)
     assert common.offer_fetch(ANN)[0]["value"] == "Fetch CLIP"
     assert not common.offer_fetch(BEN)[0]["visible"]
 
@@ -64,18 +66,18 @@ def test_how_one_scores_is_ones_own():
     assert ann.suite_for(ScoreSettings()) is first
 
 
-def test_the_last_place_is_given_once(engine: Engine):
+def test_the_last_place_is_given_once(manager: ModelManager):
     """Of sessions that ask at the same moment, only as many wait as there are places."""
-    engine.line, before = Line(most=1), engine.line
-    handlers, asking = Handlers(engine), 8
-    counted = engine.line.check_room
+    manager.line, before = Line(most=1), manager.line
+    handlers, asking = Handlers(manager), 8
+    counted = manager.line.check_room
     together, refused = threading.Barrier(asking), []
 
     def check_room(coming: int = 0) -> None:
         time.sleep(0.01)  # a place that is counted and taken in two steps is now taken by all
         counted(coming)
 
-    engine.line.check_room = check_room
+    manager.line.check_room = check_room
 
     def ask(number: int) -> None:
         together.wait(SECONDS)
@@ -86,13 +88,13 @@ def test_the_last_place_is_given_once(engine: Engine):
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(asking)]
     try:
-        engine.line.join(1)
+        manager.line.join(1)
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(SECONDS)
     finally:
-        engine.line = before
+        manager.line = before
     assert len(refused) == asking - 1
 
 

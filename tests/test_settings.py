@@ -6,7 +6,7 @@ import math
 import pytest
 
 from consistory_svd.presets import PRESETS, preset
-from consistory_svd.settings import Settings, Story, check, find_concept, knob
+from consistory_svd.settings import Settings, Story, check, field_of, find_concept
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_wrong_settings_name_field_value_and_what_is_allowed(field: str, wrong: 
 
 def test_limits_are_allowed_and_come_from_the_same_definition() -> None:
     for name in ("steps", "guidance", "height", "width", "mask_dropout", "anchors", "batch", "preview_every"):
-        limits = knob(Settings, name)
+        limits = field_of(Settings, name)
         assert getattr(Settings(**{name: limits.minimum}), name) == limits.minimum
         assert getattr(Settings(**{name: limits.maximum}), name) == limits.maximum
         with pytest.raises(ValueError, match=rf"^{name}: "):
@@ -129,8 +129,8 @@ def test_limits_are_allowed_and_come_from_the_same_definition() -> None:
 @pytest.mark.parametrize("owner", [Story, Settings])
 def test_every_field_is_described(owner: type) -> None:
     for field in dataclasses.fields(owner):
-        assert knob(owner, field.name).label
-        assert knob(owner, field.name).help.endswith(".")
+        assert field_of(owner, field.name).label
+        assert field_of(owner, field.name).help.endswith(".")
 
 
 def test_presets() -> None:

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from consistory_svd.record import read_story_json
-from tests.shipped import HOUSE, files_under, parsed, requirements, run
+from consistory_svd.metadata import read_story_json
+from tests.packaging_helpers import HOUSE, files_under, parsed, requirements, run
 
 BUILT_FROM = (
     *("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"),
@@ -109,8 +109,8 @@ def test_the_installed_command_tells_a_story_from_any_folder(built: Path, tmp_pa
 
 def test_one_module_alone_knows_where_the_assets_are():
     modules = [path for path in (HOUSE / "consistory_svd").rglob("*.py") if '"assets"' in path.read_text()]
-    assert [path.name for path in modules] == ["places.py"], (
-        "take ASSETS of places.py: a wheel has them elsewhere"
+    assert [path.name for path in modules] == ["paths.py"], (
+        "take ASSETS of paths.py: a wheel has them elsewhere"
     )
 
 

@@ -14,17 +14,18 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
-from consistory_svd.models import BY_FLAG
-from consistory_svd.record import read_frame, read_story_json
+from consistory_svd.metadata import read_frame, read_story_json
+from consistory_svd.models.model import BY_FLAG
 from consistory_svd.settings import Settings, Story
-from consistory_svd.studio import create_demo, view
-from consistory_svd.studio.engine import Engine
+from consistory_svd.studio import create_demo
+from consistory_svd.studio import html as view
 from consistory_svd.studio.examples import EXAMPLES
-from consistory_svd.studio.forms import concept_of, fewer_anchors, in_words, read_form
+from consistory_svd.studio.form import concept_of, fewer_anchors, in_words, read_form
 from consistory_svd.studio.handlers import Handlers
+from consistory_svd.studio.job import GenerationJob, Picture, Progress
 from consistory_svd.studio.layout import FORM as LAID_OUT
 from consistory_svd.studio.layout import example_values
-from consistory_svd.studio.worker import Picture, Progress, StoryRun
+from consistory_svd.studio.model_manager import ModelManager
 from tests.visitors import ANN, BEN
 
 SCENES = ("in the forest", "on the beach", "in the snow")
@@ -49,16 +50,16 @@ FORM = {
     "injection": False,
     "short_first_pass": False,
     "freeu": False,
-    "k_select": "all",
-    "k_value": 0.05,
+    "k_keep": "all",
+    "k_amount": 0.05,
     "k_reweight": "none",
     "k_alpha": 1,
     "v_as_k": True,
-    "v_select": "all",
-    "v_value": 0.05,
+    "v_keep": "all",
+    "v_amount": 0.05,
     "v_reweight": "none",
     "v_alpha": 1,
-    "record_spectra": False,
+    "record_svd": False,
     "steps": 2,
     "guidance": 5,
     "seed": 0,
@@ -75,11 +76,11 @@ def form(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def begin_run(engine: Engine, tmp_path: Path) -> Iterator[Callable[[Settings], StoryRun]]:
-    runs: list[StoryRun] = []
+def begin_run(manager: ModelManager, tmp_path: Path) -> Iterator[Callable[[Settings], GenerationJob]]:
+    runs: list[GenerationJob] = []
 
-    def begin(settings: Settings) -> StoryRun:
-        run = StoryRun(engine, STORY, settings, tmp_path)
+    def begin(settings: Settings) -> GenerationJob:
+        run = GenerationJob(manager, STORY, settings, tmp_path)
         runs.append(run)
         run.start()
         return run
@@ -90,7 +91,7 @@ def begin_run(engine: Engine, tmp_path: Path) -> Iterator[Callable[[Settings], S
         assert run.join(SECONDS)
 
 
-def wait_for(run: StoryRun, condition: Callable[[Progress], bool]) -> Progress:
+def wait_for(run: GenerationJob, condition: Callable[[Progress], bool]) -> Progress:
     return next(progress for progress in run.watch() if condition(progress))
 
 
@@ -130,16 +131,16 @@ def test_the_form_becomes_a_story_and_settings():
         ({"height": "100"}, "Height"),
         ({"batch": 0}, "Batch"),
         ({"negative": "x" * 5000}, "Negative prompt"),
-        ({"k_select": "most"}, "K keeps"),
-        ({"k_select": ["count"]}, "K keeps"),
-        ({"k_select": "quantile", "k_value": 0}, "K keep ratio"),
-        ({"k_select": "quantile", "k_value": None}, "K keep ratio"),
-        ({"k_select": "energy", "k_value": 1}, "K energy"),
-        ({"k_select": "count", "k_value": 2.5}, "K count"),
+        ({"k_keep": "most"}, "K keeps"),
+        ({"k_keep": ["count"]}, "K keeps"),
+        ({"k_keep": "quantile", "k_amount": 0}, "K keep ratio"),
+        ({"k_keep": "quantile", "k_amount": None}, "K keep ratio"),
+        ({"k_keep": "energy", "k_amount": 1}, "K energy"),
+        ({"k_keep": "count", "k_amount": 2.5}, "K count"),
         ({"k_reweight": "sqrt"}, "K reweighting"),
         ({"k_reweight": "exp", "k_alpha": -1}, "K alpha"),
         ({"v_as_k": None}, "V as K"),
-        ({"v_as_k": False, "v_select": "count", "v_value": 0}, "V count"),
+        ({"v_as_k": False, "v_keep": "count", "v_amount": 0}, "V count"),
         ({"v_as_k": False, "v_reweight": "exp", "v_alpha": "a"}, "V alpha"),
     ],
     ids=str,
@@ -168,7 +169,7 @@ def test_a_short_story_has_fewer_anchors(changes: dict[str, Any], anchors: int, 
 
 
 def test_a_story_of_one_scene_is_told_and_says_so(handlers: Handlers):
-    updates = list(handlers.tell(ANN, **form(scenes="in the snow", anchors=2)))
+    updates = list(handlers.generate(ANN, **form(scenes="in the snow", anchors=2)))
     assert "1 picture in " in updates[-1][1]
     assert "Note: 1 anchor, because the story has 1 scene." in updates[-1][1]
 
@@ -200,11 +201,13 @@ def test_a_run_keeps_pictures_that_know_how_they_were_made(begin_run, tmp_path: 
     assert [picture.prompt for picture in seen[-1].pictures] == list(STORY.prompts)
     record = read_frame(seen[-1].pictures[1].path)
     assert (record.story, record.settings, record.seed) == (STORY, QUICK, STORY.frame_seeds[1])
-    told = read_story_json(tmp_path)
-    assert told.pictures == tuple(picture.path.name for picture in seen[-1].pictures)
+    generated = read_story_json(tmp_path)
+    assert generated.pictures == tuple(picture.path.name for picture in seen[-1].pictures)
 
 
-def test_a_stopped_run_keeps_its_pictures_and_frees_the_model(begin_run, engine: Engine, tmp_path: Path):
+def test_a_stopped_run_keeps_its_pictures_and_frees_the_model(
+    begin_run, manager: ModelManager, tmp_path: Path
+):
     run = begin_run(ENDLESS)
     wait_for(run, lambda progress: len(progress.pictures) == 1)
     run.stop()
@@ -214,7 +217,7 @@ def test_a_stopped_run_keeps_its_pictures_and_frees_the_model(begin_run, engine:
     assert ended.pictures[0].path.is_file()
     assert len(read_story_json(tmp_path).pictures) == 1
     assert run.join(SECONDS)
-    assert not engine.model.lock.locked()
+    assert not manager.model.lock.locked()
 
 
 def test_a_run_stops_within_two_steps(begin_run):
@@ -245,8 +248,8 @@ def test_a_run_marks_the_subject_and_tells_its_passes(begin_run):
     assert [picture.marked for picture in plain.pictures] == [None] * 3
 
 
-def test_a_run_repeats_its_snapshot_while_a_step_is_long(begin_run, engine: Engine):
-    with engine.model.lock:  # the model is busy elsewhere: nothing can change
+def test_a_run_repeats_its_snapshot_while_a_step_is_long(begin_run, manager: ModelManager):
+    with manager.model.lock:  # the model is busy elsewhere: nothing can change
         snapshots = begin_run(QUICK).watch(tick=0.01)
         assert [next(snapshots).stage for _ in range(4)][-2:] == ["waiting", "waiting"]
 
@@ -255,23 +258,23 @@ def test_a_run_repeats_its_snapshot_while_a_step_is_long(begin_run, engine: Engi
 
 
 def test_the_page_says_why_a_model_could_not_be_loaded(tmp_path: Path):
-    said = [update[0] for update in Handlers(Engine(str(tmp_path), "cpu")).follow_model()]
+    said = [update[0] for update in Handlers(ModelManager(str(tmp_path), "cpu")).follow_model()]
     assert "loading" in said[0]
     assert 'role="alert"' in said[-1]
     assert "model_index.json" in said[-1]
 
 
 def test_a_story_on_a_model_that_could_not_be_loaded_says_why(tmp_path: Path):
-    handlers = Handlers(Engine(str(tmp_path), "cpu"))
+    handlers = Handlers(ModelManager(str(tmp_path), "cpu"))
     with pytest.raises(gr.Error, match=r"model_index\.json"):
-        list(handlers.tell(ANN, **form()))
+        list(handlers.generate(ANN, **form()))
 
 
-def test_the_page_says_which_model_is_in_use(handlers: Handlers, engine: Engine):
+def test_the_page_says_which_model_is_in_use(handlers: Handlers, manager: ModelManager):
     line, frame, words = list(handlers.follow_model())[-1]
-    assert engine.model.describe() in line
-    assert frame["visible"] is bool(engine.model.words)
-    assert words.count("<dt>") == len(engine.model.words)
+    assert manager.model.describe() in line
+    assert frame["visible"] is bool(manager.model.words)
+    assert words.count("<dt>") == len(manager.model.words)
 
 
 def test_the_status_says_the_first_pass_and_what_has_no_effect():
@@ -328,7 +331,7 @@ def test_a_second_visitor_is_told_to_wait(handlers: Handlers):
 
 
 def test_tell_sends_each_picture_once_and_ends_with_the_time(handlers: Handlers):
-    updates = list(handlers.tell(ANN, **form()))
+    updates = list(handlers.generate(ANN, **form()))
     galleries = [pictures for pictures, _ in updates if is_shown(pictures)]
     assert galleries[0] == []
     made = [tuple(item for item in pictures if "being drawn" not in item[1]) for pictures in galleries]
@@ -344,12 +347,12 @@ def test_tell_sends_each_picture_once_and_ends_with_the_time(handlers: Handlers)
 
 def test_tell_refuses_a_wrong_field_also_without_the_page(handlers: Handlers):
     with pytest.raises(gr.Error, match="Anchors: "):
-        next(handlers.tell(ANN, **form(anchors=17)))
+        next(handlers.generate(ANN, **form(anchors=17)))
 
 
 def test_cancel_keeps_the_pictures_and_says_how_many(handlers: Handlers):
-    telling = handlers.tell(ANN, **form(anchors=1, steps=40))
-    next(made for made, _ in telling if is_shown(made) and any("drawn" not in words for _, words in made))
+    generation = handlers.generate(ANN, **form(anchors=1, steps=40))
+    next(made for made, _ in generation if is_shown(made) and any("drawn" not in words for _, words in made))
     pictures, status, generate, cancel = list(handlers.cancel(ANN))[-1]
     assert "Stopped. 1 of 3 pictures made and kept." in status
     assert [caption for _, caption in pictures] == [SCENES[0]]
@@ -364,18 +367,18 @@ def test_cancel_before_the_turn_came_leaves_the_line(handlers: Handlers):
     assert "Getting ready" in update[0]
 
 
-def test_an_abandoned_story_frees_the_model(handlers: Handlers, engine: Engine):
-    telling = handlers.tell(ANN, **form(steps=200))
-    next(status for _, status in telling if is_shown(status) and "step " in status)
-    telling.close()
-    assert engine.model.lock.acquire(timeout=SECONDS)
-    engine.model.lock.release()
+def test_an_abandoned_story_frees_the_model(handlers: Handlers, manager: ModelManager):
+    generation = handlers.generate(ANN, **form(steps=200))
+    next(status for _, status in generation if is_shown(status) and "step " in status)
+    generation.close()
+    assert manager.model.lock.acquire(timeout=SECONDS)
+    manager.model.lock.release()
 
 
 def test_leaving_removes_the_visitors_files_alone(handlers: Handlers):
     made = {
         visitor.session_hash: [
-            pictures for pictures, _ in handlers.tell(visitor, **form()) if is_shown(pictures)
+            pictures for pictures, _ in handlers.generate(visitor, **form()) if is_shown(pictures)
         ][-1]
         for visitor in (ANN, BEN)
     }
@@ -405,11 +408,11 @@ def test_progress_says_pictures_step_and_time_left(made: int, last: int, said: s
 
 
 def test_the_page_names_its_box_and_not_the_flag():
-    engine = Engine("storybook", "cpu")
-    engine._model = SimpleNamespace(describe=lambda: f"a model. Chosen because of that{BY_FLAG}.")
-    assert engine.description == "a model. Chosen because of that; “Use another model” takes another."
-    engine.may_switch = False  # the box is not there
-    assert engine.description == "a model. Chosen because of that."
+    manager = ModelManager("storybook", "cpu")
+    manager._model = SimpleNamespace(describe=lambda: f"a model. Chosen because of that{BY_FLAG}.")
+    assert manager.description == "a model. Chosen because of that; “Use another model” takes another."
+    manager.may_switch = False  # the box is not there
+    assert manager.description == "a model. Chosen because of that."
 
 
 def test_what_visitors_wrote_is_escaped():

@@ -56,7 +56,7 @@ def test_a_story_without_other_scenes_has_no_confusion(known: dict) -> None:
 def make_row(name: str, colors: list[list[str]], likeness: float = 0.5) -> dict[str, Any]:
     """A row whose stories' frames were read in the given colours."""
     named = {"subject": "cat", "scene": "beach", "action": "standing"}
-    told = [
+    generated = [
         {
             "entry": entry,
             "group": "animals" if entry % 2 else "things",
@@ -69,7 +69,7 @@ def make_row(name: str, colors: list[list[str]], likeness: float = 0.5) -> dict[
         }
         for entry, frames in enumerate(colors)
     ]
-    return {"row": name, "steps": 10, "settings": {}, "told": told}
+    return {"row": name, "steps": 10, "settings": {}, "told": generated}
 
 
 def test_intervals_and_paired_differences() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from consistory_svd.compat import cure_torchvision
-from consistory_svd.scores.reader import ReaderNetwork, load_reader, save_reader
+from consistory_svd.metrics.attribute_reader import ReaderNetwork, load_reader, save_reader
 from training.assemble import assemble, scaling_factor
 from training.checkpoint import Average, learning_rate, load, save
 from training.dataset import load_truth, render_shard
@@ -178,10 +178,10 @@ def test_the_scaling_factor_makes_latents_as_large_as_noise(tmp_path):
 
 def test_spoilt_pictures_are_still_pictures():
     images = to_tensor(np.stack([render_random(np.random.default_rng(k)).image[::2, ::2] for k in range(6)]))
-    spoilt = spoil(images, np.random.default_rng(7))
-    assert spoilt.shape == images.shape
-    assert -1 <= spoilt.min() < spoilt.max() <= 1
-    assert not torch.equal(spoilt, images)
+    corrupted = spoil(images, np.random.default_rng(7))
+    assert corrupted.shape == images.shape
+    assert -1 <= corrupted.min() < corrupted.max() <= 1
+    assert not torch.equal(corrupted, images)
 
 
 def test_a_saved_reader_reads_the_same(tmp_path):

@@ -1,7 +1,7 @@
 """Make the pictures of the About room with the embedded model: `python tools/make_about_pictures.py`.
 
-Each row of each part in `consistory_svd.studio.about.PARTS` becomes a strip in `assets/about`: a story's
-pictures side by side, the same seeds in all strips of a part. `--only KEY` makes one part's again.
+Each row of each part in `PARTS` (studio/tabs/about_text.py) becomes a strip in `assets/about`: a
+story's pictures side by side, the same seeds in all strips of a part. `--only KEY` makes one part's again.
 """
 
 import sys
@@ -15,11 +15,11 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from consistory_svd.flags import run
-from consistory_svd.models import load_model
-from consistory_svd.record import mark_subject
-from consistory_svd.story import Finished, tell
-from consistory_svd.studio.about import PARTS, PICTURES, STEPS
+from consistory_svd.cli.options import run
+from consistory_svd.metadata import mark_subject
+from consistory_svd.models.model import load_model
+from consistory_svd.pipeline import Finished, generate
+from consistory_svd.studio.tabs.about_text import PARTS, PICTURES, STEPS
 
 GAP = 8
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -37,11 +37,11 @@ def main(
     for part in (part for part in PARTS if only in (None, part.key)):
         rows: list[list[Image.Image]] = []
         for row in part.rows:
-            *_, told = tell(model, part.story, replace(row.settings, steps=STEPS))
-            assert isinstance(told, Finished)
-            rows.append(list(told.images))
+            *_, generated = generate(model, part.story, replace(row.settings, steps=STEPS))
+            assert isinstance(generated, Finished)
+            rows.append(list(generated.images))
         if part.masks:
-            rows.append([mark_subject(*pair) for pair in zip(told.images, told.masks, strict=True)])
+            rows.append([mark_subject(*pair) for pair in zip(generated.images, generated.masks, strict=True)])
         for images, (_, file) in zip(rows, part.strips, strict=True):
             strip(images).save(out / file, "WEBP", quality=82, method=6)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from consistory_svd.scores.reader import SIDE, ReaderNetwork, load_reader, save_reader
+from consistory_svd.metrics.attribute_reader import SIDE, ReaderNetwork, load_reader, save_reader
 from training.checkpoint import Average, Schedule, load, save
 from training.dataset import load_images, load_truth, shards
 from training.parallel import average_gradients, rank
@@ -116,9 +116,11 @@ def train_reader(
                 key: (scores[key].argmax(1) == labels[:, k]).float().mean().item()
                 for k, key in enumerate(CLASSES)
             }
-            told = " ".join(f"{key} {value:.2f}" for key, value in right.items())
+            generated = " ".join(f"{key} {value:.2f}" for key, value in right.items())
             seconds_a_step = (time.monotonic() - mark) / 100
-            log.info("reader step %d loss %.3f %.2f s a step: %s", step, loss.item(), seconds_a_step, told)
+            log.info(
+                "reader step %d loss %.3f %.2f s a step: %s", step, loss.item(), seconds_a_step, generated
+            )
             mark = time.monotonic()
         if step % 500 == 0 and rank() == 0:
             save(state, step, network, optimizer, average)

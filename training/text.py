@@ -10,13 +10,7 @@ import torch
 
 from consistory_svd.compat import cure_torchvision
 from training.captions import caption
-from training.world.vocabulary import (
-    ACTIONS,
-    SCENES,
-    STYLES,
-    SUBJECTS,
-    draw_identity,
-)
+from training.world.vocabulary import ACTIONS, SCENES, STYLES, SUBJECTS, draw_identity
 
 cure_torchvision()
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from consistory_svd.compat import cure_torchvision
-from consistory_svd.scores.words import attributes_in
+from consistory_svd.metrics.vocabulary import attributes_in
 from training.captions import caption, vocabulary
 from training.checkpoint import Average, Schedule, learning_rate, load, save
 from training.latents import Latents

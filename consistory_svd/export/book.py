@@ -6,10 +6,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from consistory_svd.export.fonts import plain
 from consistory_svd.export.settings import ExportSettings
-from consistory_svd.export.typeface import plain
 from consistory_svd.library import KeptStory, look_at, slug
-from consistory_svd.settings import Settings, Story, knob
+from consistory_svd.settings import Settings, Story, field_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Book:
     title: str
     name: str
     leaves: tuple[Leaf, ...]
-    told: Mapping[str, str]
+    generated: Mapping[str, str]
 
 
 def read_story(folder: Path) -> KeptStory:
@@ -51,7 +51,7 @@ def book_of(story: KeptStory, settings: ExportSettings) -> Book:
     }[settings.captions]
     leaves = tuple(Leaf(*pair) for pair in zip(story.pictures, written, strict=True))
     title = plain(settings.title) or _upper_first(plain(story.record.story.subject))
-    return Book(title, slug(title), leaves, _told(story))
+    return Book(title, slug(title), leaves, _generated(story))
 
 
 def opened(picture: Path) -> Image.Image:
@@ -69,17 +69,17 @@ def aspect_of(book: Book) -> float:
     return first.width / first.height
 
 
-def _told(story: KeptStory) -> dict[str, str]:
+def _generated(story: KeptStory) -> dict[str, str]:
     record = story.record
     first = opened(story.pictures[0])
     said = {
-        knob(Story, "subject").label: record.story.subject,
-        knob(Story, "style").label: record.story.style,
-        knob(Story, "negative").label: record.story.negative,
-        knob(Story, "seed").label: str(record.story.seed),
+        field_of(Story, "subject").label: record.story.subject,
+        field_of(Story, "style").label: record.story.style,
+        field_of(Story, "negative").label: record.story.negative,
+        field_of(Story, "seed").label: str(record.story.seed),
         "Preset": story.manner,
-        knob(Settings, "steps").label: str(record.settings.steps),
-        knob(Settings, "guidance").label: f"{record.settings.guidance:g}",
+        field_of(Settings, "steps").label: str(record.settings.steps),
+        field_of(Settings, "guidance").label: f"{record.settings.guidance:g}",
         "Size": f"{first.width} × {first.height} pixels",
         "Model": record.model,
     }

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
 
-from consistory_svd.settings import knob
+from consistory_svd.settings import field_of
 
 FORMATS: dict[str, str] = {
     "zip": "ZIP: everything, with story.json",
@@ -97,7 +97,7 @@ def _check_choice(name: str, value: object, choices: tuple) -> None:
 
 
 def _check_number(name: str, value: Any, kinds: tuple[type, ...]) -> None:
-    limits = knob(ExportSettings, name)
+    limits = field_of(ExportSettings, name)
     fits = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
     if not fits or not limits.minimum <= value <= limits.maximum:
         kind = "a number" if float in kinds else "a whole number"

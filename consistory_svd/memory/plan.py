@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from consistory_svd.memory.footprint import Footprint, Job
+from consistory_svd.memory.estimate import Footprint, Job
 
 MemoryMode = Literal["auto", "full", "bank-on-cpu", "one-by-one", "tiled", "offload", "group-offload", "fp8"]
 # From fast to small; each does what those before it do. The first three change no picture, tiles hardly do;
@@ -67,7 +67,7 @@ class MemoryPlan:
         return self._at_least("tiled")
 
     @property
-    def bank_on_cpu(self) -> bool:
+    def cache_on_cpu(self) -> bool:
         """Whether what anchors lend waits in the CPU's memory."""
         return self._at_least("bank-on-cpu")
 
@@ -155,7 +155,7 @@ def _laid_out(name: str, need: Footprint, job: Job, free: int | None, host_free:
     wave = max(job.anchors, min(batch, max(1, job.frames - job.anchors)))
     unet = need.unet // 2 if name == "fp8" else need.unet
     on_device = 3 * need.largest_layer if grouped else unet
-    bank = 0 if rank >= LADDER.index("bank-on-cpu") else need.bank
+    anchor_cache = 0 if rank >= LADDER.index("bank-on-cpu") else need.anchor_cache
     text = Item("text encoders", need.text)
     always = (Item("autoencoder", need.vae),)
     decode = need.decode_tiled if rank >= LADDER.index("tiled") else need.decode
@@ -167,12 +167,12 @@ def _laid_out(name: str, need: Footprint, job: Job, free: int | None, host_free:
             u_net,
             *(() if turns else (text,)),
             Item(f"a step of {wave}", need.call(wave)),
-            Item("bank", bank),
+            Item("bank", anchor_cache),
         ),
-        (*always, u_net, *(() if turns else (text,)), Item("decoding", decode), Item("bank", bank)),
+        (*always, u_net, *(() if turns else (text,)), Item("decoding", decode), Item("bank", anchor_cache)),
     )
     worst = max(moments, key=lambda items: sum(item.bytes for item in items))
-    host = (need.bank - bank) + (need.text + unet if turns else 0)
+    host = (need.anchor_cache - anchor_cache) + (need.text + unet if turns else 0)
     return MemoryPlan(name, batch, worst, free, host, host_free)
 
 

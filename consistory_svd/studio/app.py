@@ -5,15 +5,15 @@ from typing import Any
 
 import gradio as gr
 
+from consistory_svd.content_filter import ContentFilter
 from consistory_svd.library import Library
 from consistory_svd.limits import Limits
-from consistory_svd.loading import ModelRequest
-from consistory_svd.screening import Screen
-from consistory_svd.studio.engine import Engine
+from consistory_svd.models.request import ModelRequest
 from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.line import Line
-from consistory_svd.studio.shelves import Shelves
+from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.studio.queue import Line
 from consistory_svd.studio.theme import CSS, HEAD, SIGN_IN, storybook_theme
+from consistory_svd.studio.visitor_storage import VisitorStorage
 from consistory_svd.studio.wiring import build
 
 # A picture of 4096 x 4096 as PNG is smaller; what strangers upload need not be larger.
@@ -25,9 +25,9 @@ def create_demo(
     device: str | None = None,
     limits: Limits | None = None,
     library: Library | None = None,
-    engine: Engine | None = None,
+    manager: ModelManager | None = None,
     may_switch: bool = True,
-    screen: Screen | None = None,
+    content_filter: ContentFilter | None = None,
 ) -> gr.Blocks:
     """The studio's page. The first visitor's coming loads the model, in the background.
 
@@ -44,11 +44,11 @@ def create_demo(
     """
     limits = limits or Limits()
     request = model if isinstance(model, ModelRequest) else ModelRequest(model, device)
-    engine = engine or Engine(request, may_switch=may_switch)
-    engine.line = Line(limits.queue)
-    if screen is not None:
-        engine.screen = screen
-    demo = build(Handlers(engine, limits, Shelves(library)))
+    manager = manager or ModelManager(request, may_switch=may_switch)
+    manager.line = Line(limits.queue)
+    if content_filter is not None:
+        manager.content_filter = content_filter
+    demo = build(Handlers(manager, limits, VisitorStorage(library)))
     demo.queue(default_concurrency_limit=1)
     return demo
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import gradio as gr
 
-from consistory_svd.studio import view
+from consistory_svd.studio import html as view
+from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.progress import Progress
-from consistory_svd.studio.worker import StoryRun
 
 
 def gallery_items(progress: Progress, masks: bool = False) -> list[tuple[str, str]]:
@@ -16,7 +16,7 @@ def gallery_items(progress: Progress, masks: bool = False) -> list[tuple[str, st
     items = {
         picture.frame: (
             str((picture.marked if masks else None) or picture.path),
-            view.caption(progress.scene(picture.prompt), picture.withheld),
+            view.caption(progress.scene(picture.prompt), picture.filtered),
         )
         for picture in progress.pictures
     }
@@ -25,7 +25,7 @@ def gallery_items(progress: Progress, masks: bool = False) -> list[tuple[str, st
     return [items[frame] for frame in sorted(items)]
 
 
-def updates(run: StoryRun) -> Iterator[tuple[Any, ...]]:
+def updates(run: GenerationJob) -> Iterator[tuple[Any, ...]]:
     """Snapshots as (gallery, status); what has not changed is not sent again.
 
     The last update is whole: it is all that a programme gets which asked for the result alone.

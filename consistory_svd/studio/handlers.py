@@ -10,22 +10,25 @@ import gradio as gr
 
 from consistory_svd.library import Library, keep_scores
 from consistory_svd.limits import Limits
-from consistory_svd.scores import ScoreSettings
-from consistory_svd.scores.report import as_json
-from consistory_svd.scores.weights import fetchable
-from consistory_svd.settings import Settings, Story, knob
-from consistory_svd.story import picture_size
-from consistory_svd.studio import curves, fetching, scorecard, view
-from consistory_svd.studio.engine import Engine
-from consistory_svd.studio.following import few_steps
-from consistory_svd.studio.forms import concept_of, fewer_anchors, in_words, read_form, read_switch
+from consistory_svd.metrics import ScoreSettings
+from consistory_svd.metrics.report import as_json
+from consistory_svd.metrics.weights import fetchable
+from consistory_svd.pipeline import picture_size
+from consistory_svd.settings import Settings, Story, field_of
+from consistory_svd.studio import html as view
+from consistory_svd.studio.components import scores_fetching as fetching
+from consistory_svd.studio.components import scores_html as scorecard
+from consistory_svd.studio.components import svd_filter_plots as curves
+from consistory_svd.studio.components.continue_handlers import ContinueHandlers
+from consistory_svd.studio.components.model_following import few_steps
+from consistory_svd.studio.form import concept_of, fewer_anchors, in_words, read_form, read_switch
 from consistory_svd.studio.gallery import gallery_items, updates
+from consistory_svd.studio.generated_story import GeneratedStory, OpenedStory
+from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.layout import form_values
-from consistory_svd.studio.retell import GoingOn
+from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.session import Session, Sessions
-from consistory_svd.studio.shelves import Shelves
-from consistory_svd.studio.told import Opened, Told
-from consistory_svd.studio.worker import StoryRun
+from consistory_svd.studio.visitor_storage import VisitorStorage
 
 log = logging.getLogger(__name__)
 # How long Cancel waits for the running step before it reports; a step on a small machine may take this long.
@@ -33,14 +36,14 @@ PATIENCE_SECONDS = 120.0
 NOT_WRITTEN = "The library's folder cannot be written:"
 
 
-class TellingRoom(Protocol):
+class StoryOwner(Protocol):
     """A room beside the story's that tells stories, too."""
 
     def leave(self, session: Session, remove_from: Path | None) -> Path | None:
         """The visitor has gone: stop what is told, and remove its files if they lie in `remove_from`; the
         folder that is still written to, if any."""
 
-    def is_told_into(self, folder: Path) -> bool:
+    def is_generating_into(self, folder: Path) -> bool:
         """Whether a story is being told into the folder."""
 
 
@@ -48,32 +51,34 @@ class Handlers:
     """The studio's handlers and what they share: the engine, the visitors' sessions, and the library of each
     (by default one of their own)."""
 
-    def __init__(self, engine: Engine, limits: Limits | None = None, shelves: Shelves | None = None) -> None:
-        self.engine = engine
+    def __init__(
+        self, manager: ModelManager, limits: Limits | None = None, storage: VisitorStorage | None = None
+    ) -> None:
+        self.manager = manager
         self.limits = limits or Limits()
-        self.shelves = shelves or Shelves()
+        self.storage = storage or VisitorStorage()
         self.sessions = Sessions()
         self._fetching = fetching.Fetching()
-        self.rooms: list[TellingRoom] = []  # other rooms that tell
-        self.going_on = GoingOn(self.sessions, engine, self.limits)
+        self.rooms: list[StoryOwner] = []  # other rooms that tell
+        self.continuing = ContinueHandlers(self.sessions, manager, self.limits)
 
     # -- the model ---------------------------------------------------------------------------------------
 
     def follow_model(self) -> Iterator[tuple[Any, ...]]:
         """Tell how the model is doing until it is loaded: the model line, the words' frame, the words."""
-        self.engine.start()
+        self.manager.start()
         yield view.model_loading(), gr.update(visible=False), ""
-        while not self.engine.wait_for_model(0.2):
+        while not self.manager.wait_for_model(0.2):
             yield gr.skip(), gr.skip(), gr.skip()
-        if self.engine.reason:
-            yield view.alert(self.engine.reason), gr.update(visible=False), ""
+        if self.manager.reason:
+            yield view.alert(self.manager.reason), gr.update(visible=False), ""
             return
         yield self.model_shown()
 
     def model_shown(self) -> tuple[Any, ...]:
         """The model that is there: the model line, the words' frame, the words."""
-        model, few = self.engine.model, few_steps(self.engine.recipe, self.limits)
-        line = self.engine.description
+        model, few = self.manager.model, few_steps(self.manager.recipe, self.limits)
+        line = self.manager.description
         return (
             view.model_line(f"{line.rstrip('.')}. {few}" if few else line),
             gr.update(visible=bool(model.words)),
@@ -96,7 +101,7 @@ class Handlers:
     @staticmethod
     def roll_seed() -> tuple[int, str]:
         """A new seed, and no seeds of single pictures."""
-        return secrets.randbelow(int(knob(Story, "seed").maximum) + 1), ""
+        return secrets.randbelow(int(field_of(Story, "seed").maximum) + 1), ""
 
     # -- telling -----------------------------------------------------------------------------------------
 
@@ -118,17 +123,17 @@ class Handlers:
         try:
             story, settings = read_form({**form, "concept": concept})
             self.limits.check(story, settings)
-            read_switch("record_spectra", form)
-            if self.engine.loaded and not self.engine.reason:
-                picture_size(self.engine.model, settings)
-            waiting = self.sessions.begin_waiting(session, self.engine.line.check_room)
+            read_switch("record_svd", form)
+            if self.manager.loaded and not self.manager.reason:
+                picture_size(self.manager.model, settings)
+            waiting = self.sessions.begin_waiting(session, self.manager.line.check_room)
         except ValueError as error:
-            yield view.alert(in_words(error)), concept, gr.skip(), gr.skip(), *_buttons(telling=False)
+            yield view.alert(in_words(error)), concept, gr.skip(), gr.skip(), *_buttons(generation=False)
             raise view.refusal(in_words(error)) from error
-        before = len(self.engine.line) + waiting
-        yield view.waiting(self.engine.loaded, before), concept, *rolled, *_buttons(telling=True)
+        before = len(self.manager.line) + waiting
+        yield view.waiting(self.manager.loaded, before), concept, *rolled, *_buttons(generation=True)
 
-    def tell(self, request: gr.Request, **form: Any) -> Iterator[tuple[Any, ...]]:
+    def generate(self, request: gr.Request, **form: Any) -> Iterator[tuple[Any, ...]]:
         """Tell a story and stream it: the pictures so far with their prompts, and the status.
 
         `form` is as in `read_form`, with two switches more: `record_spectra` and `show_masks`.
@@ -143,12 +148,10 @@ class Handlers:
         try:
             story, settings = read_form(form)
             self.limits.check(story, settings)
-            record_spectra, show_masks = (
-                read_switch(name, form) for name in ("record_spectra", "show_masks")
-            )
+            record_svd, show_masks = (read_switch(name, form) for name in ("record_svd", "show_masks"))
             folder = self.library_of(request).new(story.subject)
             note = fewer_anchors(form["anchors"], story, settings)
-            run = self._new_run(session, story, settings, folder, record_spectra, note=note)
+            run = self._new_run(session, story, settings, folder, record_svd, note=note)
             run.start()
         except ValueError as error:
             raise gr.Error(in_words(error), print_exception=False) from error
@@ -159,10 +162,10 @@ class Handlers:
         run.show_masks = show_masks
         yield from _streamed(run)
 
-    def go_on(
+    def continue_story(
         self, kind: str, scene: str, picture: Any, text: str, request: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
-        """Go on with the visitor's story, as `GoingOn` has it, and stream it as `tell` does.
+        """Go on with the visitor's story, as `ContinueHandlers` has it, and stream it as `tell` does.
 
         Raises:
             gr.Error: the wish is wrong, or telling failed; the story stays as it was.
@@ -171,7 +174,7 @@ class Handlers:
         if self._was_cancelled(session):
             return
         try:
-            run = self.going_on.next_run(kind, scene, picture, text, session)
+            run = self.continuing.next_run(kind, scene, picture, text, session)
         except ValueError as error:
             raise gr.Error(in_words(error), print_exception=False) from error
         yield from _streamed(run)
@@ -187,8 +190,8 @@ class Handlers:
             yield scorecard.nothing_to_score(pictures)
             return
         yield scorecard.scoring()
-        model = run.told.model
-        settings = ScoreSettings(backbone, fill=fill, device=self.engine.scores_on)
+        model = run.generated.model
+        settings = ScoreSettings(backbone, fill=fill, device=self.manager.scores_on)
         suite, entries = session.suite_for(settings), []
         frames, note = scorecard.frames_of(pictures, model), scorecard.left_out(pictures)
         try:
@@ -230,13 +233,13 @@ class Handlers:
         if error:
             raise view.refusal("The weights could not be fetched.")
 
-    def show_spectra(self, request: gr.Request) -> tuple[Any, ...]:
+    def show_svd_plots(self, request: gr.Request) -> tuple[Any, ...]:
         """What the spectral filter did to the visitor's story, where that was recorded: the part of the page
         that shows it, the layers and steps to choose from, the figures."""
         run = self.story_of(request)
-        if run is None or run.spectra is None or not run.progress.over:
+        if run is None or run.filter_log is None or not run.progress.over:
             return gr.update(visible=False), gr.skip(), gr.skip(), ""
-        layers, steps = run.spectra.layers, run.spectra.whole_steps
+        layers, steps = run.filter_log.layers, run.filter_log.whole_steps
         if not layers:
             return gr.update(visible=True), *_no_choice(), curves.nothing_recorded()
         layer, step = layers[len(layers) // 2], steps[len(steps) // 2]
@@ -248,15 +251,15 @@ class Handlers:
                 interactive=True,
             ),
             gr.update(choices=[(str(at + 1), at) for at in steps], value=step, interactive=True),
-            curves.figures(run.spectra, layer, step),
+            curves.figures(run.filter_log, layer, step),
         )
 
-    def draw_spectra(self, layer: str, step: int, request: gr.Request) -> Any:
+    def draw_svd_plots(self, layer: str, step: int, request: gr.Request) -> Any:
         """The figures for the layer and step that the visitor has chosen."""
         run = self.story_of(request)
-        if run is None or run.spectra is None:
+        if run is None or run.filter_log is None:
             return gr.skip()
-        return curves.figures(run.spectra, layer, step)
+        return curves.figures(run.filter_log, layer, step)
 
     def cancel(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """Stop the visitor's story and tell what is kept: pictures, status, Generate, Cancel."""
@@ -265,13 +268,13 @@ class Handlers:
         if waited := self.sessions.end_waiting(session):
             session.cancelled = True
         if waited or run is None:
-            yield gr.skip(), view.cancelled_early(), *_buttons(telling=False)
+            yield gr.skip(), view.cancelled_early(), *_buttons(generation=False)
             return
         run.stop()
         yield gr.skip(), view.stopping(), gr.skip(), gr.skip()
         run.join(PATIENCE_SECONDS)
         shown = gallery_items(run.progress, run.show_masks)
-        yield shown, view.status(run.progress), *_buttons(telling=False)
+        yield shown, view.status(run.progress), *_buttons(generation=False)
 
     def show_masks(self, shown: bool, request: gr.Request) -> Any:
         """The visitor's pictures so far, with the subject's masks over them or without."""
@@ -286,24 +289,24 @@ class Handlers:
         session = self.sessions.remove(request)
         if session is None:
             return
-        private = self.shelves.private_folder(session)
+        private = self.storage.private_folder(session)
         busy = [folder for room in self.rooms if (folder := room.leave(session, private))]
         run = self._forget(session)
         if run is not None and not run.progress.over:
             busy.append(run.folder)
             if private:
                 run.remove_files(private)
-        self.shelves.leave(session, busy)
+        self.storage.leave(session, busy)
 
     def library_of(self, request: gr.Request) -> Library:
         """The library that the visitor sees."""
-        return self.shelves.of(self.sessions.of(request))
+        return self.storage.of(self.sessions.of(request))
 
-    def story_of(self, request: gr.Request) -> StoryRun | None:
+    def story_of(self, request: gr.Request) -> GenerationJob | None:
         """The story that the visitor's page shows; None where there is none yet."""
         return self.sessions.run_of(request)
 
-    def show(self, run: StoryRun, request: gr.Request, missing_weights: tuple[str, ...] = ()) -> None:
+    def show(self, run: GenerationJob, request: gr.Request, missing_weights: tuple[str, ...] = ()) -> None:
         """Make a story that is over the one that the visitor's page shows; `missing_weights` are what
         its scores need."""
         session = self.sessions.of(request)
@@ -316,23 +319,23 @@ class Handlers:
             if session.run is not None and session.run.folder == folder:
                 session.run = None
 
-    def is_telling(self, request: gr.Request) -> bool:
+    def is_generating(self, request: gr.Request) -> bool:
         """Whether a story of the visitor is being told, or waits for its turn."""
         session = self.sessions.find(request)
         return session is not None and (session.waiting or _is_running(session.run))
 
-    def is_told_into(self, folder: Path) -> bool:
+    def is_generating_into(self, folder: Path) -> bool:
         """Whether a story is being told into the folder, by whomever."""
         shown = [session.run for session in self.sessions.all()]
         runs = any(_is_running(run) and run.folder == folder for run in shown)
-        return runs or any(room.is_told_into(folder) for room in self.rooms)
+        return runs or any(room.is_generating_into(folder) for room in self.rooms)
 
     @staticmethod
     def rest() -> tuple[Any, ...]:
         """Generate can be pressed again, Cancel cannot."""
-        return _buttons(telling=False)
+        return _buttons(generation=False)
 
-    def opened(self, opened: Opened | None, request: gr.Request) -> None:
+    def opened(self, opened: OpenedStory | None, request: gr.Request) -> None:
         """A story came from a file: one whose anchors were another story's is told with those, as it was."""
         self.sessions.of(request).opened = opened
 
@@ -342,15 +345,15 @@ class Handlers:
         story: Story,
         settings: Settings,
         folder: Path,
-        record_spectra: bool,
+        record_svd: bool,
         note: str,
-    ) -> StoryRun:
+    ) -> GenerationJob:
         opened = session.opened
         if opened is None or form_values(story, settings) != form_values(opened.story, opened.settings):
-            return StoryRun(self.engine, story, settings, folder, record_spectra, note=note)
-        before = Told(story, settings, opened.lenders, ())
+            return GenerationJob(self.manager, story, settings, folder, record_svd, note=note)
+        before = GeneratedStory(story, settings, opened.anchor_story, ())
         frames = range(len(story.scenes))
-        return StoryRun(self.engine, story, settings, folder, record_spectra, before, frames, note=note)
+        return GenerationJob(self.manager, story, settings, folder, record_svd, before, frames, note=note)
 
     @staticmethod
     def _was_cancelled(session: Session) -> bool:
@@ -361,18 +364,18 @@ class Handlers:
         return cancelled
 
     @staticmethod
-    def _forget(session: Session) -> StoryRun | None:
+    def _forget(session: Session) -> GenerationJob | None:
         run, session.run = session.run, None
         if run is not None:
             run.stop()
         return run
 
 
-def _is_running(run: StoryRun | None) -> bool:
+def _is_running(run: GenerationJob | None) -> bool:
     return run is not None and not run.progress.over
 
 
-def _streamed(run: StoryRun) -> Iterator[tuple[Any, ...]]:
+def _streamed(run: GenerationJob) -> Iterator[tuple[Any, ...]]:
     """Stream a run that was started: pictures, status. Whoever leaves early stops the work."""
     try:
         yield from updates(run)
@@ -382,8 +385,8 @@ def _streamed(run: StoryRun) -> Iterator[tuple[Any, ...]]:
         raise view.refusal(run.progress.error)
 
 
-def _buttons(telling: bool) -> tuple[Any, Any]:
-    return gr.update(interactive=not telling), gr.update(interactive=telling)
+def _buttons(generation: bool) -> tuple[Any, Any]:
+    return gr.update(interactive=not generation), gr.update(interactive=generation)
 
 
 def _no_choice() -> tuple[Any, Any]:

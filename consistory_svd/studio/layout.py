@@ -5,27 +5,32 @@ from typing import Any
 
 import gradio as gr
 
-from consistory_svd.settings import Settings, Story, knob
-from consistory_svd.studio import view
-from consistory_svd.studio.advanced import advanced
-from consistory_svd.studio.alike import DEFAULTS, HOW_ALIKE, alike_values, how_alike
+from consistory_svd.settings import Settings, Story, field_of
+from consistory_svd.studio import html as view
+from consistory_svd.studio.components.continue_panel import ContinuePanel, continue_panel
+from consistory_svd.studio.components.export_panel import ExportWidgets, export_widgets
+from consistory_svd.studio.components.fields import card_title, text
+from consistory_svd.studio.components.method_settings import (
+    DEFAULTS,
+    METHOD_FIELDS,
+    method_settings,
+    method_values,
+)
+from consistory_svd.studio.components.model_picker import ModelWidgets, model_widgets
+from consistory_svd.studio.components.sampling_settings import advanced
+from consistory_svd.studio.components.scene_list import scene_list
+from consistory_svd.studio.components.scores_panel import ScoreWidgets, score_widgets
+from consistory_svd.studio.components.svd_filter_settings import value_scale
 from consistory_svd.studio.examples import EXAMPLES, STYLES, Example
-from consistory_svd.studio.export_panel import ExportWidgets, export_widgets
-from consistory_svd.studio.forms import seeds_text, size_text
-from consistory_svd.studio.go_on_part import GoOnWidgets, go_on_widgets
-from consistory_svd.studio.model_choice import ModelWidgets, model_widgets
+from consistory_svd.studio.form import seeds_text, size_text
 from consistory_svd.studio.own_seeds import owner_of
-from consistory_svd.studio.scenes import scene_list
-from consistory_svd.studio.scoring import ScoreWidgets, score_widgets
-from consistory_svd.studio.spectrum import value_scale
-from consistory_svd.studio.widgets import card_title, text
 
 START = EXAMPLES[0]
 # The boxes of the form in its order, by the names under which their values reach the handlers.
 FORM = (
     *("subject", "concept", "style", "scenes", "negative"),
-    *HOW_ALIKE,
-    "record_spectra",
+    *METHOD_FIELDS,
+    "record_svd",
     *("steps", "guidance", "seed"),
     *("seeds", "seeds_of", "width", "height", "batch"),
     *("scheduler", "spacing"),
@@ -37,7 +42,7 @@ Form = dict[str, Any]  # the boxes' widgets by name, in the order of FORM
 
 
 @dataclass(frozen=True)
-class Stage:
+class StoryTab:
     """The widgets around the form."""
 
     generate: gr.Button
@@ -45,16 +50,16 @@ class Stage:
     dice: gr.Button
     examples: gr.Dataset
     preset: gr.Dropdown
-    spectrum: gr.Accordion
+    svd_filter: gr.Accordion
     pictures: gr.Gallery
     show_masks: gr.Checkbox
     status: gr.HTML
     export: ExportWidgets
     scores: ScoreWidgets
-    spectra: gr.Accordion
-    spectra_layer: gr.Dropdown
-    spectra_step: gr.Dropdown
-    spectra_figures: gr.HTML
+    filter_log: gr.Accordion
+    svd_layer: gr.Dropdown
+    svd_step: gr.Dropdown
+    svd_plots: gr.HTML
     model: gr.HTML
     model_choice: ModelWidgets
     words_frame: gr.Accordion
@@ -65,14 +70,14 @@ class Stage:
     open_file: gr.UploadButton
     copy_link: gr.Button
     link: gr.Textbox
-    go_on: GoOnWidgets
+    continue_story: ContinuePanel
 
-    def spectra_parts(self) -> list[Any]:
+    def svd_parts(self) -> list[Any]:
         """What `Handlers.show_spectra` updates."""
-        return [self.spectra, self.spectra_layer, self.spectra_step, self.spectra_figures]
+        return [self.filter_log, self.svd_layer, self.svd_step, self.svd_plots]
 
 
-def lay_out() -> tuple[gr.Blocks, gr.Tabs, Form, Stage]:
+def lay_out() -> tuple[gr.Blocks, gr.Tabs, Form, StoryTab]:
     """The page with its first room, not connected yet; further rooms are tabs beside it."""
     with gr.Blocks(
         title="Story studio", fill_width=True, analytics_enabled=False, delete_cache=CACHE_SECONDS
@@ -107,8 +112,8 @@ def form_values(story: Story, settings: Settings) -> list[Any]:
         "seeds_of": owner_of(story.subject, "\n".join(story.scenes), seeds_text(story.seeds)),
         "concept": ", ".join(story.concept_words),
         "scenes": "\n".join(story.scenes),
-        **alike_values(settings),
-        "record_spectra": False,
+        **method_values(settings),
+        "record_svd": False,
         **{name: getattr(settings, name) for name in ("steps", "guidance", "batch", "scheduler", "spacing")},
         **{name: size_text(getattr(settings, name)) for name in ("width", "height")},
     }
@@ -118,7 +123,7 @@ def form_values(story: Story, settings: Settings) -> list[Any]:
 def form_updates(story: Story, settings: Settings) -> list[Any]:
     """`form_values` as updates: before its value, a slider needs the range that the value is in."""
     values = dict(zip(FORM, form_values(story, settings), strict=True))
-    ranges = {f"{side}_value": value_scale(side, values[f"{side}_select"]) for side in "kv"}
+    ranges = {f"{side}_amount": value_scale(side, values[f"{side}_keep"]) for side in "kv"}
     return [gr.update(value=value, **ranges.get(name, {})) for name, value in values.items()]
 
 
@@ -154,19 +159,19 @@ def _form() -> tuple[Form, dict[str, Any]]:
             choices=list(STYLES),
             value=START.style,
             allow_custom_value=True,
-            label=knob(Story, "style").label,
-            info=knob(Story, "style").help,
+            label=field_of(Story, "style").label,
+            info=field_of(Story, "style").help,
             elem_id="style",
         )
         made["seed"], around = _seed()
-    around["preset"], around["spectrum"], alike = how_alike()
+    around["preset"], around["svd_filter"], alike = method_settings()
     folded, around["size"] = advanced(START.concept)
     made |= alike | folded
     return {name: made[name] for name in FORM}, around
 
 
 def _seed() -> tuple[gr.Number, dict[str, Any]]:
-    known = knob(Story, "seed")
+    known = field_of(Story, "seed")
     with gr.Row(elem_id="seed-row"):
         seed = gr.Number(
             START.seed, precision=0, label=known.label, info=known.help, min_width=110, elem_id="seed"
@@ -195,7 +200,7 @@ def _carriers() -> dict[str, Any]:
     return {"open_file": open_file, "copy_link": copy_link, "link": link}
 
 
-def _stage(**around: Any) -> Stage:
+def _stage(**around: Any) -> StoryTab:
     """The right column, and all that stands around the form."""
     status = gr.HTML(view.welcome(), label="Status", elem_id="status", padding=False)
     pictures = gr.Gallery(
@@ -216,16 +221,16 @@ def _stage(**around: Any) -> Stage:
         info="What the method takes for the subject stays coloured, the rest turns pale.",
         elem_id="show_masks",
     )
-    go_on = go_on_widgets()
+    continue_story = continue_panel()
     export = export_widgets("export")
     scores = score_widgets()
-    spectra = _spectra()
+    filter_log = _filter_log()
     model = gr.HTML(view.model_loading(), elem_id="model", padding=False)
     model_choice = model_widgets()
     with gr.Accordion("Words this model knows", open=False, visible=False, elem_id="words") as words_frame:
         words = gr.HTML("")
-    part, layer, step, figures = spectra
-    return Stage(
+    part, layer, step, figures = filter_log
+    return StoryTab(
         pictures=pictures,
         show_masks=show_masks,
         status=status,
@@ -236,16 +241,16 @@ def _stage(**around: Any) -> Stage:
         words_frame=words_frame,
         words=words,
         offered=gr.State(START.concept),
-        go_on=go_on,
-        spectra=part,
-        spectra_layer=layer,
-        spectra_step=step,
-        spectra_figures=figures,
+        continue_story=continue_story,
+        filter_log=part,
+        svd_layer=layer,
+        svd_step=step,
+        svd_plots=figures,
         **around,
     )
 
 
-def _spectra() -> tuple[gr.Accordion, gr.Dropdown, gr.Dropdown, gr.HTML]:
+def _filter_log() -> tuple[gr.Accordion, gr.Dropdown, gr.Dropdown, gr.HTML]:
     """The folded part that shows what the spectral filter did, where that was recorded."""
     with gr.Accordion("Spectra", open=False, visible=False, elem_id="spectra") as part:
         with gr.Row():

@@ -6,7 +6,7 @@ import json
 from dataclasses import MISSING, asdict, fields
 from typing import Any
 
-from consistory_svd.record import settings_of, story_of
+from consistory_svd.metadata import settings_of, story_of
 from consistory_svd.settings import Settings, Story
 
 PARAMETER = "story"

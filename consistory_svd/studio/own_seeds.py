@@ -12,11 +12,11 @@ from typing import Any
 
 import gradio as gr
 
-from consistory_svd.settings import Story, knob
+from consistory_svd.settings import Story, field_of
 
 PAIR = re.compile(r"([1-9]\d*)\s*=\s*(\d+)")
 ONLY_PAIRS = re.compile(rf"(\s*{PAIR.pattern}\s*(,|$))*\s*")
-SEED_HELP = knob(Story, "seed").help
+SEED_HELP = field_of(Story, "seed").help
 
 
 def owner_of(subject: Any, scenes: Any, seeds: Any, shown: Any = None) -> str:

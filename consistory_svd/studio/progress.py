@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from consistory_svd.studio.told import Picture
+from consistory_svd.studio.generated_story import Picture
 
 # loading: the model is not there yet; waiting: another story has it.
 Stage = Literal["loading", "waiting", "telling", "done", "stopped", "failed"]
@@ -45,8 +45,8 @@ class Progress:
     first_frame: int = 0
     unseen: bool = False
     previews: tuple[tuple[int, Path], ...] = ()
-    told: int = 0
-    anew: bool = False
+    generated: int = 0
+    full_run: bool = False
     prompts: tuple[str, ...] = ()
     before: int = 0
     seconds_to_wait: float | None = None

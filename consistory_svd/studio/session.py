@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from consistory_svd.scores import ScoreSettings, Suite
-from consistory_svd.studio import view
+from consistory_svd.metrics import ScoreSettings, Suite
+from consistory_svd.studio import html as view
 
 if TYPE_CHECKING:
-    from consistory_svd.studio.compare_room import RunningComparison
-    from consistory_svd.studio.told import Opened
-    from consistory_svd.studio.worker import StoryRun
+    from consistory_svd.studio.generated_story import OpenedStory
+    from consistory_svd.studio.job import GenerationJob
+    from consistory_svd.studio.tabs.compare import RunningComparison
 
 # Gradio's page sends about 11 characters; its queue makes 32 (a UUID in hex) for a call without a hash.
 SESSION_HASH = re.compile(r"[A-Za-z0-9]{1,64}")
@@ -43,9 +43,9 @@ class Session:
     """
 
     user: str | None = None
-    run: "StoryRun | None" = None
+    run: "GenerationJob | None" = None
     comparison: "RunningComparison | None" = None
-    opened: "Opened | None" = None
+    opened: "OpenedStory | None" = None
     waiting: bool = False
     cancelled: bool = False
     missing_weights: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class Sessions:
         with self._lock:
             return self._sessions.pop(key, None)
 
-    def run_of(self, request: gr.Request) -> "StoryRun | None":
+    def run_of(self, request: gr.Request) -> "GenerationJob | None":
         """Return the story on the page of a request, or None if there is none. Raises as `of`."""
         session = self.find(request)
         return session and session.run

@@ -1,0 +1,97 @@
+"""The scores' part of the command line: `fetch` and `score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from consistory_svd.cli.options import wrong_values
+from consistory_svd.compat import quiet_libraries
+from consistory_svd.metrics.dreamsim_weights import BACKBONES, CACHE_VARIABLE
+from consistory_svd.metrics.folder import read_folder
+from consistory_svd.metrics.networks import check_place
+from consistory_svd.metrics.report import FORMATS, write
+from consistory_svd.metrics.suite import ScoreSettings, Suite
+from consistory_svd.metrics.weights import FETCHED, NAMES, PICTURE_FILTER, SEXUAL_PICTURES, fetch_weights
+
+ERRORS = Console(stderr=True)
+Cache = Annotated[
+    Path | None,
+    typer.Option(help=f"Folder of fetched weights; {CACHE_VARIABLE} or the user's cache by default."),
+]
+Backbone = Annotated[str, typer.Option(help=f"DreamSim's network: {', '.join(BACKBONES)}.")]
+
+
+def fetch(
+    what: Annotated[str, typer.Argument(help=f"{', '.join(NAMES)}, or {PICTURE_FILTER}.")],
+    backbone: Backbone = "ensemble",
+    model: Annotated[str | None, typer.Option(help="Another hub id for clip or dino.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Where DreamSim's archive is: a mirror, or file:// for one at hand.")
+    ] = None,
+    cache: Cache = None,
+) -> None:
+    """Fetch the weights of a score, or of the studio's filter for sexual pictures.
+
+    Nothing is fetched twice; an interrupted download goes on.
+    """
+    with wrong_values():
+        if what not in FETCHED:
+            raise ValueError(f"what: {what!r} is not allowed; give {', '.join(FETCHED)}")
+        if model and what == PICTURE_FILTER:
+            raise ValueError(f"model: {model!r} is not allowed; {what} is always {SEXUAL_PICTURES}")
+        if url and what != "dreamsim":
+            raise ValueError(f"url: {url!r} is not allowed; it is for dreamsim, {what} comes from the hub")
+        if model:
+            check_place("model", model)
+        networks = {what: model} if model and what != "dreamsim" else {}
+        settings = ScoreSettings(backbone, cache=cache, **networks)
+        fetch_with_bar(what, settings, url)
+        which = {"dreamsim": backbone, PICTURE_FILTER: SEXUAL_PICTURES}.get(what) or getattr(settings, what)
+        ERRORS.print(f"{FETCHED[what]}, {which}: is here", highlight=False)
+
+
+def fetch_with_bar(what: str, settings: ScoreSettings, url: str | None = None) -> None:
+    """`fetch_weights` with a bar on stderr."""
+    quiet_libraries()
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=ERRORS) as bar:
+        task = bar.add_task(FETCHED[what], total=None)
+        fetch_weights(what, settings, lambda done, whole: bar.update(task, completed=done, total=whole), url)
+
+
+def score(
+    folder: Annotated[Path, typer.Argument(help="Pictures with story.json, or a CSV: picture,prompt,mask.")],
+    backbone: Backbone = ScoreSettings.backbone,
+    clip: Annotated[str, typer.Option(help="Folder or hub id of a CLIP.")] = ScoreSettings.clip,
+    dino: Annotated[str, typer.Option(help="Folder or hub id of a DINO.")] = ScoreSettings.dino,
+    fill: Annotated[
+        str, typer.Option(help="What replaces all but the subject: noise or grey.")
+    ] = ScoreSettings.fill,
+    seed: Annotated[int, typer.Option(help="Seed of that noise.")] = ScoreSettings.seed,
+    device: Annotated[str | None, typer.Option(help="Torch device; the best there is by default.")] = None,
+    cache: Cache = None,
+    form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "table",
+    fetch_first: Annotated[
+        bool, typer.Option("--fetch", help="Fetch weights that are missing before scoring.")
+    ] = False,
+) -> None:
+    """Score a folder of pictures: how alike they are, and whether they show what their prompts say."""
+    with wrong_values():
+        if form not in FORMATS:
+            raise ValueError(f"format: {form!r} is not allowed; give one of {', '.join(FORMATS)}")
+        chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        settings = ScoreSettings(backbone, clip, dino, fill, seed, chosen, cache=cache)
+        frames = read_folder(folder)
+        if fetch_first:
+            for what in NAMES:
+                fetch_with_bar(what, settings)
+    quiet_libraries()
+    with ERRORS.status("Scoring"):
+        entries = list(Suite(settings).measure(frames))
+    write(entries, form, Console())

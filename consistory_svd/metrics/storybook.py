@@ -1,0 +1,123 @@
+"""Scores of the storybook world, by the networks that come with the embedded model. No papers' numbers.
+
+Both know that world alone, so they stand under names of their own beside CLIP and DreamSim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from consistory_svd.metrics.attribute_reader import READER_FOLDER, Reader, load_reader
+from consistory_svd.metrics.clip_dino import text_cosines
+from consistory_svd.metrics.images import Embeddings
+from consistory_svd.metrics.networks import Clip
+from consistory_svd.metrics.result import (
+    Frames,
+    MetricUnavailable,
+    Result,
+    check_pairs,
+    mean_of_pairs,
+    means_per_frame,
+    rows,
+)
+
+CLIP_FOLDER = READER_FOLDER.parent / "clip"
+# What makes a subject the same one. Scene, action and style are the story's to change.
+IDENTITY = ("subject", "color", "pattern", "accessory", "accessory_color")
+
+
+def _in_words(keys: Sequence[str]) -> str:
+    return ", ".join(keys).replace("_", " ")
+
+
+class StorybookClip:
+    """The cosine of each frame and its prompt by the small CLIP of the storybook world; higher is better."""
+
+    name = "Storybook CLIP alignment"
+
+    def __init__(
+        self,
+        embeddings: Embeddings,
+        cache: Path,
+        device: str = "cpu",
+        batch: int = 8,
+        folder: Path = CLIP_FOLDER,
+    ):
+        self._clip = Clip(str(folder), cache, device)
+        self._folder = folder
+        self._embeddings = embeddings
+        self._batch = batch
+
+    def measure(self, frames: Frames) -> list[Result]:
+        """One cosine a frame. Raises Unavailable where the house has no such CLIP."""
+        if not self._folder.is_dir():
+            raise MetricUnavailable("no storybook CLIP comes with this copy", "`make train` makes one.")
+        cosines = text_cosines(self._clip, self._embeddings, frames, "", self._batch)
+        return [
+            Result(
+                name=self.name,
+                value=float(cosines.mean()),
+                unit="cosine",
+                better="higher",
+                model="storybook CLIP",
+                protocol="mean over frames of the cosine of picture and prompt, no prefix",
+                per_frame=tuple(cosines.tolist()),
+                notes=self._clip.truncated(frames.prompts),
+            )
+        ]
+
+    def free(self) -> None:
+        """Let the weights go."""
+        self._clip.free()
+
+
+class IdentityAgreement:
+    """Which attributes of the subject the storybook reader reads alike in the frames; higher is better."""
+
+    name = "Identity agreement by the storybook reader"
+
+    def __init__(self, folder: Path = READER_FOLDER) -> None:
+        self._folder = folder
+        self._reader: Reader | None = None
+
+    def measure(self, frames: Frames) -> list[Result]:
+        """The share of attributes that agree, mean over pairs of frames. Raises Unavailable."""
+        check_pairs(frames)
+        if self._reader is None:
+            try:
+                self._reader = load_reader(self._folder)
+            except FileNotFoundError as error:
+                raise MetricUnavailable(
+                    "the storybook reader is not here", "`make train` makes one."
+                ) from error
+        answers = self._reader.read(frames.images)
+        keys = [key for key in IDENTITY if key in answers[0]]
+        agree = torch.tensor(
+            [[[a[key] == b[key] for key in keys] for b in answers] for a in answers], dtype=torch.float64
+        )  # [n, n, attributes]
+        shares = [mean_of_pairs(agree[:, :, k]) for k in range(len(keys))]
+        matrix = agree.mean(2)
+        return [
+            Result(
+                name=self.name,
+                value=mean_of_pairs(matrix),
+                unit="share of attributes",
+                better="higher",
+                model="storybook reader",
+                protocol=f"mean over all pairs of frames of {_in_words(keys)} read alike, whole pictures",
+                per_frame=means_per_frame(matrix),
+                matrix=rows(matrix),
+                table=tuple(
+                    (key, *(answer[key] for answer in answers), f"{share:.0%}")
+                    for key, share in zip(keys, shares, strict=True)
+                ),
+                notes=("the reader errs at times; assets/storybook/README.md says how often",),
+            )
+        ]
+
+    def free(self) -> None:
+        """Let the weights go."""
+        self._reader = None

@@ -1,0 +1,330 @@
+"""Going on with a told story: its anchors are kept, a frame is told again, and the record follows."""
+
+import gc
+import weakref
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from PIL import Image, ImageChops
+
+from consistory_svd.metadata import read_frame, read_story_json
+from consistory_svd.settings import Settings, Story, SVDFilter
+from consistory_svd.studio import html as view
+from consistory_svd.studio import job as worker
+from consistory_svd.studio import links
+from consistory_svd.studio.components.continue_handlers import how_it_goes_on
+from consistory_svd.studio.components.image_sizes import offered_sizes
+from consistory_svd.studio.components.open_and_share import read_file
+from consistory_svd.studio.eta import Pace
+from consistory_svd.studio.form import read_form, seeds_text
+from consistory_svd.studio.generated_story import GeneratedStory, undo, with_scene, with_seed, with_text
+from consistory_svd.studio.handlers import Handlers
+from consistory_svd.studio.job import GenerationJob
+from consistory_svd.studio.layout import FORM, form_updates
+from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.studio.progress import Progress
+from tests.visitors import ANN
+
+SECONDS = 120.0
+SCENES = ("in the forest", "on the beach", "in the snow")
+STORY = Story("a cat", SCENES)
+QUICK = Settings(steps=2, anchors=1, batch=1)
+
+
+@pytest.fixture
+def generate(manager: ModelManager, tmp_path: Path) -> Any:
+    def generated(settings: Settings = QUICK, story: Story = STORY, record: bool = False) -> GenerationJob:
+        return finished(GenerationJob(manager, story, settings, tmp_path, record))
+
+    return generated
+
+
+def finished(run: GenerationJob) -> GenerationJob:
+    run.start()
+    assert run.join(SECONDS)
+    assert run.progress.over
+    return run
+
+
+def goes_on(run: GenerationJob, story: Story, *wanted: int) -> GenerationJob:
+    return finished(run.again(story, run.generated.frames_for(wanted)))
+
+
+def paths(run: GenerationJob) -> list[Path]:
+    return [picture.path for picture in run.progress.pictures]
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two pictures are the same but for rounding: one may have been told in another batch."""
+    with Image.open(one) as first, Image.open(other) as second:
+        return max(high for _, high in ImageChops.difference(first, second).getextrema()) <= 2
+
+
+# -- a scene more, another seed, another text ------------------------------------------------------------
+
+
+def test_a_scene_more_is_the_one_that_the_whole_story_would_have(generate, manager, tmp_path_factory):
+    run = generate()
+    longer = goes_on(run, with_scene(STORY, " in a library "), 3)
+    assert (longer.progress.stage, longer.progress.generated) == ("done", 1)
+    assert paths(longer)[:3] == paths(run)
+    whole = finished(
+        GenerationJob(
+            manager, Story("a cat", (*SCENES, "in a library")), QUICK, tmp_path_factory.mktemp("whole")
+        )
+    )
+    assert same(paths(longer)[3], paths(whole)[3])
+    assert longer.generated.story.scenes == (*SCENES, "in a library")
+    assert "1 picture of 4 in" in view.status(longer.progress)
+
+
+def test_another_seed_keeps_the_former_picture_until_it_is_wanted(generate, tmp_path: Path):
+    run = generate()
+    again = goes_on(run, with_seed(STORY, 2, 99), 2)
+    assert [path.name for path in paths(again)] == ["frame-01.png", "frame-02.png", "frame-03-2.png"]
+    assert read_frame(paths(again)[2]).seed == 99
+    assert not same(paths(again)[2], paths(run)[2])
+    assert (tmp_path / "frame-03.png").is_file()
+    record = read_story_json(tmp_path)
+    assert record.story.seeds == (None, None, 99)
+    assert record.pictures[2] == "frame-03-2.png"
+    assert record.masks[2] == "mask-03-2.png"
+
+    again.show(undo(again.generated, 2))
+    assert paths(again) == paths(run)
+    assert read_story_json(tmp_path).story == STORY
+    again.show(undo(again.generated, 2))
+    assert again.generated.story.seeds == (None, None, 99)
+    with pytest.raises(ValueError, match="give a picture that was redone"):
+        undo(again.generated, 1)
+
+
+def test_an_anchor_that_is_changed_leaves_the_others_looking_at_the_former_one(generate, tmp_path: Path):
+    run = generate()
+    changed = goes_on(run, with_text(STORY, 0, "in the desert"), 0)
+    assert paths(changed)[1:] == paths(run)[1:]
+    record = read_story_json(tmp_path)
+    assert (record.story.scenes[0], record.anchor_story) == ("in the desert", STORY)
+    assert read_frame(paths(changed)[0]).anchor_story == STORY
+    assert "Where you change picture 1 itself" in how_it_goes_on(changed.generated)
+    # Whoever comes later still looks at the anchor as it was.
+    later = goes_on(changed, with_seed(changed.generated.story, 1, STORY.frame_seeds[1]), 1)
+    assert same(paths(later)[1], paths(run)[1])
+
+
+def test_anchors_that_were_not_kept_are_told_again_unseen(generate, monkeypatch: pytest.MonkeyPatch):
+    long = replace(QUICK, steps=12)  # so that what is told unseen lasts until it is looked at
+    kept = goes_on(generate(long), with_seed(STORY, 2, 99), 2)
+    monkeypatch.setattr(worker, "MOST_OF_MEMORY", 0.0)
+    run = generate(long)
+    assert run.generated.anchor_cache is None
+    assert "not kept in memory" in how_it_goes_on(run.generated)
+    again = run.again(with_seed(STORY, 2, 99), (2,))
+    again.start()
+    seen = list(again.watch())
+    assert seen[-1].stage == "done"
+    assert any(progress.unseen for progress in seen)
+    shares = [progress.share for progress in seen]
+    assert shares == sorted(shares)
+    assert same(paths(again)[2], paths(kept)[2])
+
+
+def test_what_shares_nothing_tells_only_what_is_wanted(generate):
+    run = generate(replace(QUICK, sdsa=False))
+    assert run.generated.anchor_cache is None
+    assert goes_on(run, with_scene(STORY, "in a library"), 3).progress.generated == 1
+    assert "only the one that you change" in how_it_goes_on(run.generated)
+
+
+def test_random_anchors_tell_the_whole_story_again(generate):
+    run = generate(replace(QUICK, random_anchors=True))
+    again = goes_on(run, with_scene(STORY, "in a library"), 3)
+    assert again.progress.generated == 4
+    assert len(again.generated.replaced) == 3
+    assert "any change draws all 3 pictures again" in how_it_goes_on(run.generated)
+
+
+def test_spectra_are_those_of_the_story_as_it_stands(generate):
+    run = generate(replace(QUICK, k_filter=SVDFilter("count", 2)), record=True)
+    longer = goes_on(run, with_scene(STORY, "in a library"), 3)
+    assert longer.filter_log is run.filter_log
+    assert longer.filter_log.layers
+
+
+# -- stopped stories -------------------------------------------------------------------------------------
+
+
+def stopped(run: GenerationJob, when: Any) -> GenerationJob:
+    run.start()
+    next(progress for progress in run.watch() if when(progress))
+    run.stop()
+    assert run.join(SECONDS)
+    assert run.progress.stage == "stopped"
+    return run
+
+
+def test_a_stopped_story_continues_against_its_anchors(manager: ModelManager, tmp_path: Path):
+    long = replace(QUICK, steps=100)
+    run = stopped(GenerationJob(manager, STORY, long, tmp_path), lambda progress: len(progress.pictures) == 1)
+    assert run.generated.missing == (1, 2)
+    assert run.generated.anchor_cache is not None
+    rest = goes_on(run, run.generated.story, *run.generated.missing)
+    assert (rest.progress.generated, rest.generated.missing) == (2, ())
+    assert paths(rest)[0] == paths(run)[0]
+    assert len(read_story_json(tmp_path).pictures) == 3
+
+
+def test_a_story_stopped_before_its_anchors_begins_anew(manager: ModelManager, tmp_path: Path):
+    long = replace(QUICK, steps=100)
+    run = stopped(GenerationJob(manager, STORY, long, tmp_path), lambda progress: progress.step >= 2)
+    assert (run.generated.pictures, run.generated.needs_full_run) == ((), True)
+    assert "begins anew" in how_it_goes_on(run.generated)
+    assert goes_on(run, STORY, *run.generated.missing).generated.missing == ()
+
+
+def test_a_change_that_is_stopped_leaves_the_story_as_it_was(generate, tmp_path: Path):
+    run = generate(replace(QUICK, steps=100))
+    again = run.again(with_text(STORY, 2, "in the desert"), (2,))
+    stopped(again, lambda progress: progress.step >= 2)
+    assert again.generated.story == STORY
+    assert paths(again) == paths(run)
+    assert read_story_json(tmp_path).story == STORY
+    assert "as it was" in view.status(again.progress)
+    assert (
+        goes_on(again, with_text(STORY, 2, "in the desert"), 2).generated.story.scenes[2] == "in the desert"
+    )
+
+
+# -- the handlers ----------------------------------------------------------------------------------------
+
+
+def the_form(**changes: Any) -> dict[str, Any]:
+    values = {name: update["value"] for name, update in zip(FORM, form_updates(STORY, QUICK), strict=True)}
+    return {**values, "show_masks": False, **changes}
+
+
+def test_wishes_that_cannot_be_met_get_words(handlers: Handlers):
+    def refusal(kind: str, scene: str = "", picture: Any = 0, text: str = "") -> str:
+        updates = handlers.continuing.begin(kind, scene, picture, text, ANN)
+        status = next(updates)[0]
+        assert 'role="alert"' in status
+        with pytest.raises(gr.Error):
+            next(updates)
+        return status
+
+    assert "tell one first" in refusal("redo")
+    list(handlers.generate(ANN, **the_form()))
+    assert "Scenes: number 4" in refusal("add", scene="  ")
+    assert "choose one of the story" in refusal("redo", picture=9)
+    assert "choose one of the story" in refusal("redo", picture=None)
+    assert "shows already" in refusal("change", picture=1, text="on the beach")
+    assert "nothing to continue" in refusal("resume")
+
+
+def test_the_form_follows_where_it_was_the_storys(handlers: Handlers):
+    list(handlers.generate(ANN, **the_form()))
+    list(handlers.continuing.begin("add", "in a library", None, "", ANN))
+    pictures, status = list(handlers.continue_story("add", "in a library", None, "", ANN))[-1]
+    assert len(pictures) == 4
+    assert "1 picture of 4" in status
+    text = "\n".join(SCENES)
+    *_, choice, own, back, scenes, seeds, _ = handlers.continuing.offer(text, "", ANN)
+    assert (choice["value"], own["value"], back["interactive"]) == (3, "in a library", False)
+    assert (scenes, seeds) == (f"{text}\nin a library", "")
+    *_, scenes, seeds, _ = handlers.continuing.offer("something else", "", ANN)
+    assert scenes == seeds == gr.skip()
+
+
+def test_leaving_frees_the_anchors(handlers: Handlers):
+    list(handlers.generate(ANN, **the_form()))
+    run = handlers.story_of(ANN)
+    assert run.join(60)  # the thread that told it holds on to the bank until its very end
+    anchor_cache = weakref.ref(run.generated.anchor_cache)
+    assert anchor_cache() is not None
+    del run
+    handlers.leave(ANN)
+    gc.collect()
+    assert anchor_cache() is None
+
+
+def test_an_unlocked_seed_is_rolled_in_begin(handlers: Handlers):
+    ((_, _, seed, seeds, *_),) = handlers.begin(ANN, "cat", False, **the_form())
+    assert 0 <= seed < 2**32
+    assert seeds == ""
+
+
+# -- files, links, sizes ---------------------------------------------------------------------------------
+
+OWN = replace(STORY, seeds=(None, 91), negative="text", style="ein Aquarell von", scenes=("im Wald", *SCENES))
+FILTERED = replace(QUICK, k_filter=SVDFilter("energy", 0.9), width=128, height=64, masking=False)
+
+
+def test_the_form_holds_all_that_a_story_says():
+    values = {name: update["value"] for name, update in zip(FORM, form_updates(OWN, FILTERED), strict=True)}
+    story, settings = read_form(values)
+    assert settings == FILTERED
+    assert replace(story, concepts=()) == OWN
+    assert seeds_text(OWN.seeds) == "2=91"
+
+
+def test_links_carry_what_differs_and_nothing_else():
+    assert links.decode(links.encode(OWN, FILTERED)) == (OWN, FILTERED)
+    assert len(links.encode(STORY, Settings())) < 150
+    with pytest.raises(ValueError, match="too long for a link"):
+        links.encode(Story("a cat", ("x" * 900,) * 9), QUICK)
+
+
+@pytest.mark.parametrize("code", ["", "ä", "e30", "W10", "eyJzdG9yeSI6IHt9", "%00"])
+def test_broken_links_are_refused_in_words(code: str):
+    with pytest.raises(ValueError, match="link"):
+        links.decode(code)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.png", b""),
+        ("a.json", b"\xff\xfe"),
+        ("a.json", b"[]"),
+        ("a.json", b'{"version": 2}'),
+        ("a.txt", b""),
+    ],
+)
+def test_files_of_others_are_refused_in_words(tmp_path: Path, name: str, content: bytes):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011 - the words are looked at below
+        read_file(tmp_path / name)
+    assert str(tmp_path) not in str(refusal.value)
+
+
+def test_sizes_fit_the_model():
+    offered = offered_sizes((1024, 1024), 32)
+    assert offered["The model's own: 1024 × 1024"] is None
+    for size in filter(None, offered.values()):
+        assert all(side % 32 == 0 for side in size)
+    assert (1184, 896) in offered.values()
+
+
+# -- time left -------------------------------------------------------------------------------------------
+
+
+def test_the_time_left_counts_bunches_and_not_the_first():
+    pace = Pace()
+    left = []
+    for step in range(6):  # four frames a step; the first takes 9 s, the others 2 s each
+        at = 9.0 + 2 * step
+        for frame in range(4):
+            pace.note(step, 4 * step + frame + 1, at)
+            left.append(pace.seconds_left(24, at))
+    assert left[:8] == [None] * 8
+    assert left[-1] == pytest.approx(0.0, abs=2.0)
+    assert left[12] == pytest.approx(2.0 * 2, abs=2.0)
+
+
+def test_a_story_with_nothing_told_says_so():
+    generated = GeneratedStory(STORY, QUICK, STORY, ())
+    assert generated.missing == (0, 1, 2)
+    assert "seen" not in view.status(Progress("stopped", 3))

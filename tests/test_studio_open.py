@@ -1,0 +1,111 @@
+"""A story from a file whose anchors were changed since is told again as it was; and a story that is cancelled
+before its turn never begins."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from consistory_svd.metadata import FILE_NAME, read_story_json
+from consistory_svd.settings import Settings, Story
+from consistory_svd.studio.components.open_and_share import Restoring
+from consistory_svd.studio.generated_story import with_seed
+from consistory_svd.studio.handlers import Handlers
+from consistory_svd.studio.job import GenerationJob
+from consistory_svd.studio.layout import FORM, form_values
+from consistory_svd.studio.model_manager import ModelManager
+from tests.visitors import ANN
+
+SECONDS = 120.0
+STORY = Story("a cat", ("in the forest", "on the beach", "in the snow", "in a library"), concepts=("cat",))
+# A picture a batch: then there is no rounding that depends on the company.
+QUICK = Settings(steps=3, anchors=2, batch=1)
+
+
+def finished(run: GenerationJob) -> GenerationJob:
+    run.start()
+    assert run.join(SECONDS)
+    assert run.progress.stage == "done", run.progress.error
+    return run
+
+
+def pixels(run: GenerationJob) -> list[bytes]:
+    found = []
+    for picture in run.progress.pictures:
+        with Image.open(picture.path) as image:
+            found.append(image.tobytes())
+    return found
+
+
+def form(story: Story, settings: Settings) -> dict[str, Any]:
+    return {**dict(zip(FORM, form_values(story, settings), strict=True)), "show_masks": False}
+
+
+@pytest.fixture
+def changed(manager: ModelManager, tmp_path: Path) -> GenerationJob:
+    """A story whose first anchor has another seed since, and whose last frame was told after that."""
+    first = finished(GenerationJob(manager, STORY, QUICK, tmp_path))
+    redone = finished(first.again(with_seed(STORY, 0, 4711), (0,)))
+    last = finished(redone.again(with_seed(redone.generated.story, 3, 12), (3,)))
+    assert pixels(last)[0] != pixels(first)[0]
+    return last
+
+
+def test_a_story_with_former_anchors_is_told_again_bit_by_bit(handlers: Handlers, changed: GenerationJob):
+    record = read_story_json(changed.folder)
+    assert record.anchor_story == STORY
+    status = Restoring(handlers.manager, handlers.opened).open_file(str(changed.folder / FILE_NAME), ANN)[-1]
+    assert "the former ones first, unseen, and then the same pictures again" in status
+    list(handlers.generate(ANN, **form(record.story, record.settings)))
+    again = handlers.story_of(ANN)
+    assert again.progress.stage == "done"
+    assert pixels(again) == pixels(changed)
+    # Its own record says the same, so that it can be told a third time.
+    assert read_story_json(again.folder).anchor_story == STORY
+    assert read_story_json(again.folder).story == record.story
+
+
+def test_an_opened_story_that_is_changed_has_anchors_of_its_own(handlers: Handlers, changed: GenerationJob):
+    record = read_story_json(changed.folder)
+    Restoring(handlers.manager, handlers.opened).open_file(str(changed.folder / FILE_NAME), ANN)
+    other = Settings(**{**vars(record.settings), "guidance": 4.0})
+    list(handlers.generate(ANN, **form(record.story, other)))
+    again = handlers.story_of(ANN)
+    assert read_story_json(again.folder).anchor_story is None
+    assert pixels(again) != pixels(changed)
+    # Without lenders it is what telling it always was.
+    beside = handlers.library_of(ANN).new("beside")
+    assert pixels(again) == pixels(finished(GenerationJob(handlers.manager, record.story, other, beside)))
+
+
+def test_a_file_without_former_anchors_takes_them_away(
+    handlers: Handlers, changed: GenerationJob, tmp_path: Path
+):
+    restoring = Restoring(handlers.manager, handlers.opened)
+    restoring.open_file(str(changed.folder / FILE_NAME), ANN)
+    folder = tmp_path / "plain"
+    finished(GenerationJob(handlers.manager, STORY, QUICK, folder))
+    status = restoring.open_file(str(folder / FILE_NAME), ANN)[-1]
+    assert "former" not in status
+    record = read_story_json(changed.folder)
+    list(handlers.generate(ANN, **form(record.story, record.settings)))
+    assert read_story_json(handlers.story_of(ANN).folder).anchor_story is None
+
+
+def test_a_story_cancelled_before_its_turn_never_begins(handlers: Handlers):
+    """The page cannot call back what it has just sent: it comes after Cancel, and must not be told."""
+    generated = form(STORY, QUICK)
+    begin = {name: value for name, value in generated.items() if name != "show_masks"}
+    list(handlers.begin(ANN, offered="cat", locked=True, **begin))
+    list(handlers.cancel(ANN))
+    assert list(handlers.generate(ANN, **generated)) == []
+    assert handlers.story_of(ANN) is None
+    list(handlers.begin(ANN, offered="cat", locked=True, **begin))
+    assert list(handlers.generate(ANN, **generated))
+    assert handlers.story_of(ANN).progress.stage == "done"
+    before = handlers.story_of(ANN)
+    list(handlers.continuing.begin("add", "in a cafe", None, "", ANN))
+    list(handlers.cancel(ANN))
+    assert list(handlers.continue_story("add", "in a cafe", None, "", ANN)) == []
+    assert handlers.story_of(ANN) is before
