@@ -438,13 +438,13 @@ from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.zerogpu import ZeroGpuModelManager
 
 manager = ZeroGpuModelManager(sys.argv[1])
-manager.screen = load_content_filter(sys.argv[3])
+manager.content_filter = load_content_filter(sys.argv[3])
 story = Story("a cat", ("in the forest", "on the beach"))
 visit = GenerationJob(manager, story, Settings(steps=4), pathlib.Path("."))
 visit.start()
 seen = list(visit.watch())
 with open(sys.argv[2], "wb") as file:
-    pickle.dump((seen, str(next(manager.screen.model.parameters()).device)), file)
+    pickle.dump((seen, str(next(manager.content_filter.model.parameters()).device)), file)
 """
 
 

@@ -113,7 +113,7 @@ def _generate_there(name: str, story: Story, settings: Settings, given: dict[str
                     maps = None if event.maps is None else event.maps.numpy()
                     yield replace(event, latents=event.latents.numpy(), maps=maps)
                 case Finished():  # the pictures have been sent
-                    yield given.get("spectra")
+                    yield given.get("filter_log")
                     yield replace(event, images=(), masks=())
                 case _:
                     yield event
@@ -141,7 +141,7 @@ def _generated_elsewhere(
                     images, masks = ([getattr(one, kind) for one in made] for kind in ("image", "mask"))
                     event = replace(event, images=tuple(images), masks=tuple(masks))
                 case FilterLog():
-                    vars(given["spectra"]).update(vars(event))
+                    vars(given["filter_log"]).update(vars(event))
                     continue
                 case None:
                     continue
