@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from transformers import ViTForImageClassification, ViTImageProcessorPil
 
+from consistory_svd.errors import FieldError
 from consistory_svd.events import Event, Filtered, Finished, FrameDone, Preview
 from consistory_svd.metrics.dreamsim_weights import cache_folder, fetch_command
 from consistory_svd.metrics.networks import from_cache
@@ -61,9 +62,7 @@ class ContentFilter:
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
-            raise ValueError(
-                f"threshold: {self.threshold!r} is not allowed; give a number above 0 and at most 1"
-            )
+            raise FieldError("threshold", self.threshold, "a number above 0 and at most 1")
 
     def to(self, device: torch.device | str) -> None:
         """Compute on another device."""
@@ -107,8 +106,7 @@ def load_content_filter(
     known = [position for position, name in labels.items() if name.casefold() == LABEL]
     if len(known) != 1:
         raise ValueError(
-            f"{FLAG}: {place} is not allowed; its labels are {', '.join(labels.values())}, and one of them "
-            f"has to be {LABEL}"
+            f"{FLAG}: the classifier {place} must have a label {LABEL}, got {', '.join(labels.values())}"
         )
     # Half precision may be what was kept; a classifier of this size is fast enough without it.
     content_filter = ContentFilter(model.float(), processor, known[0], threshold)

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from consistory_svd.errors import FieldError
+
 LONGEST_TEXT = 1000
 
 
@@ -52,25 +54,24 @@ def number_field(label: str, help: str, minimum: float, maximum: float, step: fl
 def items(name: str, values: Any) -> tuple[Any, ...]:
     """The values as a tuple. ValueError where they are no list."""
     if isinstance(values, str) or not isinstance(values, Sequence):
-        kind = "numbers" if name == "seeds" else "texts"
-        raise ValueError(f"{name}: {values!r} is not allowed; give a list of {kind}")
+        raise FieldError(name, values, f"a list of {'numbers' if name == 'seeds' else 'texts'}")
     return tuple(values)
 
 
 def check_text(name: str, value: Any) -> None:
     """Raise ValueError where `value` is no text, or one too long."""
     if not isinstance(value, str):
-        raise ValueError(f"{name}: {value!r} is not allowed; give a text")
+        raise FieldError(name, value, "text")
     if len(value) > LONGEST_TEXT:
-        raise ValueError(f"{name}: {len(value)} characters are not allowed; give at most {LONGEST_TEXT}")
+        raise FieldError(name, len(value), f"text of at most {LONGEST_TEXT} characters")
 
 
 def check_filled(name: str, values: tuple[str, ...]) -> None:
     """Raise ValueError at the first value that is no text, or a blank one."""
-    for position, value in enumerate(values, start=1):
+    for value in values:
         check_text(name, value)
         if not value.strip():
-            raise ValueError(f"{name}: number {position} is {value!r}; give a text that is not empty")
+            raise FieldError(name, value, "texts that are not empty")
 
 
 def is_number(value: Any, whole: bool = False) -> bool:
@@ -87,6 +88,6 @@ def check_number(limits: Field, value: Any, whole: bool) -> None:
         allowed = f"{kind} from {limits.minimum} to {limits.maximum}"
     right_kind = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     if not right_kind or not math.isfinite(value) or not limits.minimum <= value <= limits.maximum:
-        raise ValueError(f"{limits.name}: {value!r} is not allowed; give {allowed}")
+        raise FieldError(limits.name, value, allowed)
     if limits.name in ("height", "width") and value % limits.step:
-        raise ValueError(f"{limits.name}: {value} is not allowed; give a multiple of {limits.step}")
+        raise FieldError(limits.name, value, f"a multiple of {limits.step}")

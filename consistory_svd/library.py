@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
+from consistory_svd.errors import FieldError, one_of
 from consistory_svd.manner import manner
 from consistory_svd.metadata import FILE_NAME, StoryRecord, read_story_json, replace_file
 from consistory_svd.metrics.headline import ALIKE, Better
@@ -144,7 +145,7 @@ class Library:
             with suppress(FileExistsError):
                 folder.mkdir()
                 return folder
-        raise OSError(f"library: {self.root} has too many stories of one second")
+        raise OSError(f"{self.root} has too many stories of one second")
 
     def stories(self) -> list[KeptStory]:
         """All stories, the newest first. A story without a picture yet is left out."""
@@ -158,7 +159,7 @@ class Library:
             folder = self.root / name
             if folder.is_dir() and not folder.is_symlink():
                 return look_at(folder)
-        raise ValueError(f"story: {name!r} is not in the library; it may have been deleted")
+        raise ValueError(f"{name!r} is not in the library; it may have been deleted")
 
     def delete(self, name: str) -> None:
         """Remove a story's folder for good.
@@ -169,9 +170,7 @@ class Library:
         """
         folder = self.get(name).folder
         if not NAME.fullmatch(folder.name):
-            raise ValueError(
-                f"story: the folder {folder} was not made by the library; remove it by hand if you want to"
-            )
+            raise ValueError(f"{folder} was not made by the library; remove it by hand")
         remove_folder(folder, self.root)
 
 
@@ -244,7 +243,7 @@ def ordered(stories: Sequence[KeptStory], order: str) -> list[KeptStory]:
         ORDERS[3]: lambda story: story.headline.rank if story.headline else (len(ALIKE), 0.0),
     }
     if order not in keys:
-        raise ValueError(f"sort: {order!r} is not allowed; give one of {', '.join(ORDERS)}")
+        raise FieldError("sort", order, one_of(ORDERS))
     return sorted(newest[::-1] if order == ORDERS[1] else newest, key=keys[order])
 
 

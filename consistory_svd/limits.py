@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from consistory_svd.errors import FieldError
 from consistory_svd.settings import MOST_FRAMES, Settings, Story, field_of
 
 MOST_WAITING = 1000
@@ -42,10 +43,8 @@ class Limits:
             value, known = getattr(self, item.name), field_of(Limits, item.name)
             right = isinstance(value, int) and not isinstance(value, bool)
             if value is not None and not (right and known.minimum <= value <= known.maximum):
-                raise ValueError(
-                    f"max-{item.name}: {value!r} is not allowed; "
-                    f"give a whole number from {known.minimum} to {known.maximum}"
-                )
+                allowed = f"a whole number from {known.minimum} to {known.maximum}"
+                raise FieldError(f"max-{item.name}", value, allowed)
 
     @property
     def _most(self) -> dict[str, int | None]:
@@ -55,13 +54,11 @@ class Limits:
     def check(self, story: Story, settings: Settings) -> None:
         """Raise ValueError, naming field, value and limit, where a story asks for more."""
         if self.frames is not None and len(story.scenes) > self.frames:
-            raise ValueError(
-                f"scenes: {len(story.scenes)} are not allowed in this studio; give at most {self.frames}"
-            )
+            raise FieldError("scenes", len(story.scenes), f"at most {self.frames} in this studio")
         for name, most in self._most.items():
             value = getattr(settings, name)
             if most is not None and value is not None and value > most:
-                raise ValueError(f"{name}: {value} is not allowed in this studio; give at most {most}")
+                raise FieldError(name, value, f"at most {most} in this studio")
 
     def fitted(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values of the form, by name, with no number above its limit: examples begin within the limits."""
@@ -113,7 +110,7 @@ def hides_sexual_pictures(environ: Mapping[str, str], asked: bool = False) -> bo
     that is neither yes nor no: whoever set it meant something."""
     said = environ.get(FILTER_VARIABLE, "")
     if said.strip().lower() not in (*ON, *OFF):
-        raise ValueError(f"{FILTER_VARIABLE}: {said!r} is not allowed; give 1 or 0")
+        raise FieldError(FILTER_VARIABLE, said, "1 or 0")
     return asked or said.strip().lower() in ON
 
 
@@ -129,11 +126,10 @@ def read_auth(given: Sequence[str]) -> list[tuple[str, str]]:
         user, colon, password = entry.partition(":")
         if not (user.strip() and colon and password):
             raise ValueError(
-                f"auth: number {number} is not of the form user:password, "
-                "or a password holds a comma; give a name, a colon and a password"
+                f"auth: entry {number} is not of the form user:password, or its password contains a comma"
             )
         if user.strip() in found:
-            raise ValueError(f"auth: the user {user.strip()!r} is given twice; give each once")
+            raise ValueError(f"auth: user {user.strip()!r} is given twice")
         found[user.strip()] = password
     return list(found.items())
 

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from consistory_svd.errors import FieldError, one_of
 from consistory_svd.settings import Settings, Story
 
 VERSION = 1
@@ -109,7 +110,7 @@ def read_frame(path: Path) -> FrameRecord:
         texts = dict(image.text) if image.format == "PNG" else {}
     for key in ("version", "prompt", "seed", "model", "story", "settings"):
         if key not in texts:
-            raise ValueError(f"{key}: {path} does not say; it was not made here")
+            raise ValueError(f"{path} has no {key}; it was not made by this program")
     _check_version(path, texts["version"], str(VERSION))
     return FrameRecord(
         prompt=texts["prompt"],
@@ -175,7 +176,7 @@ def read_story_json(path: Path) -> StoryRecord:
     content = _parse(path, path.read_text(encoding="utf-8"))
     for key in ("version", "model", "story", "settings", "frames"):
         if key not in content:
-            raise ValueError(f"{key}: is missing in {path}")
+            raise ValueError(f"{path} has no {key}")
     _check_version(path, content["version"], VERSION)
     return StoryRecord(
         story=story_of(content["story"]),
@@ -207,30 +208,30 @@ def _anchor_story(values: Any) -> Story | None:
 
 def _check_version(path: Path, found: Any, known: Any) -> None:
     if found != known:
-        raise ValueError(f"version: {found!r} of {path} cannot be read; this program reads version {known}")
+        raise FieldError("version", found, f"{known} in {path}")
 
 
 def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} holds no JSON: {error}") from error
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds {type(content).__name__}; an object is wanted")
+        raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
     return content
 
 
 def _build(kind: type, name: str, values: Any) -> Any:
     known = {item.name for item in fields(kind)}
     if not isinstance(values, Mapping):
-        raise ValueError(f"{name}: {values!r} is not allowed; give an object")
+        raise FieldError(name, values, "an object")
     values = {RENAMED.get(key, key): part for key, part in values.items()}
     for key in values:
         if key not in known:
-            raise ValueError(f"{name}: {key!r} is not known; the fields are {', '.join(sorted(known))}")
+            raise FieldError(f"field of {name}", key, one_of(sorted(known)))
     needed = {item.name for item in fields(kind) if item.default is item.default_factory is MISSING}
     for key in sorted(needed - set(values)):
-        raise ValueError(f"{name}: {key!r} is missing")
+        raise ValueError(f"{name} has no {key}")
     return kind(**values)
 
 
@@ -238,7 +239,7 @@ def _pictures(frames: Any) -> list[Any]:
     if not isinstance(frames, list) or not all(
         isinstance(frame, dict) and "picture" in frame for frame in frames
     ):
-        raise ValueError("frames: not a list of objects that each name their picture")
+        raise FieldError("frames", frames, "a list of objects that each name their picture")
     return [frame["picture"] for frame in frames]
 
 
@@ -249,18 +250,18 @@ def _filtered(frames: list[dict[str, Any]]) -> tuple[str, ...]:
 
 def _masks(masks: Any) -> list[Any]:
     if not isinstance(masks, list):
-        raise ValueError(f"masks: {masks!r} is not allowed; give a list of file names")
+        raise FieldError("masks", masks, "a list of file names")
     return masks
 
 
 def _whole(name: str, text: str) -> int:
     if not text.isdecimal():
-        raise ValueError(f"{name}: {text!r} is not allowed; give a whole number")
+        raise FieldError(name, text, "a whole number")
     return int(text)
 
 
 def _plain_name(name: str) -> str:
     """A file's name without a way out of its folder: records may come from strangers."""
     if not isinstance(name, str) or not name or name in (".", "..") or Path(name).name != name:
-        raise ValueError(f"frames: {name!r} is not allowed; give the name of a file beside story.json")
+        raise FieldError("frames", name, "names of files beside story.json")
     return name

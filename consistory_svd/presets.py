@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from consistory_svd.errors import FieldError, one_of
 from consistory_svd.settings import Settings, SVDFilter
 
 # What settings are called that are no preset's.
@@ -13,7 +14,7 @@ SAMPLING = ("steps", "guidance", "height", "width", "batch", "scheduler", "spaci
 def preset(name: str) -> Settings:
     """The settings of a preset. ValueError naming the known presets when there is none of that name."""
     if name not in PRESETS:
-        raise ValueError(f"preset: {name!r} is not known; give one of {', '.join(PRESETS)}")
+        raise FieldError("preset", name, one_of(PRESETS))
     return PRESETS[name]
 
 

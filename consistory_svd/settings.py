@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from consistory_svd.errors import FieldError, one_of
 from consistory_svd.fields import (
     Field,
     check_filled,
@@ -75,11 +76,9 @@ class Story:
         for name in ("subject", "style", "negative"):
             check_text(name, getattr(self, name))
         if not self.subject.strip():
-            raise ValueError(
-                f"subject: {self.subject!r} is empty; give the one the story is about, such as 'a cat'"
-            )
+            raise FieldError("subject", self.subject, "text that is not empty, such as 'a cat'")
         if not 1 <= len(self.scenes) <= MOST_FRAMES:
-            raise ValueError(f"scenes: there are {len(self.scenes)}; give 1 to {MOST_FRAMES} scenes")
+            raise FieldError("scenes", len(self.scenes), f"1 to {MOST_FRAMES}")
         for name in ("scenes", "concepts"):
             check_filled(name, getattr(self, name))
         check_number(field_of(Story, "seed"), self.seed, whole=True)
@@ -91,25 +90,20 @@ class Story:
 
     def _check_seeds(self) -> None:
         if len(self.seeds) > len(self.scenes):
-            most = f"give at most {len(self.scenes)}, one a scene"
-            raise ValueError(f"seeds: there are {len(self.seeds)}; {most}")
+            raise FieldError("seeds", len(self.seeds), f"at most {len(self.scenes)}, one for each scene")
         for seed in self.seeds:
             if seed is not None:
                 check_number(replace(field_of(Story, "seed"), name="seeds"), seed, whole=True)
         first = {}
         for number, seed in enumerate(self.frame_seeds, start=1):
             if first.setdefault(seed, number) != number:
-                raise ValueError(
-                    f"seeds: {seed} is not allowed for picture {number}, it is picture {first[seed]}'s; "
-                    f"give each a seed of its own"
-                )
+                raise FieldError("seeds", seed, f"different for images {first[seed]} and {number}")
 
     def _check_concepts(self) -> None:
         for concept in self.concepts:
             if not any(contains(prompt, concept) for prompt in self.prompts):
-                raise ValueError(
-                    f"concepts: {concept!r} is not in the prompt; give a word of the subject "
-                    f"({self.subject!r}) or of a scene"
+                raise FieldError(
+                    "concepts", concept, f"words of the subject ({self.subject!r}) or of a scene"
                 )
 
     @property
@@ -172,19 +166,17 @@ class SVDFilter:
         for name in ("keep", "reweight"):
             choices = get_args(get_type_hints(SVDFilter)[name])
             if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name}: {getattr(self, name)!r} is not allowed; give one of {', '.join(choices)}"
-                )
+                raise FieldError(name, getattr(self, name), one_of(choices))
         fits, allowed = {
-            "all": (self.amount is None, "None where keep is all"),
+            "all": (self.amount is None, "None when keep is all"),
             "count": (is_number(self.amount, whole=True) and self.amount >= 1, "a whole number of 1 or more"),
             "quantile": (is_number(self.amount) and 0 < self.amount <= 1, "a number above 0 and at most 1"),
             "energy": (is_number(self.amount) and 0 < self.amount < 1, "a number above 0 and below 1"),
         }[self.keep]
         if not fits:
-            raise ValueError(f"amount: {self.amount!r} is not allowed; give {allowed}")
+            raise FieldError("amount", self.amount, allowed)
         if not is_number(self.alpha) or self.alpha < 0:
-            raise ValueError(f"alpha: {self.alpha!r} is not allowed; give a finite number of 0 or more")
+            raise FieldError("alpha", self.alpha, "a finite number of 0 or more")
 
     @property
     def identity(self) -> bool:
@@ -292,12 +284,10 @@ class Settings:
                 object.__setattr__(self, name, _svd_filter(name, value))
             elif kind is bool:
                 if not isinstance(value, bool):
-                    raise ValueError(f"{name}: {value!r} is not allowed; give True or False")
+                    raise FieldError(name, value, "True or False")
             elif get_origin(kind) is Literal:
                 if value not in get_args(kind):
-                    raise ValueError(
-                        f"{name}: {value!r} is not allowed; give one of {', '.join(get_args(kind))}"
-                    )
+                    raise FieldError(name, value, one_of(get_args(kind)))
             elif not (value is None and kind == int | None):
                 check_number(field_of(Settings, name), value, whole=kind is not float)
 
@@ -321,20 +311,17 @@ def check(story: Story, settings: Settings) -> None:
     """Raise ValueError, naming the field, where a story and settings do not fit together."""
     frames = len(story.scenes)
     if settings.shares and settings.random_anchors and frames < 2:
-        raise ValueError(
-            "random_anchors: True is not allowed in a story of one scene; give at least 2 scenes"
-        )
+        raise FieldError("random_anchors", True, "off in a story of one scene")
     if settings.shares and not settings.random_anchors and settings.anchors > frames:
-        most = f"{frames} scenes; give a whole number from 1 to {frames}"
-        raise ValueError(
-            f"anchors: {settings.anchors} is not allowed in a story of "
-            f"{'one scene; give 1' if frames == 1 else most}"
+        allowed = (
+            "1 in a story of one scene"
+            if frames == 1
+            else f"a whole number from 1 to {frames} in a story of {frames} scenes"
         )
+        raise FieldError("anchors", settings.anchors, allowed)
     if settings.sdsa and settings.steps < 2:
         # Step 0 has no masks yet, so a single step could not share anything (spec 4.1).
-        raise ValueError(
-            f"steps: {settings.steps} is not allowed while the subject is shared; give at least 2"
-        )
+        raise FieldError("steps", settings.steps, "at least 2 while the subject is shared")
 
 
 def notes(settings: Settings) -> tuple[str, ...]:
@@ -360,8 +347,8 @@ def _svd_filter(name: str, value: Any) -> SVDFilter:
     if isinstance(value, Mapping):  # records before version 2 said select and value
         value = {{"select": "keep", "value": "amount"}.get(key, key): part for key, part in value.items()}
     if not isinstance(value, Mapping) or not set(value) <= {item.name for item in fields(SVDFilter)}:
-        raise ValueError(f"{name}: {value!r} is not allowed; give an SVDFilter")
+        raise FieldError(name, value, "an SVDFilter or its fields")
     try:
         return SVDFilter(**value)
-    except ValueError as error:
-        raise ValueError(f"{name}.{error}") from error
+    except FieldError as error:
+        raise FieldError(f"{name}.{error.field}", error.value, error.allowed) from error

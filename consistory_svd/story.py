@@ -2,6 +2,8 @@
 
 import re
 
+from consistory_svd.errors import FieldError
+
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 ARTICLE = re.compile(r"an?|the|this|that|these|those|my|your|his|her|its|our|their|some", re.IGNORECASE)
 # The head noun stands before the first of these: prepositions, conjunctions, relative words, and participles
@@ -24,7 +26,7 @@ def find_concept(subject: str) -> str:
     """The head noun of a subject, as written there: "a fluffy red cat with a hat" -> "cat".
 
     It is the last word before the first comma, preposition or relative clause, articles left out.
-    ValueError, naming `concepts`, when there is none. Source: issue 2, section 4.
+    FieldError when there is none. Source: issue 2, section 4.
     """
     first_clause = re.split(r"[,;:.()!?\n]", subject.strip(" ,;:.()!?\n"))[0]
     nouns: list[str] = []
@@ -36,7 +38,7 @@ def find_concept(subject: str) -> str:
     while len(nouns) > 1 and MOVING.fullmatch(nouns[-1]):
         nouns.pop()
     if not nouns:
-        raise ValueError(f"concepts: no word for the subject was found in {subject!r}; give one by hand")
+        raise FieldError("subject", subject, "a phrase with a noun, unless concept words are given")
     return nouns[-1]
 
 

@@ -69,7 +69,7 @@ def test_the_label_is_found_by_its_name(tmp_path: Path):
 
 def test_a_classifier_without_the_label_is_refused_with_those_it_has(tmp_path: Path):
     folder = save_classifier(tmp_path / "net", NONE, labels=("cat", "dog"))
-    with pytest.raises(ValueError, match=r"^hide-sexual-pictures: .* its labels are cat, dog, .* be nsfw$"):
+    with pytest.raises(ValueError, match=r"^hide-sexual-pictures: .* a label nsfw, got cat, dog"):
         load_content_filter(str(folder))
 
 
@@ -79,7 +79,7 @@ def test_a_picture_at_the_threshold_is_withheld_and_a_wrong_threshold_refused(tm
     assert replace(content_filter, threshold=likelihood).is_sexual(picture)
     assert not replace(content_filter, threshold=min(1.0, likelihood + 1e-4)).is_sexual(picture)
     for wrong in (0, -1, 1.5, float("nan")):
-        with pytest.raises(ValueError, match=r"^threshold: "):
+        with pytest.raises(ValueError, match=r"^threshold must be "):
             replace(content_filter, threshold=wrong)
 
 
@@ -255,7 +255,7 @@ def test_the_variable_is_yes_or_no_and_nothing_else():
     ):
         assert hides_sexual_pictures({FILTER_VARIABLE: said}) is wanted
     assert hides_sexual_pictures({}) is False
-    with pytest.raises(ValueError, match=f"^{FILTER_VARIABLE}: 'please' is not allowed; give 1 or 0$"):
+    with pytest.raises(ValueError, match=f"^{FILTER_VARIABLE} must be 1 or 0, got 'please'$"):
         hides_sexual_pictures({FILTER_VARIABLE: "please"})
 
 
@@ -291,12 +291,12 @@ def test_fetch_refuses_what_the_filter_does_not_take(tmp_path: Path, capsys: pyt
     for arguments, said in (
         (
             [*common, "--model", "someone/else"],
-            "error: model: 'someone/else' is not allowed; picture-filter is",
+            "error: model must be left out; picture-filter is",
         ),
-        ([*common, "--url", "http://127.0.0.1:9"], "error: url: "),
+        ([*common, "--url", "http://127.0.0.1:9"], "error: url must be left out"),
         (
             ["fetch", "nonsense"],
-            "error: what: 'nonsense' is not allowed; give dreamsim, clip, dino, picture-f",
+            "error: what must be one of dreamsim, clip, dino, picture-f",
         ),
     ):
         assert run(app, arguments) == 2
@@ -316,7 +316,7 @@ def test_the_command_line_withholds_too(
     assert not out.exists()
     keep_in_cache(save_classifier(tmp_path / "net", EVERY), tmp_path / "cache")
     assert run(app, [*flags, "--keep-anchors", str(tmp_path / "anchors")]) == 2
-    assert "error: keep-anchors: " in capsys.readouterr().err
+    assert "error: keep-anchors must be left out" in capsys.readouterr().err
     assert run(app, flags) == 0
     assert sorted(path.name for path in out.iterdir()) == ["frame-01.png", "frame-02.png", "story.json"]
     for path in out.glob("*.png"):

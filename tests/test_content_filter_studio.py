@@ -392,7 +392,7 @@ def test_the_flag_or_the_variable_switches_it_on_and_it_is_off_otherwise(
     assert off is default is None
     monkeypatch.setenv(FILTER_VARIABLE, "please")
     assert run_flags(studio_app.app, []) == 2
-    assert f"{FILTER_VARIABLE}: 'please' is not allowed; give 1 or 0" in capsys.readouterr().err
+    assert f"{FILTER_VARIABLE} must be 1 or 0, got 'please'" in capsys.readouterr().err
 
 
 def test_stories_that_were_there_before_are_spoken_of(

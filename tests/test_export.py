@@ -282,19 +282,19 @@ def test_what_is_no_story_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"format": "doc"}, r"^format: 'doc' is not allowed; give one of zip, pdf"),
-        ({"captions": None}, r"^captions: None "),
-        ({"place": ["in"]}, r"^place: "),
-        ({"layout": 3}, r"^layout: 3 is not allowed; give one of 1, 2, 4, 6"),
-        ({"layout": True}, r"^layout: True "),
-        ({"paper": "a5"}, r"^paper: 'a5' "),
-        ({"title": 7}, r"^title: 7 "),
-        ({"title": "x" * 201}, r"^title: .* at most 200"),
-        ({"seconds": 0}, r"^seconds: 0 is not allowed; give a number from 0.1 to 20.0"),
-        ({"seconds": float("nan")}, r"^seconds: nan "),
-        ({"seconds": "1"}, r"^seconds: '1' "),
-        ({"side": 64.5}, r"^side: 64.5 is not allowed; give a whole number from 64 to 1024"),
-        ({"repeat": 1}, r"^repeat: 1 "),
+        ({"format": "doc"}, r"^format must be one of zip, pdf.*, got 'doc'"),
+        ({"captions": None}, r"^captions must be .*, got None$"),
+        ({"place": ["in"]}, r"^place must be "),
+        ({"layout": 3}, r"^layout must be one of 1, 2, 4, 6.*, got 3"),
+        ({"layout": True}, r"^layout must be .*, got True$"),
+        ({"paper": "a5"}, r"^paper must be .*, got 'a5'$"),
+        ({"title": 7}, r"^title must be .*, got 7$"),
+        ({"title": "x" * 201}, r"^title must be .* at most 200"),
+        ({"seconds": 0}, r"^seconds must be a number from 0.1 to 20.0.*, got 0"),
+        ({"seconds": float("nan")}, r"^seconds must be .*, got nan$"),
+        ({"seconds": "1"}, r"^seconds must be .*, got '1'$"),
+        ({"side": 64.5}, r"^side must be a whole number from 64 to 1024.*, got 64.5"),
+        ({"repeat": 1}, r"^repeat must be .*, got 1$"),
     ],
 )
 def test_a_refusal_names_the_field(values: dict, message: str):
@@ -398,9 +398,9 @@ def test_the_command_line_exports(folder: Path, tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--format", "doc"], "error: format: 'doc' is not allowed"),
-        (["--layout", "x"], "error: layout: 'x' is not allowed"),
-        (["--seconds", "0"], "error: seconds: 0 is not allowed"),
+        (["--format", "doc"], "error: format must be"),
+        (["--layout", "x"], "error: layout must be"),
+        (["--seconds", "0"], "error: seconds must be"),
         (["--font", "none.ttf"], "error: font: none.ttf cannot be used"),
     ],
 )

@@ -544,7 +544,7 @@ def test_score_on_the_command_line(
     table = " ".join(capsys.readouterr().out.split())
     assert "DreamSim is not shown" in table
     assert run(app, [*command, "--format", "xml"]) == 2
-    assert capsys.readouterr().err.startswith("error: format: ")
+    assert capsys.readouterr().err.startswith("error: format must be ")
 
 
 def test_a_csv_has_numbers_only_and_no_line_for_what_is_absent():

@@ -201,7 +201,7 @@ def test_random_anchors_are_the_storys_own(small_model: Model, story: Story) -> 
     same_words = replace(story, scenes=story.scenes[:1] * 3)
     frames = latents_of(generate(small_model, same_words, replace(settings, mask_dropout=0.0)))
     torch.testing.assert_close(frames[0], frames[1], rtol=0, atol=1e-4)
-    with pytest.raises(ValueError, match=r"^random_anchors: True is not allowed in a story of one scene"):
+    with pytest.raises(ValueError, match=r"^random_anchors must be off in a story of one scene"):
         generate(small_model, replace(story, scenes=("in the snow",)), settings)
     with pytest.raises(ValueError, match=r"^keep_anchors: "):
         generate(small_model, story, settings, keep_anchors=True)

@@ -45,9 +45,9 @@ def edm_model() -> Model:
 
 def test_the_choices_are_those_that_can_be_made() -> None:
     assert field_of(Settings, "scheduler").choices == ("own", *KINDS)
-    with pytest.raises(ValueError, match=r"^scheduler: 'heun' is not allowed; give one of own, ddim, euler"):
+    with pytest.raises(ValueError, match=r"^scheduler must be one of own, ddim, euler.*, got 'heun'$"):
         Settings(scheduler="heun")
-    with pytest.raises(ValueError, match=r"^spacing: 3 is not allowed; give one of own, leading"):
+    with pytest.raises(ValueError, match=r"^spacing must be one of own, leading.*, got 3$"):
         Settings(spacing=3)
 
 

@@ -209,7 +209,7 @@ def test_the_time_that_is_asked_for_grows_with_the_story(shared):
 
 def test_what_goes_wrong_is_said_in_words_and_mistakes_cost_no_gpu(shared):
     calls, seen = shared
-    assert seen["mistake"].startswith("ValueError: anchors: 9 is not allowed")
+    assert seen["mistake"].startswith("FieldError: anchors must be ")
     assert seen["failure"].startswith("RuntimeError: frames: 1 of 3 scenes need the anchors")
     assert seen["refusal"].startswith("RuntimeError: ")
     assert "fewer scenes" in seen["refusal"]

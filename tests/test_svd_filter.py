@@ -11,6 +11,7 @@ from torch import Tensor
 
 from consistory_svd.attention import svd_filter as filters
 from consistory_svd.attention.svd_filter import filter_matrix, filter_with_report
+from consistory_svd.errors import FieldError
 from consistory_svd.settings import SVDFilter, field_of
 
 DATA = Path(__file__).parent / "data"
@@ -431,9 +432,9 @@ def test_energy_keeps_one_value_more_than_was_recorded() -> None:
 def test_a_wrong_spectrum_names_field_value_and_what_is_allowed(
     field: str, wrong: object, others: dict[str, object]
 ) -> None:
-    with pytest.raises(ValueError, match=rf"^{field}: ") as error:
+    with pytest.raises(FieldError, match=rf"^{field} must be .*, got ") as error:
         SVDFilter(**{**others, field: wrong})
-    assert f"{wrong!r} is not allowed; give " in str(error.value)
+    assert (error.value.field, repr(error.value.value)) == (field, repr(wrong))
 
 
 def test_limits_of_a_spectrum() -> None:

@@ -191,7 +191,7 @@ def test_a_filter_without_sharing_says_that_it_has_no_effect(small_model: Model,
 def test_a_spectrum_is_read_from_a_record() -> None:
     recorded = {"keep": "quantile", "amount": 0.05}
     assert Settings(k_filter=recorded).k_filter == SVDFilter("quantile", 0.05)
-    with pytest.raises(ValueError, match=r"^v_filter\.amount: 2 is not allowed"):
+    with pytest.raises(ValueError, match=r"^v_filter\.amount must be .*, got 2$"):
         Settings(v_filter={"keep": "quantile", "amount": 2})
-    with pytest.raises(ValueError, match=r"^v_filter: .* give an SVDFilter"):
+    with pytest.raises(ValueError, match=r"^v_filter must be an SVDFilter"):
         Settings(v_filter={"selects": "all"})

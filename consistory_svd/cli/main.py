@@ -18,6 +18,7 @@ from consistory_svd.cli.options import REWEIGHTS, SELECTS, changed_filter, numbe
 from consistory_svd.cli.studio import studio
 from consistory_svd.compat import quiet_libraries
 from consistory_svd.content_filter import filter_events, load_content_filter
+from consistory_svd.errors import FieldError
 from consistory_svd.limits import hides_sexual_pictures
 from consistory_svd.models.request import ModelRequest, load_with_bar, with_recipe
 from consistory_svd.pipeline import generate
@@ -122,10 +123,7 @@ def generate_story(
     with wrong_values():
         hides = hides_sexual_pictures(os.environ, asked=hide_sexual)
         if hides and keep_anchors is not None:
-            raise ValueError(
-                f"keep-anchors: {keep_anchors} is not allowed with the filter for sexual pictures; an anchor "
-                "that is withheld would be kept in it"
-            )
+            raise FieldError("keep-anchors", str(keep_anchors), "left out with --hide-sexual-pictures")
         request = ModelRequest.of(source, device, dtype, lora or (), memory, config)
         anchor_cache = None if anchors_from is None else AnchorCache.load(anchors_from)
         before = () if anchor_cache is None else anchor_cache.origin.scenes

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import typer
 
+from consistory_svd.errors import FieldError
 from consistory_svd.settings import SVDFilter
 
 WRONG_VALUE = 2
@@ -32,7 +33,7 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
 def _message(error: typer.TyperException) -> str:
     if isinstance(error, typer.BadParameter) and error.param is not None:
         flag = error.param.opts[0]
-        return f"{flag.lstrip('-')}: {error.message or f'is missing; give {flag}'}"
+        return f"{flag.lstrip('-')}: {error.message}" if error.message else f"{flag} is required"
     return error.format_message()
 
 
@@ -82,4 +83,4 @@ def _replaced(
     try:
         return replace(before, **changes)
     except ValueError as error:
-        raise ValueError(f"{flag}: {text!r} is not allowed; give {allowed}") from error
+        raise FieldError(flag, text, allowed) from error

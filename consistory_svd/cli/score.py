@@ -12,6 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from consistory_svd.cli.options import wrong_values
 from consistory_svd.compat import quiet_libraries
+from consistory_svd.errors import FieldError, one_of
 from consistory_svd.metrics.dreamsim_weights import BACKBONES, CACHE_VARIABLE
 from consistory_svd.metrics.folder import read_folder
 from consistory_svd.metrics.networks import check_place
@@ -42,11 +43,11 @@ def fetch(
     """
     with wrong_values():
         if what not in FETCHED:
-            raise ValueError(f"what: {what!r} is not allowed; give {', '.join(FETCHED)}")
+            raise FieldError("what", what, one_of(FETCHED))
         if model and what == PICTURE_FILTER:
-            raise ValueError(f"model: {model!r} is not allowed; {what} is always {SEXUAL_PICTURES}")
+            raise FieldError("model", model, f"left out; {what} is always {SEXUAL_PICTURES}")
         if url and what != "dreamsim":
-            raise ValueError(f"url: {url!r} is not allowed; it is for dreamsim, {what} comes from the hub")
+            raise FieldError("url", url, f"left out; {what} comes from the Hub")
         if model:
             check_place("model", model)
         networks = {what: model} if model and what != "dreamsim" else {}
@@ -84,7 +85,7 @@ def score(
     """Score a folder of pictures: how alike they are, and whether they show what their prompts say."""
     with wrong_values():
         if form not in FORMATS:
-            raise ValueError(f"format: {form!r} is not allowed; give one of {', '.join(FORMATS)}")
+            raise FieldError("format", form, one_of(FORMATS))
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         settings = ScoreSettings(backbone, clip, dino, fill, seed, chosen, cache=cache)
         frames = read_folder(folder)

@@ -10,6 +10,7 @@ import typer
 from consistory_svd.cli.model_options import CONFIG, DEVICE, DTYPE, HIDE_SEXUAL, LORA, MEMORY, MODEL
 from consistory_svd.cli.options import wrong_values
 from consistory_svd.compat import quiet_libraries
+from consistory_svd.errors import FieldError
 from consistory_svd.library import VARIABLE, Library, open_library
 from consistory_svd.limits import (
     PUBLIC,
@@ -51,10 +52,7 @@ def chosen_library(folder: Path | None, private: bool) -> Library | None:
         log.info(library.note or f"Stories are kept in {library.root}")
         return library
     if folder is not None:
-        raise ValueError(
-            f"library: {str(folder)!r} is not allowed where each visitor has their own stories; leave it "
-            "out, or add --common-stories to show it to all who come"
-        )
+        raise FieldError("library", str(folder), "left out, or given with --common-stories")
     return None
 
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
 
+from consistory_svd.errors import FieldError, one_of
 from consistory_svd.settings import field_of
 
 FORMATS: dict[str, str] = {
@@ -75,13 +76,11 @@ class ExportSettings:
         if self.layout is not None:
             _check_choice("layout", self.layout, LAYOUTS)
         if not isinstance(self.title, str) or len(self.title) > LONGEST_TITLE:
-            raise ValueError(
-                f"title: {self.title!r} is not allowed; give a text of at most {LONGEST_TITLE} characters"
-            )
+            raise FieldError("title", self.title, f"text of at most {LONGEST_TITLE} characters")
         _check_number("seconds", self.seconds, (int, float))
         _check_number("side", self.side, (int,))
         if not isinstance(self.repeat, bool):
-            raise ValueError(f"repeat: {self.repeat!r} is not allowed; give True or False")
+            raise FieldError("repeat", self.repeat, "True or False")
 
     @property
     def panels(self) -> int:
@@ -91,9 +90,7 @@ class ExportSettings:
 
 def _check_choice(name: str, value: object, choices: tuple) -> None:
     if isinstance(value, bool) or value not in choices:
-        raise ValueError(
-            f"{name}: {value!r} is not allowed; give one of {', '.join(str(choice) for choice in choices)}"
-        )
+        raise FieldError(name, value, one_of(choices))
 
 
 def _check_number(name: str, value: Any, kinds: tuple[type, ...]) -> None:
@@ -101,6 +98,4 @@ def _check_number(name: str, value: Any, kinds: tuple[type, ...]) -> None:
     fits = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
     if not fits or not limits.minimum <= value <= limits.maximum:
         kind = "a number" if float in kinds else "a whole number"
-        raise ValueError(
-            f"{name}: {value!r} is not allowed; give {kind} from {limits.minimum} to {limits.maximum}"
-        )
+        raise FieldError(name, value, f"{kind} from {limits.minimum} to {limits.maximum}")

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
+from consistory_svd.errors import FieldError
 from consistory_svd.settings import (
     BOOL_FIELDS,
     CHOICE_FIELDS,
@@ -105,7 +106,7 @@ def read_switch(field: str, values: Mapping[str, Any]) -> bool:
     """Whether a switch is on. ValueError for anything but true and false."""
     value = values[field]
     if not isinstance(value, bool):
-        raise ValueError(f"{field}: {value!r} is not allowed; give true or false")
+        raise FieldError(field, value, "true or false")
     return value
 
 
@@ -119,8 +120,9 @@ def concept_of(subject: str) -> str:
 
 def in_words(refusal: ValueError) -> str:
     """A refusal as a visitor reads it: the field under the label that it has on the page."""
-    field, colon, rest = str(refusal).partition(":")
-    return f"{LABELS[field]}:{rest}" if colon and field in LABELS else str(refusal)
+    if isinstance(refusal, FieldError) and refusal.field in LABELS:
+        return refusal.named(LABELS[refusal.field])
+    return str(refusal)
 
 
 def seeds_text(seeds: Sequence[int | None]) -> str:
@@ -133,7 +135,7 @@ def _seeds(text: str) -> tuple[int | None, ...]:
     for part in _parts(text.split(",")):
         number, sign, seed = (piece.strip() for piece in part.partition("="))
         if not (sign and number.isdecimal() and seed.isdecimal() and 1 <= int(number) <= MOST_FRAMES):
-            raise ValueError(f"seeds: {part!r} is not allowed; give a picture's number and its seed, as 2=91")
+            raise FieldError("seeds", part, "an image's number and its seed, such as 2=91")
         given[int(number)] = int(seed)
     return tuple(given.get(number) for number in range(1, max(given, default=0) + 1))
 
@@ -147,7 +149,7 @@ def _size(field: str, value: Any) -> int | None:
     if isinstance(value, str):
         value = value.strip() or None
         if value is not None and not value.isdecimal():
-            raise ValueError(f"{field}: {value!r} is not allowed; give a whole number, or nothing")
+            raise FieldError(field, value, "a whole number, or empty")
     return None if value is None else _whole(field, int(value) if isinstance(value, str) else value)
 
 
@@ -155,7 +157,7 @@ def _text(field: str, value: Any) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ValueError(f"{field}: {value!r} is not allowed; give a text")
+        raise FieldError(field, value, "text")
     return value.strip()
 
 
@@ -177,20 +179,19 @@ def _svd_filter(side: str, values: Mapping[str, Any]) -> SVDFilter:
         given["alpha"] = _number(f"{side}_alpha", values[f"{side}_alpha"])
     try:
         return SVDFilter(**given)
-    except ValueError as error:
-        field, _, rest = str(error).partition(":")
-        raise ValueError(f"{names.get(field, f'{side}_{field}')}:{rest}") from error
+    except FieldError as error:
+        name = names.get(error.field, f"{side}_{error.field}")
+        raise FieldError(name, error.value, error.allowed) from error
 
 
 def _number(field: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        found = "nothing" if value is None else repr(value)
-        raise ValueError(f"{field}: {found} is not allowed; give a number")
+        raise FieldError(field, value, "a number")
     return float(value)
 
 
 def _whole(field: str, value: Any) -> int:
     number = _number(field, value)
     if not number.is_integer():
-        raise ValueError(f"{field}: {number:g} is not allowed; give a whole number")
+        raise FieldError(field, number, "a whole number")
     return int(number)

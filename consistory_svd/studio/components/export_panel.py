@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from consistory_svd.errors import FieldError
 from consistory_svd.export.exporter import FORMATS, ExportSettings, as_one, export
 from consistory_svd.export.settings import CAPTIONS, LAYOUTS, MOVING, OWN_LAYOUT, PAPER_LABELS, PLACES
 from consistory_svd.settings import field_of
@@ -152,8 +153,9 @@ def _number(field: str, value: float, looks: dict[str, Any]) -> gr.Slider:
 
 
 def _in_words(refusal: ValueError) -> str:
-    field, colon, rest = str(refusal).partition(":")
-    return f"{field_of(ExportSettings, field).label}:{rest}" if colon and field in FIELDS else str(refusal)
+    if isinstance(refusal, FieldError) and refusal.field in FIELDS:
+        return refusal.named(field_of(ExportSettings, refusal.field).label)
+    return str(refusal)
 
 
 def _size_in_words(size: int) -> str:

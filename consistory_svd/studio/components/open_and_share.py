@@ -71,7 +71,7 @@ def read_file(path: Path) -> tuple[Story, Settings, str, Story | None, str]:
     except (UnidentifiedImageError, UnicodeDecodeError, OSError, SyntaxError, RecursionError) as error:
         raise ValueError(f"it cannot be read as {path.suffix[1:].upper()}") from error
     except ValueError as error:
-        raise ValueError(in_words(ValueError(str(error).replace(str(path), "the file")))) from error
+        raise ValueError(in_words(error).replace(str(path), "the file")) from error
     odd = _odd(record) if isinstance(record, StoryRecord) else ""
     return record.story, record.settings, str(record.model), record.anchor_story, odd
 

@@ -245,4 +245,4 @@ def _scores(story: KeptStory) -> str:
 
 
 def _in_words(refusal: Exception) -> str:
-    return str(refusal).removeprefix("story: ").strip()
+    return str(refusal)
