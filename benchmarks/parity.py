@@ -1,8 +1,10 @@
-"""Does the method draw what the reference draws? `python benchmarks/parity.py DIR` tells every recorded case.
+"""Compare the method's final latents and masks with recorded ones (docs/method.md, section 9).
 
-DIR holds `manifest.json`, a model in diffusers' format, initial latents, and a safetensors file of expected
-final latents and masks a case. Prints case, relative error, mask agreement and seconds; exit code 1 if one
-is over its bound, 2 if the folder cannot be read.
+    python -m benchmarks.parity DIR [--case NAME]
+
+DIR holds `manifest.json`, a model in diffusers' format, initial latents, and for each case a safetensors file
+with the expected final latents and masks. Prints relative error, mask agreement and seconds of each case.
+Exit code 1 if a case exceeds its bound, 2 if the folder cannot be read.
 """
 
 import json
@@ -17,9 +19,6 @@ import typer
 from safetensors.torch import load_file
 from torch import Tensor
 
-# Run as a script, Python looks for modules beside the script and not in the checkout.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from consistory_svd import Settings, Story, generate, load_model
 from consistory_svd.attention import subject_masks
 from consistory_svd.cli.options import run, wrong_values
@@ -33,7 +32,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 def settings_of(case: Mapping[str, Any], manifest: Mapping[str, Any]) -> Settings:
-    """Our settings for a case's. ValueError for what a case asks for and we do not have."""
+    """Convert a case's settings to Settings. ValueError for a setting that does not exist here."""
     asked = {name: value for name, value in case["settings"].items() if name not in ("concepts", "freeu")}
     freeu = case["settings"].get("freeu")
     if freeu and list(freeu) != list(FREEU.values()):
@@ -46,7 +45,7 @@ def settings_of(case: Mapping[str, Any], manifest: Mapping[str, Any]) -> Setting
 
 
 def story_of(case: Mapping[str, Any], manifest: Mapping[str, Any]) -> Story:
-    """A story whose prompts are the case's: the common beginning is its subject, the rest its scenes."""
+    """Return a story with the case's prompts: their common beginning is the subject, the rest the scenes."""
     words = [prompt.split() for prompt in case["prompts"]]
     common = 0
     while all(len(w) > common + 1 and w[common] == words[0][common] for w in words):
@@ -64,7 +63,7 @@ def story_of(case: Mapping[str, Any], manifest: Mapping[str, Any]) -> Story:
 def generated(
     model: Model, case: Mapping[str, Any], manifest: Mapping[str, Any], noise: Tensor
 ) -> list[FrameDone]:
-    """The frames of a case, told from its recorded noise."""
+    """Generate the frames of a case from its recorded noise."""
     story, settings = story_of(case, manifest), settings_of(case, manifest)
     if list(story.prompts) != case["prompts"]:
         raise ValueError(f"prompts: those of case {case['name']} share no beginning that could be a subject")
@@ -99,7 +98,7 @@ def parity(
     folder: Annotated[Path, typer.Argument(help="Folder with manifest.json.")],
     case: Annotated[list[str] | None, typer.Option(help="Only this case; repeatable.")] = None,
 ) -> None:
-    """Tell every case of a folder and compare."""
+    """Generate every case of a folder and compare."""
     with wrong_values():
         manifest_file = folder / "manifest.json"
         if not manifest_file.is_file():
@@ -122,13 +121,13 @@ def parity(
             frames = generated(model, entry, manifest, all_noise[entry["initial_latent_rows"]])
         expected = load_file(folder / entry["expect"]["file"])
         error, agreement = compare(frames, expected, entry)
-        partial_handler = entry["bound"]
-        over = error > partial_handler["relative_rms"] or agreement < partial_handler["mask_agreement"]
+        bound = entry["bound"]
+        over = error > bound["relative_rms"] or agreement < bound["mask_agreement"]
         failed = failed or over
         seconds, verdict = time.perf_counter() - began, "  OVER ITS BOUND" if over else ""
         typer.echo(
-            f"{entry['name']:28} {error:12.2e} {partial_handler['relative_rms']:8.0e} {agreement:9.4%} "
-            f"{partial_handler['mask_agreement']:7.1%} {seconds:8.0f}{verdict}"
+            f"{entry['name']:28} {error:12.2e} {bound['relative_rms']:8.0e} {agreement:9.4%} "
+            f"{bound['mask_agreement']:7.1%} {seconds:8.0f}{verdict}"
         )
     raise typer.Exit(1 if failed else 0)
 

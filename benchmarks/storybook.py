@@ -1,6 +1,6 @@
-"""Tell every story of a suite with each preset and measure, by the storybook reader, what stayed the same.
+"""Generate every story of a suite with each preset and measure consistency with the storybook reader.
 
-    python benchmarks/storybook.py --suite benchmarks/suites/storybook.yaml \
+    python -m benchmarks.storybook --suite benchmarks/suites/storybook.yaml \
         --preset plain --preset consistory --json table.json
 """
 
@@ -16,9 +16,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-
-# Run as a script, Python looks for modules beside the script and not in the checkout.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import figures
 from benchmarks.suite import Entry, load_suite
@@ -39,7 +36,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @dataclass(frozen=True)
 class Generation:
-    """One story to tell: its place in the suite, the entry, and the seed that this telling has."""
+    """A story to generate: its position in the suite, its entry and its seed."""
 
     number: int
     entry: Entry
@@ -47,8 +44,9 @@ class Generation:
 
 
 def generations(entries: Sequence[Entry], seeds: int) -> list[Generation]:
-    """Every entry with `seeds` seeds. No two tellings share a seed: the same noise in two stories would make
-    their frames alike by more than chance.
+    """Return every entry with `seeds` seeds.
+
+    No two generations share a seed: the same noise in two stories would raise their agreement above chance.
     """
     return [
         Generation(number, entry, seed=repeat * len(entries) + number)
@@ -60,8 +58,10 @@ def generations(entries: Sequence[Entry], seeds: int) -> list[Generation]:
 def generate_and_read(
     model: Model, reader: Reader, generation: Generation, settings: Settings, with_masks: bool = False
 ) -> tuple[figures.GeneratedRow, list[FrameDone]]:
-    """Tell one story and read its pictures; the time is the telling's, without the reading. The frames that
-    come with it are in the scenes' order."""
+    """Generate one story and read its images.
+
+    Returns what the reader saw, with the time of the generation alone, and the frames in the scenes' order.
+    """
     story = dataclasses.replace(generation.entry.story, seed=generation.seed)
     started = perf_counter()
     events = generate(model, story, settings, with_masks=with_masks)
@@ -74,13 +74,13 @@ def generate_and_read(
 
 
 def summary(generated: Sequence[figures.GeneratedRow]) -> dict[str, Any]:
-    """The numbers of one preset over all its tellings, as read by the reader.
+    """Return the numbers of one preset over all its generations, as JSON can hold them.
 
-    `identity_agreement`: share of a story's frame pairs that agree on an attribute which the prompts leave
-    free, averaged over main colour, pattern and accessory; `identity_chance`: the same for frames of
-    different tellings (`figures.chance` says exactly which). Accuracies: share of what prompts name and the
-    reader sees. A number is null where no prompt names (or leaves free) what it counts. `intervals` has the
-    95 % bootstrap interval of every number, resampled over the suite's stories. Source: issue 2, section 4.
+    `identity_agreement` is the fraction of a story's frame pairs that agree on an attribute which the prompts
+    do not name, averaged over main colour, pattern and accessory. `identity_chance` is the same for frames of
+    different generations (see `figures.chance`). Accuracies are the fraction of named attributes that the
+    reader sees. A number is null where nothing was counted. `intervals` has the 95 % bootstrap interval of
+    every number, resampled over the suite's entries.
     """
     rng = np.random.default_rng(BOOTSTRAP_SEED)
     measured = {
@@ -93,7 +93,7 @@ def summary(generated: Sequence[figures.GeneratedRow]) -> dict[str, Any]:
         "named_attribute_accuracy": figures.figure(
             generated, lambda one: figures.named_right(one, figures.IDENTITY), rng
         ),
-        "seconds_per_frame": figures.figure(generated, figures.seconds_a_frame, rng),
+        "seconds_per_frame": figures.figure(generated, figures.seconds_per_frame, rng),
     }
     return {
         "stories": len({one.entry for one in generated}),
@@ -112,8 +112,9 @@ def _of_attributes(figure: figures.Figure) -> dict[str, float | None]:
 def measure(
     model: Model, reader: Reader, to_generate: Sequence[Generation], presets: Mapping[str, Settings]
 ) -> dict[str, list[figures.GeneratedRow]]:
-    """Tell everything with every preset; `presets` maps names to settings. Presets take turns story by story,
-    so that a machine that is busy for a while slows all of them alike.
+    """Generate everything with every preset; `presets` maps names to settings.
+
+    Presets take turns story by story, so that a machine that is busy for a while slows all of them equally.
     """
     generated: dict[str, list[figures.GeneratedRow]] = {name: [] for name in presets}
     for position, generation in enumerate(to_generate, start=1):
@@ -126,18 +127,16 @@ def measure(
 @app.command()
 def main(
     suite: Annotated[Path, typer.Option(help="YAML file with groups of stories.")],
-    preset_names: Annotated[
-        list[str], typer.Option("--preset", help="Preset to tell with; repeat for more.")
-    ],
-    table: Annotated[Path, typer.Option("--json", help="File that the list of results is written to.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Tellings of every story, each with its own seed.")] = 1,
-    frames: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many scenes of a story.")
-    ] = None,
-    source: Annotated[str | None, typer.Option("--model", help="Folder or hub id.")] = None,
-    device: Annotated[str | None, typer.Option(help="Torch device; the best there is by default.")] = None,
+    preset_names: Annotated[list[str], typer.Option("--preset", help="Preset; repeatable.")],
+    table: Annotated[Path, typer.Option("--json", help="File for the results.")],
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Generations of every story, each with its own seed.")
+    ] = 1,
+    frames: Annotated[int | None, typer.Option(min=1, help="Use only the first N scenes of a story.")] = None,
+    source: Annotated[str | None, typer.Option("--model", help="Folder or Hub id.")] = None,
+    device: Annotated[str | None, typer.Option(help="Torch device; default: the best available.")] = None,
 ) -> None:
-    """Tell every story of a suite with each preset and write what the reader saw."""
+    """Generate every story of a suite with each preset and write the numbers."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     with wrong_values():
         to_generate = generations(load_suite(suite, frames), seeds)

@@ -1,8 +1,8 @@
-"""How much the backgrounds of a story's scenes leak into each other: two numbers of pictures and masks.
+"""Measure how far the backgrounds of a story's scenes leak into each other, from images and masks.
 
-`confusion` knows what each scene should look like, from the renderer that drew the model's training pictures;
-`likeness` only compares a story's backgrounds with each other. Neither looks at the subject: what its mask
-covers is left out.
+`confusion` knows what each scene should look like, from the renderer of the model's training images.
+`likeness` only compares a story's backgrounds with each other. Both leave out the pixels of the subject's
+mask.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from training.world import render
 from training.world.vocabulary import SUBJECTS
 
 CELLS = 16  # a side: coarse enough for hills to move, fine enough for sky and ground to differ
-RENDERS = 40  # a scene's average picture is stable to a hundredth of the colours' range by then
-# Masks come from attention a few pixels wide; what lies just beyond one may still be the subject.
+RENDERS = 40  # enough for a scene's average to be stable to a hundredth of the colours' range
+# In pixels. Masks come from a coarse attention grid; pixels just outside may still be the subject.
 MARGIN = 17
 
-# A background: colours [cells, cells, 3] in 0..1, and how much of each cell is background, [cells, cells].
+# Colours [cells, cells, 3] in 0..1, and the fraction of each cell that is background [cells, cells].
 Background = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Seen(figures.GeneratedRow):
-    """A told story, the group of the suite that it is of, and how far its backgrounds leak."""
+class MeasuredStory(figures.GeneratedRow):
+    """A generated story with its group in the suite and how far its backgrounds leak."""
 
     group: str
     confusion: float
@@ -35,7 +35,7 @@ class Seen(figures.GeneratedRow):
 
 
 def background(image: Image.Image, mask: Image.Image | None) -> Background:
-    """What lies outside of the subject's mask (white: the subject; None: nothing does)."""
+    """Return the background of an image: all that is outside the mask (white: subject; None: no subject)."""
     pixels = np.asarray(image.convert("RGB"), dtype=np.float64) / 255
     outside = np.ones(pixels.shape[:2])
     if mask is not None:
@@ -47,7 +47,7 @@ def background(image: Image.Image, mask: Image.Image | None) -> Background:
 
 
 def _cells(values: np.ndarray) -> np.ndarray:
-    """Means over CELLS x CELLS cells of [height, width, channels]."""
+    """Average [height, width, channels] over CELLS x CELLS cells."""
     rows, columns = (np.arange(CELLS) * side // CELLS for side in values.shape[:2])
     sums = np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
     heights = np.diff([*rows, values.shape[0]])
@@ -56,7 +56,7 @@ def _cells(values: np.ndarray) -> np.ndarray:
 
 
 def distance(one: Background, other: Background) -> float:
-    """Root mean square difference of colours where both show background, in 0..1; 1 where nowhere both do."""
+    """Return the root mean square colour difference of the backgrounds, in 0..1; 1 without overlap."""
     weight = one[1] * other[1]
     if weight.sum() < 1e-6:
         return 1.0
@@ -65,7 +65,7 @@ def distance(one: Background, other: Background) -> float:
 
 
 def scene_backgrounds(scenes: Sequence[str], style: str) -> dict[str, Background]:
-    """The average background of each scene of the storybook world, of RENDERS renders of known masks."""
+    """Return the average background of each scene, over RENDERS renders with known masks."""
     found = {}
     for scene in scenes:
         rng = np.random.default_rng([2026, *scene.encode()])
@@ -80,14 +80,17 @@ def scene_backgrounds(scenes: Sequence[str], style: str) -> dict[str, Background
     return found
 
 
-def confusion(shown: Sequence[Background], scenes: Sequence[str], known: dict[str, Background]) -> float:
-    """How near a story's backgrounds are to those of its *other* scenes: d / (d + d'), mean over frames.
+def confusion(
+    backgrounds: Sequence[Background], scenes: Sequence[str], known: dict[str, Background]
+) -> float:
+    """Return how near a story's backgrounds are to those of its *other* scenes: mean d / (d + d').
 
-    d is a frame's distance to its own scene's average, d' that to the story's other scenes', averaged. 0:
-    each frame shows its own scene alone; 0.5: it is no nearer to its own than to the others.
+    d is a frame's distance to the average of its own scene, d' its mean distance to those of the story's
+    other scenes. 0: every frame shows its own scene; 0.5: no nearer to its own than to the others. NaN for
+    a story of one scene.
     """
     shares = []
-    for frame, scene in zip(shown, scenes, strict=True):
+    for frame, scene in zip(backgrounds, scenes, strict=True):
         others = [distance(frame, known[other]) for other in scenes if other != scene]
         if others:
             own = distance(frame, known[scene])
@@ -95,7 +98,7 @@ def confusion(shown: Sequence[Background], scenes: Sequence[str], known: dict[st
     return float(np.mean(shares)) if shares else float("nan")
 
 
-def likeness(shown: Sequence[Background]) -> float:
-    """How alike a story's backgrounds are: 1 minus the mean distance over frame pairs; higher is worse."""
-    pairs = list(combinations(shown, 2))
+def likeness(backgrounds: Sequence[Background]) -> float:
+    """Return how alike a story's backgrounds are: 1 minus their mean distance. Lower is better."""
+    pairs = list(combinations(backgrounds, 2))
     return 1 - float(np.mean([distance(one, other) for one, other in pairs])) if pairs else float("nan")

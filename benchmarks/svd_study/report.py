@@ -1,4 +1,4 @@
-"""The study's tables, plots and verdicts, made of what `study.py tell` kept."""
+"""Write the study's tables, plots and verdicts from the saved rows."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from benchmarks.study_claims import FULL, FULL_NO_DROPOUT, MASKS, OPEN_INJECTED, PLAIN, claims
-from benchmarks.study_numbers import NUMBERS, RATIOS, difference, in_words, interval, tables
+from benchmarks.svd_study.claims import FULL, FULL_NO_DROPOUT, MASKS, NO_MASKS_INJECTED, PLAIN, claims
+from benchmarks.svd_study.numbers import NUMBERS, difference, format_difference, interval, tables
+from benchmarks.svd_study.rows import RATIOS
 
 
 def _cell(rows: Mapping[str, Any], name: str, number: str) -> str:
@@ -24,7 +25,7 @@ def _cell(rows: Mapping[str, Any], name: str, number: str) -> str:
 
 
 def main_table(rows: Mapping[str, Any]) -> list[str]:
-    """All rows in Markdown; columns stand in the order of NUMBERS."""
+    """Format all rows as a Markdown table; the columns are in the order of NUMBERS."""
     lines = [
         "| settings | identity agreement | main colour | subject | scene | action "
         "| background confusion | background likeness |",
@@ -37,8 +38,8 @@ def main_table(rows: Mapping[str, Any]) -> list[str]:
 
 
 def by_group(rows: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    """Identity agreement of animals, people and things."""
-    groups = list(dict.fromkeys(one["group"] for one in next(iter(rows.values()))["told"]))
+    """Format identity agreement per group of stories as a Markdown table."""
+    groups = list(dict.fromkeys(one["group"] for one in next(iter(rows.values()))["stories"]))
     lines = [f"| settings | {' | '.join(groups)} |", "|---" * (len(groups) + 1) + "|"]
     for name in names:
         if name not in rows:
@@ -52,8 +53,8 @@ def by_group(rows: Mapping[str, Any], names: Sequence[str]) -> list[str]:
 
 
 def best(rows: Mapping[str, Any]) -> list[str]:
-    """Which rows beat ConsiStory with masks on identity without losing scenes."""
-    said = []
+    """List the rows that beat ConsiStory with masks on identity without losing scenes."""
+    lines = []
     for rival in (MASKS, FULL):
         if rival not in rows:
             continue
@@ -64,16 +65,18 @@ def best(rows: Mapping[str, Any]) -> list[str]:
             _, low, _ = interval(tables(row, "identity"), tables(rows[rival], "identity"))
             scene, *_ = interval(tables(row, "scene"), tables(rows[rival], "scene"))
             if low > 0 and scene >= -0.03:
-                winners.append(f"{name} ({in_words('identity', difference(rows, name, rival, 'identity'))})")
-        said.append(
-            f'Better than "{rival}" on identity agreement with certainty, and no more than 3 points worse on '
+                winners.append(
+                    f"{name} ({format_difference('identity', difference(rows, name, rival, 'identity'))})"
+                )
+        lines.append(
+            f'Better than "{rival}" on identity agreement (interval above 0), and at most 3 points worse on '
             f"scenes: {'; '.join(winners) if winners else 'none of the rows'}."
         )
-    return said
+    return lines
 
 
 def heat_maps(rows: Mapping[str, Any], path: Path) -> bool:
-    """K and V keep ratios against identity and background likeness. False where the grid is not whole."""
+    """Plot identity and background likeness over the keep ratios of K and V. False if a row is missing."""
     names = [[f"quantile K {keys:g} V {values:g}" for values in RATIOS] for keys in RATIOS]
     if not all(name in rows for line in names for name in line):
         return False
@@ -97,7 +100,7 @@ def heat_maps(rows: Mapping[str, Any], path: Path) -> bool:
 
 
 def scatter(rows: Mapping[str, Any], path: Path) -> None:
-    """Identity agreement against background likeness, a point a row."""
+    """Plot identity agreement against background likeness, one point per row."""
     figure, axis = plt.subplots(figsize=(9, 6), layout="constrained")
     for name, row in rows.items():
         x, *_ = interval(tables(row, "likeness"))
@@ -113,14 +116,17 @@ def scatter(rows: Mapping[str, Any], path: Path) -> None:
 
 
 def confirmed(fresh: Mapping[str, Any], seen: int) -> list[str]:
-    """Rows told with seeds after the first `seen` stories, and by how much each beats ConsiStory with masks
-    on them."""
-    stories = len(next(iter(fresh.values()))["told"])
+    """Format the rows with fresh seeds, and the differences between them.
+
+    Args:
+        seen: number of stories in the main rows, which the fresh rows skipped.
+    """
+    stories = len(next(iter(fresh.values()))["stories"])
     lines = [
-        "The best of many rows is partly luck, so these were told again: "
-        f"{stories} stories a row with seeds that none above has seen (`python benchmarks/study.py tell "
-        f"--out fresh/ --skip {seen} --stories {stories}` with `--only ROW` for each row, then the report "
-        "with `--fresh fresh/`).",
+        f"The best of many rows is partly luck. So these rows were measured again: {stories} stories a row "
+        "with seeds that no row above has used (`python -m benchmarks.svd_study generate --out fresh/ "
+        f"--skip {seen} --stories {stories}` with `--only ROW` for each row, then the report with "
+        "`--fresh fresh/`).",
         "",
         *main_table(fresh),
         "",
@@ -128,11 +134,11 @@ def confirmed(fresh: Mapping[str, Any], seen: int) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for name in fresh:
-        for rival in (MASKS, FULL, FULL_NO_DROPOUT, OPEN_INJECTED):
-            # Each pair once, the later row against the earlier.
+        for rival in (MASKS, FULL, FULL_NO_DROPOUT, NO_MASKS_INJECTED):
+            # Each pair once: the later row against the earlier one.
             if rival in fresh and list(fresh).index(rival) < list(fresh).index(name):
                 cells = " | ".join(
-                    in_words(number, difference(fresh, name, rival, number))
+                    format_difference(number, difference(fresh, name, rival, number))
                     for number in ("identity", "main colour", "scene", "action")
                 )
                 lines.append(f"| {name} against {rival} | {cells} |")
@@ -145,58 +151,64 @@ def write_report(
     missing: Sequence[str] = (),
     fresh: Mapping[str, Any] | None = None,
 ) -> None:
-    """svd-study.md, svd-study-scatter.png and, where the grid is whole, svd-study-grid.png in `docs`.
+    """Write svd-study.md, svd-study-scatter.png and, if the grid is complete, svd-study-grid.png.
 
-    `missing` are rows that are not told yet: the report says so. `fresh` are rows with fresh seeds.
+    Args:
+        rows: saved rows by name.
+        docs: folder to write to.
+        missing: names of rows that are not measured yet; the report lists them.
+        fresh: saved rows with fresh seeds.
     """
     docs.mkdir(parents=True, exist_ok=True)
     some = next(iter(rows.values()))
     scatter(rows, docs / "svd-study-scatter.png")
-    whole = heat_maps(rows, docs / "svd-study-grid.png")
+    complete = heat_maps(rows, docs / "svd-study-grid.png")
     text = [
-        "# The spectral filter in numbers",
+        "# The SVD filter, measured",
         "",
-        "Made by `python benchmarks/study.py tell --out study/` and `python benchmarks/study.py report --out "
-        f"study/ --docs docs/`: {len(some['told'])} stories of 4 frames a row, {some['steps']} steps, the "
+        "The filter is described in [method.md](method.md), section 7. This page is written by `python -m "
+        "benchmarks.svd_study generate --out study/` and `python -m benchmarks.svd_study report --out study/ "
+        f"--docs docs/`: {len(some['stories'])} stories of 4 frames per row, {some['steps']} steps, the "
         "embedded storybook model, the same seeds in every row. Intervals are 95 % bootstrap intervals over "
         "stories; differences are paired.",
         "",
-        "- **Identity agreement**: share of frame pairs that agree on what the prompts leave free, as the "
-        "storybook reader sees it; the mean of main colour, pattern and accessory.",
-        "- **Scene, subject, action**: share of frames that show what the prompt names.",
-        "- **Background confusion**: how near a frame's background is to the renderer's average picture of "
-        "the story's other scenes, d / (d + d'): 0 none, 0.5 no nearer to its own. **Background likeness**: "
-        "1 minus the mean colour distance of its backgrounds, subjects left out. Both: lower is better.",
-        '- Rows "masks" and "no masks" have two anchors, query blending and no mask dropout; a spectrum '
-        'stands for K and V alike and, without "masks", on top of "no masks".',
+        "- **Identity agreement**: fraction of frame pairs that agree on an attribute which the prompts do "
+        "not name, as seen by the storybook reader; the mean of main colour, pattern and accessory.",
+        "- **Scene, subject, action**: fraction of frames that show what the prompt names.",
+        "- **Background confusion**: how near a frame's background is to the renderer's average image of the "
+        "story's other scenes, d / (d + d'): 0 shows its own scene, 0.5 is no nearer to its own than to the "
+        "others. **Background likeness**: 1 minus the mean colour distance of a story's backgrounds, "
+        "subjects left out. Lower is better for both.",
+        '- The rows "masks" and "no masks" have two anchors, query blending and no mask dropout. A row that '
+        'names a filter applies it to K and V alike, without masks unless the row says "masks".',
         "",
         "## All rows",
         "",
-        *([f"Not told yet: {', '.join(missing)}.", ""] if missing else []),
+        *([f"Not measured yet: {', '.join(missing)}.", ""] if missing else []),
         *main_table(rows),
         "",
         "![identity against background likeness](svd-study-scatter.png)",
         "",
         "## Keep ratios of K and V",
         "",
-        "![heat maps](svd-study-grid.png)" if whole else "The grid is not whole yet.",
+        "![heat maps](svd-study-grid.png)" if complete else "The grid is not complete yet.",
         "",
-        "## The report's claims",
+        "## Claims",
         "",
-        "A claim holds where every difference that it names has the sign that it says, and its interval does "
-        "not reach nothing; it holds in part where some have. That something adds nothing can only be not "
-        "refuted.",
+        "What was expected of the filter, and what the numbers say. A claim holds if all its differences "
+        "have the expected sign and intervals that exclude 0; it holds in part if some have. A claim that "
+        'something adds nothing cannot be confirmed, only be "not refuted".',
         "",
         *claims(rows),
         "",
-        "Animals work well, objects badly (identity agreement):",
+        "Identity agreement per group of stories:",
         "",
         *by_group(rows, (PLAIN, MASKS, FULL, "quantile K 0.05 V 0.05", "log2")),
         "",
-        "## A preset of our own",
+        "## The preset svd-ours",
         "",
         *best(rows),
         "",
-        *((*confirmed(fresh, len(some["told"])), "") if fresh else ()),
+        *((*confirmed(fresh, len(some["stories"])), "") if fresh else ()),
     ]
     (docs / "svd-study.md").write_text("\n".join(text), encoding="utf-8")
