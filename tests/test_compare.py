@@ -219,7 +219,7 @@ def test_rows_come_one_by_one_with_the_same_seeds_and_their_scores(manager: Mode
     assert [r.seed for r in records[0]] == [r.seed for r in records[1]] == list(STORY.frame_seeds)
     assert [r[0].settings.sdsa for r in records] == [False, True]
     assert all(any(isinstance(entry, MissingScore) for entry in t.entries) for t in last.generations)
-    assert len(manager.line) == 0
+    assert len(manager.queue) == 0
 
 
 def test_a_comparison_that_is_stopped_between_two_rows_tells_no_more(manager: ModelManager, tmp_path: Path):
@@ -268,7 +268,7 @@ def test_a_row_that_fails_says_why_and_rows_before_it_stay(manager: ModelManager
     (tmp_path / "sdsa" / "mask-01.png").mkdir(parents=True)  # the picture's mask cannot be written there
     *_, last = comparison(manager, tmp_path, PLAIN, SDSA).watch()
     assert last.generations[0].entries is not None
-    assert last.current.stage == "failed"
+    assert last.current.state == "failed"
     assert "mask-01.png" in compare_view.status(last)
     assert "2 pictures made and kept." in compare_view.status(last)
 
@@ -391,7 +391,7 @@ def result(value: float, better: str = "higher", name: str = "DreamSim") -> Resu
 
 
 def generated(row: Row, count: int, *entries: Result | MissingScore) -> Generation:
-    pictures = tuple(Picture(Path(f"{row.name}-{k}.png"), "prompt") for k in range(count))
+    pictures = tuple(Picture(Path(f"{row.name}-{k}.png"), k, "prompt", "scene") for k in range(count))
     return Generation(
         row, ("masking <off>",), Progress("done", 2, share=1.0, pictures=pictures), entries or None
     )
@@ -436,12 +436,12 @@ def test_a_row_without_scores_says_why():
 
 def test_the_status_says_row_picture_and_time_left():
     first = Generation(PLAIN, (), Progress("done", 2, share=1.0, seconds=10.0), (result(1.0),))
-    second = Generation(SDSA, (), Progress("telling", 2, share=0.5, seconds=5.0))
+    second = Generation(SDSA, (), Progress("generating", 2, share=0.5, seconds=5.0))
     said = compare_view.status(Snapshot(STORY, (first, second), at=1))
     assert "Setting 2 of 2, sdsa: picture 1 of 2" in said
     assert "About 5 s left" in said
     assert 'aria-valuenow="75"' in said
-    waiting = Generation(SDSA, (), Progress("waiting", 2, before=2, seconds_to_wait=60.0))
+    waiting = Generation(SDSA, (), Progress("waiting", 2, jobs_ahead=2, seconds_to_wait=60.0))
     assert "2 other stories are before yours" in compare_view.status(Snapshot(STORY, (first, waiting), at=1))
 
 
@@ -529,7 +529,7 @@ def test_a_grid_of_nothing_is_refused():
 def test_the_saved_grid_knows_its_story_and_settings(tmp_path: Path):
     row = generated(PLAIN, 1)
     plain_image("red").save(file := tmp_path / "frame-01.png")
-    progress = replace(row.progress, pictures=(Picture(file, "prompt"),))
+    progress = replace(row.progress, pictures=(Picture(file, 0, "prompt", "scene"),))
     snapshot = Snapshot(STORY, (replace(row, progress=progress),), "Figure")
     with Image.open(save_grid(snapshot, tmp_path)) as image:
         made = json.loads(image.text["comparison"])

@@ -37,7 +37,7 @@ from consistory_svd.studio import create_demo, launch
 from consistory_svd.studio import html as view
 from consistory_svd.studio.comparison import Generation, Snapshot
 from consistory_svd.studio.comparison_rows import Row
-from consistory_svd.studio.generated_story import Picture, undo
+from consistory_svd.studio.generated_story import GenerationRequest, Picture, undo
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.model_manager import ModelManager
@@ -80,7 +80,7 @@ def folder(tmp_path: Path) -> Path:
 def generated(
     manager: ModelManager, folder: Path, settings: Settings = QUICK, story: Story = STORY
 ) -> GenerationJob:
-    return finished(GenerationJob(manager, story, settings, folder))
+    return finished(GenerationJob(manager, GenerationRequest(story, settings, folder)))
 
 
 def finished(run: GenerationJob) -> GenerationJob:
@@ -88,8 +88,13 @@ def finished(run: GenerationJob) -> GenerationJob:
     for progress in run.watch():
         if run._manager.content_filter is not None:
             assert progress.previews == ()
-    assert progress.stage == "done", progress.error
+    assert progress.state == "done", progress.error
     return run
+
+
+def continued(run: GenerationJob, story: Story, *frames: int) -> GenerationJob:
+    request = GenerationRequest.continuing(run.generated, story, frames)
+    return finished(GenerationJob(run._manager, request))
 
 
 def pixels(path: Path) -> bytes:
@@ -109,8 +114,8 @@ def test_nothing_of_a_sexual_story_reaches_disk_or_page(manager: ModelManager, c
     run = generated(manager, folder)
     assert all_files(folder) == ["frame-01.png", "frame-02.png", "frame-03.png", "story.json"]
     assert {pixels(path) for path in folder.glob("*.png")} == {BLANK}
-    assert list(run._drafts.iterdir()) == []
-    assert all((one.mask, one.marked) == (None, None) for one in run.progress.pictures)
+    assert list(run._previews.iterdir()) == []
+    assert all((one.mask, one.marked()) == (None, one.path) for one in run.progress.pictures)
     record = read_story_json(folder)
     assert record.filtered == ("sexual",) * 3
     assert record.masks == ()
@@ -150,11 +155,11 @@ def test_one_of_three_is_withheld_and_the_others_keep_masks_and_scores(
     run = generated(manager, folder)
     assert [picture.frame for picture in run.progress.pictures if picture.filtered] == [at]
     masks = [name for name in all_files(folder) if name.startswith(("mask-", "marked-"))]
-    assert len(masks) == 4
+    assert len(masks) == 2
     assert not any(f"-{at + 1:02d}" in name for name in masks)
     assert len(read_story_json(folder).masks) == 2
     handlers = Handlers(manager)
-    handlers.show(run, ANN)
+    handlers.show(run.generated, ANN)
     assert handlers.continuing.offer("", "", ANN)[5]["value"] == at, "it is the one to be redone"
     shown = handlers.show_masks(True, ANN)
     assert [text.endswith("(withheld)") for _, text in shown] == [k == at for k in range(3)]
@@ -170,27 +175,27 @@ def test_what_is_redone_added_continued_and_taken_back_is_looked_at(
     assert not any(picture.filtered for picture in run.progress.pictures)
     content_filter(EVERY)
     story = replace(STORY, seeds=(None, 99, None))
-    again = finished(run.again(story, run.generated.frames_for([1])))
+    again = continued(run, story, 1)
     assert [picture.filtered for picture in again.progress.pictures] == ["", "sexual", ""]
     assert pixels(folder / "frame-02-2.png") == BLANK
     assert not list(folder.glob("ma*-02-2.png")), "neither mask nor marked"
     longer = replace(story, scenes=(*SCENES, "in the desert"))
-    more = finished(again.again(longer, again.generated.frames_for([3])))
+    more = continued(again, longer, 3)
     assert more.progress.pictures[3].filtered == "sexual"
     assert pixels(folder / "frame-04.png") == BLANK
     assert "Pictures 2 and 4 were withheld" in view.status(more.progress)
     manager.content_filter = None
-    third = finished(more.again(replace(longer, seeds=(None, 98)), more.generated.frames_for([1])))
+    third = continued(more, replace(longer, seeds=(None, 98)), 1)
     back = undo(third.generated, 1)
     assert back.pictures[1].filtered == "sexual", "it comes back as it was"
 
 
 def test_anchors_that_are_told_again_unseen_stay_unseen(manager: ModelManager, content_filter, folder: Path):
     run = generated(manager, folder)
-    run._anchor_cache = None
+    run._generated = replace(run._generated, anchor_cache=None)
     content_filter(EVERY)
     before = all_files(folder)
-    again = finished(run.again(replace(STORY, seeds=(None, None, 77)), run.generated.frames_for([2])))
+    again = continued(run, replace(STORY, seeds=(None, None, 77)), 2)
     assert set(all_files(folder)) - set(before) == {"frame-03-2.png"}
     assert again.progress.pictures[2].filtered == "sexual"
 
@@ -261,7 +266,7 @@ def test_a_comparison_goes_through_the_filter(
 def test_settings_that_lack_different_pictures_are_not_called_better():
     def generation(name: str, value: float, filtered: int | None) -> Generation:
         made = tuple(
-            Picture(Path(f"{k}.png"), "prompt", frame=k, filtered="sexual" if k == filtered else "")
+            Picture(Path(f"{k}.png"), k, "prompt", "scene", filtered="sexual" if k == filtered else "")
             for k in range(3)
         )
         score = Result("DreamSim", value, "unit", "higher", "net", "pairs")
@@ -434,13 +439,13 @@ SHARED_PARTS = """
 import pathlib, pickle, sys
 from consistory_svd import Settings, Story
 from consistory_svd.content_filter import load_content_filter
+from consistory_svd.studio.generated_story import GenerationRequest
 from consistory_svd.studio.job import GenerationJob
-from consistory_svd.studio.zerogpu import ZeroGpuModelManager
+from consistory_svd.studio.zerogpu import zero_gpu_manager
 
-manager = ZeroGpuModelManager(sys.argv[1])
-manager.content_filter = load_content_filter(sys.argv[3])
+manager = zero_gpu_manager(sys.argv[1], content_filter=load_content_filter(sys.argv[3]))
 story = Story("a cat", ("in the forest", "on the beach"))
-visit = GenerationJob(manager, story, Settings(steps=4), pathlib.Path("."))
+visit = GenerationJob(manager, GenerationRequest(story, Settings(steps=4), pathlib.Path(".")))
 visit.start()
 seen = list(visit.watch())
 with open(sys.argv[2], "wb") as file:
@@ -455,7 +460,7 @@ def test_pictures_of_a_lent_gpu_are_looked_at_when_they_come_back(tiny_folder: P
     program = str(HOUSE / "tests" / "fake_zerogpu.py"), "program.py", str(tiny_folder), "seen", str(net)
     run(sys.executable, *program, cwd=folder, PYTHONPATH=str(HOUSE), OMP_NUM_THREADS="1")
     seen, device = pickle.loads((folder / "seen").read_bytes())
-    assert seen[-1].stage == "done", seen[-1].error
+    assert seen[-1].state == "done", seen[-1].error
     assert device == "cpu"
     assert not any(progress.previews for progress in seen)
     assert {pixels(path) for path in folder.glob("*.png")} == {BLANK}

@@ -351,7 +351,7 @@ def test_every_story_told_is_kept_with_masks_and_scores(common: Handlers, librar
 
 def test_a_cancelled_story_is_kept_if_it_has_a_picture(common: Handlers, library: Library):
     generation = common.generate(ANN, **form(steps=200))
-    next(None for _ in generation if len(common.story_of(ANN).progress.pictures) == 1)
+    next(None for _ in generation if len(common.story_of(ANN).pictures) == 1)
     assert len(library.stories()[0].pictures) == 1  # already: the app may end at any time
     list(common.cancel(ANN))
     (story,) = library.stories()
@@ -359,7 +359,7 @@ def test_a_cancelled_story_is_kept_if_it_has_a_picture(common: Handlers, library
     generation = common.generate(BEN, **form(steps=200))
     next(status for _, status in generation if isinstance(status, str) and "step " in status)
     list(common.cancel(BEN))
-    assert common.story_of(BEN).join(120)
+    assert common.sessions.of(BEN).job.join(120)
     assert len(list(library.root.iterdir())) == 1
 
 
@@ -385,12 +385,12 @@ def test_visitors_of_a_shared_demo_see_their_own_stories_alone(handlers: Handler
 def test_a_visitor_who_leaves_while_a_story_is_told_leaves_nothing(handlers: Handlers):
     list(handlers.generate(ANN, **form()))
     generation = handlers.generate(ANN, **form(steps=200))
-    next(None for _ in generation if len(handlers.story_of(ANN).progress.pictures) == 1)
-    run = handlers.story_of(ANN)
+    next(None for _ in generation if len(handlers.story_of(ANN).pictures) == 1)
+    run = handlers.sessions.of(ANN).job
     handlers.leave(ANN)
     assert run.join(120)
-    assert run.progress.stage == "stopped"
-    assert [path.name for path in run.folder.parent.glob("*")] == []
+    assert run.progress.state == "stopped"
+    assert [path.name for path in run.request.folder.parent.glob("*")] == []
 
 
 def test_a_kept_story_is_opened_with_everything(common: Handlers, library: Library):
@@ -423,7 +423,7 @@ def test_deleting_asks_first_and_spares_a_story_that_is_told(common: Handlers, l
     assert "is deleted" in room.delete(folder.name, ANN)[1]
     assert not folder.exists()
     generation = common.generate(ANN, **form(steps=200))
-    next(None for _ in generation if len(common.story_of(ANN).progress.pictures) == 1)
+    next(None for _ in generation if len(common.story_of(ANN).pictures) == 1)
     (running,) = library.stories()
     assert "still being told" in room.delete(running.name, BEN)[1]
     assert "still being told" in room.open(running.name, ANN)[0]

@@ -16,10 +16,10 @@ from consistory_svd.limits import PUBLIC, Limits, limits_of, public, read_auth, 
 from consistory_svd.settings import Settings, Story
 from consistory_svd.studio import html as view
 from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.job import Progress
 from consistory_svd.studio.layout import lay_out
 from consistory_svd.studio.model_manager import ModelManager
-from consistory_svd.studio.queue import Line, Place
+from consistory_svd.studio.progress import Progress
+from consistory_svd.studio.queue import GenerationQueue, Position
 from tests.test_studio import form
 from tests.visitors import ANN
 
@@ -99,7 +99,7 @@ def test_the_page_and_programmes_are_held_to_the_limits(manager: ModelManager):
         next(updates)
     with pytest.raises(gr.Error, match="Scenes must be at most 2"):
         next(handlers.generate(ANN, **form()))
-    assert len(manager.line) == 0
+    assert len(manager.queue) == 0
 
 
 # -- who can come ----------------------------------------------------------------------------------------
@@ -231,30 +231,32 @@ def test_every_flag_says_what_it_does(capsys: pytest.CaptureFixture, monkeypatch
 
 
 def test_the_line_tells_places_and_what_those_before_take():
-    line = Line()
-    first, second, third = (line.join(work) for work in (100, 200, 100))
-    assert [line.place(ticket) for ticket in (first, second, third)] == [
-        Place(0, 0),
-        Place(1, None),
-        Place(2, None),
+    queue = GenerationQueue()
+    first, second, third = (queue.enqueue(work) for work in (100, 200, 100))
+    assert [queue.position(ticket) for ticket in (first, second, third)] == [
+        Position(0, 0),
+        Position(1, None),
+        Position(2, None),
     ]
-    with line.turn(first, threading.Event(), lambda place: None):
+    with queue.wait_turn(first, threading.Event(), lambda position: None):
         first.seconds_left = 30.0
-        assert line.place(second) == Place(1, 30.0)
-        place = line.place(third)
-        assert place.before == 2
-        assert place.seconds == pytest.approx(30.0 + 2 * 30.0, abs=1.0)  # twice the work of the one that runs
-    assert line.place(second) == Place(0, 0)
-    assert line.place(third).seconds == pytest.approx(0.0, abs=0.5)  # the first was quick, by the clock
+        assert queue.position(second) == Position(1, 30.0)
+        position = queue.position(third)
+        assert position.jobs_ahead == 2
+        assert position.seconds == pytest.approx(
+            30.0 + 2 * 30.0, abs=1.0
+        )  # twice the work of the one that runs
+    assert queue.position(second) == Position(0, 0)
+    assert queue.position(third).seconds == pytest.approx(0.0, abs=0.5)  # the first was quick, by the clock
 
 
 def test_turns_come_in_the_order_of_joining_and_stopping_gives_the_place_up():
-    line, order, entered = Line(), [], threading.Event()
-    tickets = [line.join(1) for _ in range(3)]
+    queue, order, entered = GenerationQueue(), [], threading.Event()
+    tickets = [queue.enqueue(1) for _ in range(3)]
     stops = [threading.Event() for _ in range(3)]
 
     def take(number: int) -> None:
-        with line.turn(tickets[number], stops[number], lambda place: entered.set()):
+        with queue.wait_turn(tickets[number], stops[number], lambda position: entered.set()):
             order.append(number)
 
     threads = [threading.Thread(target=take, args=(number,)) for number in (2, 1)]
@@ -265,63 +267,63 @@ def test_turns_come_in_the_order_of_joining_and_stopping_gives_the_place_up():
     stops[1].set()
     threads[1].join(SECONDS)
     assert order == [1], "who stops does not wait any longer"
-    with line.turn(tickets[0], stops[0], lambda place: None):
+    with queue.wait_turn(tickets[0], stops[0], lambda position: None):
         order.append(0)
     threads[0].join(SECONDS)
     assert order == [1, 0, 2]
-    assert len(line) == 0
+    assert len(queue) == 0
 
 
 def test_what_is_no_story_has_its_turn_and_is_not_counted_as_one():
-    line = Line()
-    switch, story = line.join(0), line.join(100)
-    assert line.place(story) == Place(0, None)
-    with line.turn(switch, threading.Event(), lambda place: None):
+    queue = GenerationQueue()
+    switch, story = queue.enqueue(0), queue.enqueue(100)
+    assert queue.position(story) == Position(0, None)
+    with queue.wait_turn(switch, threading.Event(), lambda position: None):
         pass
-    assert line.place(story) == Place(0, 0)
+    assert queue.position(story) == Position(0, 0)
 
 
 def test_a_line_that_is_full_says_so():
-    line = Line(most=1)
-    line.check_room(coming=1)
-    first = line.join(1)
-    line.join(1)
-    with pytest.raises(ValueError, match="queue: 1 stories are waiting; this studio lets 1 wait"):
-        line.join(1)
-    line.leave(first)
-    line.join(1)
+    queue = GenerationQueue(max_waiting=1)
+    queue.check_capacity(joining=1)
+    first = queue.enqueue(1)
+    queue.enqueue(1)
+    with pytest.raises(ValueError, match="The queue is full: 1 job is waiting"):
+        queue.enqueue(1)
+    queue.leave(first)
+    queue.enqueue(1)
 
 
 def test_a_story_behind_a_full_line_is_refused_on_the_page_and_by_programmes(manager: ModelManager):
-    manager.line, before = Line(most=1), manager.line
+    manager.queue, before = GenerationQueue(max_waiting=1), manager.queue
     try:
         for _ in range(2):
-            manager.line.join(1)
+            manager.queue.enqueue(1)
         handlers = Handlers(manager)
-        assert "queue: 1 stories are waiting" in next(handlers.begin(ANN, "cat", True, **form()))[0]
-        with pytest.raises(gr.Error, match="queue: 1 stories are waiting"):
+        assert "The queue is full" in next(handlers.begin(ANN, "cat", True, **form()))[0]
+        with pytest.raises(gr.Error, match="The queue is full"):
             next(handlers.generate(ANN, **form()))
     finally:
-        manager.line = before
+        manager.queue = before
 
 
 def test_a_waiting_story_says_its_place_and_time_and_then_begins(manager: ModelManager):
     handlers = Handlers(manager)
-    ticket = manager.line.join(1)
+    ticket = manager.queue.enqueue(1)
     ticket.seconds_left = 40.0
     updates = handlers.generate(ANN, **form())
     said = next(status for _, status in updates if isinstance(status, str) and "before yours" in status)
     assert "Another story is before yours. It begins by itself in about 40 s." in said
-    manager.line.leave(ticket)
+    manager.queue.leave(ticket)
     *_, (_, last) = updates
     assert "3 pictures in " in last
-    assert handlers.story_of(ANN).join(SECONDS)
-    assert len(manager.line) == 0
+    assert handlers.sessions.of(ANN).job.join(SECONDS)
+    assert len(manager.queue) == 0
 
 
 def test_waiting_is_said_in_words():
-    waiting = Progress("waiting", 3, before=3, seconds_to_wait=75.0)
+    waiting = Progress("waiting", 3, jobs_ahead=3, seconds_to_wait=75.0)
     assert "3 other stories are before yours. It begins by itself in about 1 min 15 s." in view.status(
         waiting
     )
-    assert "It begins by itself." in view.status(Progress("waiting", 3, before=1))
+    assert "It begins by itself." in view.status(Progress("waiting", 3, jobs_ahead=1))

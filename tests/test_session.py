@@ -16,7 +16,7 @@ from consistory_svd.metrics import MissingScore, ScoreSettings
 from consistory_svd.metrics.report import as_json
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.model_manager import ModelManager
-from consistory_svd.studio.queue import Line
+from consistory_svd.studio.queue import GenerationQueue
 from consistory_svd.studio.session import Session, Sessions
 from consistory_svd.studio.tabs.library_handlers import LibraryHandlers
 from tests.test_library import keep
@@ -68,16 +68,16 @@ def test_how_one_scores_is_ones_own():
 
 def test_the_last_place_is_given_once(manager: ModelManager):
     """Of sessions that ask at the same moment, only as many wait as there are places."""
-    manager.line, before = Line(most=1), manager.line
+    manager.queue, before = GenerationQueue(max_waiting=1), manager.queue
     handlers, asking = Handlers(manager), 8
-    counted = manager.line.check_room
+    counted = manager.queue.check_capacity
     together, refused = threading.Barrier(asking), []
 
-    def check_room(coming: int = 0) -> None:
+    def check_capacity(joining: int = 0) -> None:
         time.sleep(0.01)  # a place that is counted and taken in two steps is now taken by all
-        counted(coming)
+        counted(joining)
 
-    manager.line.check_room = check_room
+    manager.queue.check_capacity = check_capacity
 
     def ask(number: int) -> None:
         together.wait(SECONDS)
@@ -88,13 +88,13 @@ def test_the_last_place_is_given_once(manager: ModelManager):
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(asking)]
     try:
-        manager.line.join(1)
+        manager.queue.enqueue(1)
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(SECONDS)
     finally:
-        manager.line = before
+        manager.queue = before
     assert len(refused) == asking - 1
 
 

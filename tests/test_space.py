@@ -88,10 +88,11 @@ from starlette.datastructures import Headers
 from consistory_svd import Settings, Story
 from consistory_svd.presets import preset
 from consistory_svd.attention import FilterSummary
+from consistory_svd.studio.generated_story import GenerationRequest
 from consistory_svd.studio.job import GenerationJob
-from consistory_svd.studio.zerogpu import ZeroGpuModelManager, seconds_of
+from consistory_svd.studio.zerogpu import gpu_seconds, zero_gpu_manager
 
-manager = ZeroGpuModelManager(sys.argv[1])
+manager = zero_gpu_manager(sys.argv[1])
 quick = replace(preset("svd-quantile"), steps=2, injection=False, query_blending=False)
 story = Story("a cat", ("in the forest", "on the beach", "in the snow"))
 told, stop = [], threading.Event()
@@ -120,7 +121,7 @@ failure = words(frames=[1])
 
 # As the studio does it, for a visitor whom the Hub knows.
 LocalContext.request.set(types.SimpleNamespace(headers=Headers({"x-ip-token": "visitor"})))
-visit = GenerationJob(manager, story, quick, pathlib.Path("."))
+visit = GenerationJob(manager, GenerationRequest(story, quick, pathlib.Path(".")))
 visit.start()
 visit.join(100)
 LocalContext.request.set(None)
@@ -136,7 +137,7 @@ wishes = {
     "a filter": (story, replace(plain, k_filter=quick.k_filter), {}),
     "one frame": (story, plain, {"frames": [2]}),
 }
-seconds = {what: seconds_of(manager.model.name, *wish) for what, wish in wishes.items()}
+seconds = {what: gpu_seconds(manager.model.name, *wish) for what, wish in wishes.items()}
 seen = {
     "seconds": seconds,
     "device": str(manager.model.device),
@@ -217,9 +218,9 @@ def test_what_goes_wrong_is_said_in_words_and_mistakes_cost_no_gpu(shared):
     assert [call[0] for call in calls] == [*generated, "/schedule"]
 
 
-def test_the_studio_borrows_the_gpu_in_its_visitors_name(shared):
+def test_the_studio_requests_the_gpu_in_the_visitors_name(shared):
     calls, seen = shared
-    assert seen["visit"].stage == "done", seen["visit"].error
+    assert seen["visit"].state == "done", seen["visit"].error
     assert len(seen["visit"].pictures) == 3
     named = [call[2] for call in calls if len(call) == 3]
     assert named == ["visitor"]

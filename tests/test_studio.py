@@ -21,11 +21,13 @@ from consistory_svd.studio import create_demo
 from consistory_svd.studio import html as view
 from consistory_svd.studio.examples import EXAMPLES
 from consistory_svd.studio.form import concept_of, fewer_anchors, in_words, read_form
+from consistory_svd.studio.generated_story import GenerationRequest, Picture
 from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.job import GenerationJob, Picture, Progress
+from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.layout import FORM as LAID_OUT
 from consistory_svd.studio.layout import example_values
 from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.studio.progress import Progress
 from tests.visitors import ANN, BEN
 
 SCENES = ("in the forest", "on the beach", "in the snow")
@@ -80,7 +82,7 @@ def begin_run(manager: ModelManager, tmp_path: Path) -> Iterator[Callable[[Setti
     runs: list[GenerationJob] = []
 
     def begin(settings: Settings) -> GenerationJob:
-        run = GenerationJob(manager, STORY, settings, tmp_path)
+        run = GenerationJob(manager, GenerationRequest(STORY, settings, tmp_path))
         runs.append(run)
         run.start()
         return run
@@ -195,7 +197,7 @@ def test_a_run_keeps_pictures_that_know_how_they_were_made(begin_run, tmp_path: 
     run = begin_run(QUICK)
     seen = list(run.watch())
     shares = [progress.share for progress in seen]
-    assert seen[-1].stage == "done"
+    assert seen[-1].state == "done"
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     assert [picture.prompt for picture in seen[-1].pictures] == list(STORY.prompts)
@@ -212,7 +214,7 @@ def test_a_stopped_run_keeps_its_pictures_and_frees_the_model(
     wait_for(run, lambda progress: len(progress.pictures) == 1)
     run.stop()
     ended = wait_for(run, lambda progress: progress.over)
-    assert ended.stage == "stopped"
+    assert ended.state == "stopped"
     assert len(ended.pictures) == 1
     assert ended.pictures[0].path.is_file()
     assert len(read_story_json(tmp_path).pictures) == 1
@@ -231,7 +233,7 @@ def test_a_run_stops_within_two_steps(begin_run):
 def test_a_run_that_fails_says_why_and_keeps_its_pictures(begin_run, tmp_path: Path):
     (tmp_path / "mask-02.png").mkdir()  # the second picture's mask cannot be written there
     ended = wait_for(begin_run(QUICK), lambda progress: progress.over)
-    assert ended.stage == "failed"
+    assert ended.state == "failed"
     assert "mask-02.png" in ended.error
     assert [picture.path.name for picture in ended.pictures] == ["frame-01.png"]
 
@@ -241,17 +243,17 @@ def test_a_run_marks_the_subject_and_tells_its_passes(begin_run):
     assert any(progress.first_pass for progress in seen)
     assert not seen[-1].first_pass
     for picture in seen[-1].pictures:
-        with Image.open(picture.path) as image, Image.open(picture.marked) as marked:
+        with Image.open(picture.path) as image, Image.open(picture.marked()) as marked:
             assert image.size == marked.size
             assert ImageChops.difference(image, marked).getbbox() is not None
     plain = list(begin_run(replace(QUICK, sdsa=False)).watch())[-1]
-    assert [picture.marked for picture in plain.pictures] == [None] * 3
+    assert [picture.marked() for picture in plain.pictures] == [picture.path for picture in plain.pictures]
 
 
 def test_a_run_repeats_its_snapshot_while_a_step_is_long(begin_run, manager: ModelManager):
     with manager.model.lock:  # the model is busy elsewhere: nothing can change
         snapshots = begin_run(QUICK).watch(tick=0.01)
-        assert [next(snapshots).stage for _ in range(4)][-2:] == ["waiting", "waiting"]
+        assert [next(snapshots).state for _ in range(4)][-2:] == ["waiting", "waiting"]
 
 
 # -- the model -------------------------------------------------------------------------------------------
@@ -278,7 +280,7 @@ def test_the_page_says_which_model_is_in_use(handlers: Handlers, manager: ModelM
 
 
 def test_the_status_says_the_first_pass_and_what_has_no_effect():
-    progress = Progress("telling", 4, 2, 12, 30, first_pass=True)
+    progress = Progress("generating", 4, last_frame=2, step=12, steps=30, first_pass=True)
     assert "step 12 of 30 of the first pass" in view.status(progress)
     done = Progress("done", 1, notes=("freeu: <nothing>",))
     assert "Note: freeu: &lt;nothing&gt;." in view.status(done)
@@ -286,14 +288,14 @@ def test_the_status_says_the_first_pass_and_what_has_no_effect():
 
 def test_memory_is_one_short_line_and_the_rest_is_folded():
     progress = Progress(
-        "telling", 4, plan="Fits in memory", expected="about 8 s", plans=("<long>.", "Roughly.")
+        "generating", 4, memory="Fits in memory", time="about 8 s", details=("<long>.", "Roughly.")
     )
     said = view.status(progress)
     assert "<summary>Fits in memory; about 8 s</summary><p>&lt;long&gt;. Roughly.</p></details>" in said
     later = view.status(replace(progress, seconds_left=75.0, notes=("a note",)))
     assert "<summary>Fits in memory</summary>" in later, "the steps tell better"
     assert later.index("Note: a note.") < later.index("<details"), "notes are not folded"
-    assert "<details" not in view.status(replace(progress, plan="", plans=()))
+    assert "<details" not in view.status(replace(progress, memory="", details=()))
 
 
 # -- the handlers ----------------------------------------------------------------------------------------
@@ -352,7 +354,7 @@ def test_tell_refuses_a_wrong_field_also_without_the_page(handlers: Handlers):
 
 def test_cancel_keeps_the_pictures_and_says_how_many(handlers: Handlers):
     generation = handlers.generate(ANN, **form(anchors=1, steps=40))
-    next(made for made, _ in generation if is_shown(made) and any("drawn" not in words for _, words in made))
+    next(made for made, _ in generation if is_shown(made) and any("being generated" not in words for _, words in made))
     pictures, status, generate, cancel = list(handlers.cancel(ANN))[-1]
     assert "Stopped. 1 of 3 pictures made and kept." in status
     assert [caption for _, caption in pictures] == [SCENES[0]]
@@ -400,8 +402,17 @@ def test_leaving_removes_the_visitors_files_alone(handlers: Handlers):
     ],
 )
 def test_progress_says_pictures_step_and_time_left(made: int, last: int, said: str):
-    pictures = tuple(Picture(Path(f"{number}.png"), "") for number in range(made))
-    progress = Progress("telling", 4, last, 12, 30, share=0.4, seconds_left=75.0, pictures=pictures)
+    pictures = tuple(Picture(Path(f"{number}.png"), number, "", "") for number in range(made))
+    progress = Progress(
+        "generating",
+        4,
+        last_frame=last,
+        step=12,
+        steps=30,
+        share=0.4,
+        seconds_left=75.0,
+        pictures=pictures,
+    )
     assert f"{said}, step 12 of 30" in view.status(progress)
     assert "About 1 min 15 s left" in view.status(progress)
     assert 'aria-valuenow="40"' in view.status(progress)

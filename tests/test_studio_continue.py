@@ -18,14 +18,20 @@ from consistory_svd.studio import links
 from consistory_svd.studio.components.continue_handlers import how_it_goes_on
 from consistory_svd.studio.components.image_sizes import offered_sizes
 from consistory_svd.studio.components.open_and_share import read_file
-from consistory_svd.studio.eta import Pace
 from consistory_svd.studio.form import read_form, seeds_text
-from consistory_svd.studio.generated_story import GeneratedStory, undo, with_scene, with_seed, with_text
+from consistory_svd.studio.generated_story import (
+    GeneratedStory,
+    GenerationRequest,
+    undo,
+    with_scene,
+    with_seed,
+    with_text,
+)
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.layout import FORM, form_updates
 from consistory_svd.studio.model_manager import ModelManager
-from consistory_svd.studio.progress import Progress
+from consistory_svd.studio.progress import Progress, StepTimer
 from tests.visitors import ANN
 
 SECONDS = 120.0
@@ -37,7 +43,9 @@ QUICK = Settings(steps=2, anchors=1, batch=1)
 @pytest.fixture
 def generate(manager: ModelManager, tmp_path: Path) -> Any:
     def generated(settings: Settings = QUICK, story: Story = STORY, record: bool = False) -> GenerationJob:
-        return finished(GenerationJob(manager, story, settings, tmp_path, record))
+        return finished(
+            GenerationJob(manager, GenerationRequest(story, settings, tmp_path, record_svd=record))
+        )
 
     return generated
 
@@ -49,8 +57,12 @@ def finished(run: GenerationJob) -> GenerationJob:
     return run
 
 
+def continued(run: GenerationJob, story: Story, *frames: int) -> GenerationJob:
+    return GenerationJob(run._manager, GenerationRequest.continuing(run.generated, story, frames))
+
+
 def goes_on(run: GenerationJob, story: Story, *wanted: int) -> GenerationJob:
-    return finished(run.again(story, run.generated.frames_for(wanted)))
+    return finished(continued(run, story, *wanted))
 
 
 def paths(run: GenerationJob) -> list[Path]:
@@ -69,11 +81,14 @@ def same(one: Path, other: Path) -> bool:
 def test_a_scene_more_is_the_one_that_the_whole_story_would_have(generate, manager, tmp_path_factory):
     run = generate()
     longer = goes_on(run, with_scene(STORY, " in a library "), 3)
-    assert (longer.progress.stage, longer.progress.generated) == ("done", 1)
+    assert (longer.progress.state, longer.progress.finished) == ("done", 1)
     assert paths(longer)[:3] == paths(run)
     whole = finished(
         GenerationJob(
-            manager, Story("a cat", (*SCENES, "in a library")), QUICK, tmp_path_factory.mktemp("whole")
+            manager,
+            GenerationRequest(
+                Story("a cat", (*SCENES, "in a library")), QUICK, tmp_path_factory.mktemp("whole")
+            ),
         )
     )
     assert same(paths(longer)[3], paths(whole)[3])
@@ -93,11 +108,10 @@ def test_another_seed_keeps_the_former_picture_until_it_is_wanted(generate, tmp_
     assert record.pictures[2] == "frame-03-2.png"
     assert record.masks[2] == "mask-03-2.png"
 
-    again.show(undo(again.generated, 2))
-    assert paths(again) == paths(run)
-    assert read_story_json(tmp_path).story == STORY
-    again.show(undo(again.generated, 2))
-    assert again.generated.story.seeds == (None, None, 99)
+    back = undo(again.generated, 2)
+    assert [picture.path for picture in back.pictures] == paths(run)
+    assert back.story == STORY
+    assert undo(back, 2).story.seeds == (None, None, 99)
     with pytest.raises(ValueError, match="give a picture that was redone"):
         undo(again.generated, 1)
 
@@ -118,15 +132,15 @@ def test_an_anchor_that_is_changed_leaves_the_others_looking_at_the_former_one(g
 def test_anchors_that_were_not_kept_are_told_again_unseen(generate, monkeypatch: pytest.MonkeyPatch):
     long = replace(QUICK, steps=12)  # so that what is told unseen lasts until it is looked at
     kept = goes_on(generate(long), with_seed(STORY, 2, 99), 2)
-    monkeypatch.setattr(worker, "MOST_OF_MEMORY", 0.0)
+    monkeypatch.setattr(worker, "MAX_CACHE_SHARE", 0.0)
     run = generate(long)
     assert run.generated.anchor_cache is None
     assert "not kept in memory" in how_it_goes_on(run.generated)
-    again = run.again(with_seed(STORY, 2, 99), (2,))
+    again = continued(run, with_seed(STORY, 2, 99), 2)
     again.start()
     seen = list(again.watch())
-    assert seen[-1].stage == "done"
-    assert any(progress.unseen for progress in seen)
+    assert seen[-1].state == "done"
+    assert any(progress.anchors_only for progress in seen)
     shares = [progress.share for progress in seen]
     assert shares == sorted(shares)
     assert same(paths(again)[2], paths(kept)[2])
@@ -135,14 +149,14 @@ def test_anchors_that_were_not_kept_are_told_again_unseen(generate, monkeypatch:
 def test_what_shares_nothing_tells_only_what_is_wanted(generate):
     run = generate(replace(QUICK, sdsa=False))
     assert run.generated.anchor_cache is None
-    assert goes_on(run, with_scene(STORY, "in a library"), 3).progress.generated == 1
+    assert goes_on(run, with_scene(STORY, "in a library"), 3).progress.finished == 1
     assert "only the one that you change" in how_it_goes_on(run.generated)
 
 
 def test_random_anchors_tell_the_whole_story_again(generate):
     run = generate(replace(QUICK, random_anchors=True))
     again = goes_on(run, with_scene(STORY, "in a library"), 3)
-    assert again.progress.generated == 4
+    assert again.progress.finished == 4
     assert len(again.generated.replaced) == 3
     assert "any change draws all 3 pictures again" in how_it_goes_on(run.generated)
 
@@ -150,8 +164,8 @@ def test_random_anchors_tell_the_whole_story_again(generate):
 def test_spectra_are_those_of_the_story_as_it_stands(generate):
     run = generate(replace(QUICK, k_filter=SVDFilter("count", 2)), record=True)
     longer = goes_on(run, with_scene(STORY, "in a library"), 3)
-    assert longer.filter_log is run.filter_log
-    assert longer.filter_log.layers
+    assert longer.generated.filter_log is run.generated.filter_log
+    assert longer.generated.filter_log.layers
 
 
 # -- stopped stories -------------------------------------------------------------------------------------
@@ -162,24 +176,29 @@ def stopped(run: GenerationJob, when: Any) -> GenerationJob:
     next(progress for progress in run.watch() if when(progress))
     run.stop()
     assert run.join(SECONDS)
-    assert run.progress.stage == "stopped"
+    assert run.progress.state == "stopped"
     return run
 
 
 def test_a_stopped_story_continues_against_its_anchors(manager: ModelManager, tmp_path: Path):
     long = replace(QUICK, steps=100)
-    run = stopped(GenerationJob(manager, STORY, long, tmp_path), lambda progress: len(progress.pictures) == 1)
+    run = stopped(
+        GenerationJob(manager, GenerationRequest(STORY, long, tmp_path)),
+        lambda progress: len(progress.pictures) == 1,
+    )
     assert run.generated.missing == (1, 2)
     assert run.generated.anchor_cache is not None
     rest = goes_on(run, run.generated.story, *run.generated.missing)
-    assert (rest.progress.generated, rest.generated.missing) == (2, ())
+    assert (rest.progress.finished, rest.generated.missing) == (2, ())
     assert paths(rest)[0] == paths(run)[0]
     assert len(read_story_json(tmp_path).pictures) == 3
 
 
 def test_a_story_stopped_before_its_anchors_begins_anew(manager: ModelManager, tmp_path: Path):
     long = replace(QUICK, steps=100)
-    run = stopped(GenerationJob(manager, STORY, long, tmp_path), lambda progress: progress.step >= 2)
+    run = stopped(
+        GenerationJob(manager, GenerationRequest(STORY, long, tmp_path)), lambda progress: progress.step >= 2
+    )
     assert (run.generated.pictures, run.generated.needs_full_run) == ((), True)
     assert "begins anew" in how_it_goes_on(run.generated)
     assert goes_on(run, STORY, *run.generated.missing).generated.missing == ()
@@ -187,7 +206,7 @@ def test_a_story_stopped_before_its_anchors_begins_anew(manager: ModelManager, t
 
 def test_a_change_that_is_stopped_leaves_the_story_as_it_was(generate, tmp_path: Path):
     run = generate(replace(QUICK, steps=100))
-    again = run.again(with_text(STORY, 2, "in the desert"), (2,))
+    again = continued(run, with_text(STORY, 2, "in the desert"), 2)
     stopped(again, lambda progress: progress.step >= 2)
     assert again.generated.story == STORY
     assert paths(again) == paths(run)
@@ -240,11 +259,11 @@ def test_the_form_follows_where_it_was_the_storys(handlers: Handlers):
 
 def test_leaving_frees_the_anchors(handlers: Handlers):
     list(handlers.generate(ANN, **the_form()))
-    run = handlers.story_of(ANN)
-    assert run.join(60)  # the thread that told it holds on to the bank until its very end
-    anchor_cache = weakref.ref(run.generated.anchor_cache)
+    job = handlers.sessions.of(ANN).job
+    assert job.join(60)  # the thread holds on to the anchor cache until its very end
+    anchor_cache = weakref.ref(job.generated.anchor_cache)
     assert anchor_cache() is not None
-    del run
+    del job
     handlers.leave(ANN)
     gc.collect()
     assert anchor_cache() is None
@@ -312,19 +331,19 @@ def test_sizes_fit_the_model():
 
 
 def test_the_time_left_counts_bunches_and_not_the_first():
-    pace = Pace()
+    timer = StepTimer(24)
     left = []
     for step in range(6):  # four frames a step; the first takes 9 s, the others 2 s each
         at = 9.0 + 2 * step
         for frame in range(4):
-            pace.note(step, 4 * step + frame + 1, at)
-            left.append(pace.seconds_left(24, at))
+            timer.record(step, 4 * step + frame + 1, at)
+            left.append(timer.seconds_left(at))
     assert left[:8] == [None] * 8
     assert left[-1] == pytest.approx(0.0, abs=2.0)
     assert left[12] == pytest.approx(2.0 * 2, abs=2.0)
 
 
 def test_a_story_with_nothing_told_says_so():
-    generated = GeneratedStory(STORY, QUICK, STORY, ())
+    generated = GeneratedStory(STORY, QUICK, Path(), STORY)
     assert generated.missing == (0, 1, 2)
     assert "seen" not in view.status(Progress("stopped", 3))

@@ -26,7 +26,9 @@ from consistory_svd.models import Lora
 from consistory_svd.settings import Settings, Story
 from consistory_svd.studio import launch
 from consistory_svd.studio.components.open_and_share import Restoring
+from consistory_svd.studio.generated_story import GenerationRequest
 from consistory_svd.studio.handlers import Handlers
+from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.session import Session
 from consistory_svd.studio.tabs.compare import NOTHING, Comparing, lay_out
@@ -119,7 +121,7 @@ def redo(handlers: Handlers, visitor: gr.Request, picture: int = 0) -> list[str]
     """Redo a picture as the page does; the names of the story's pictures then."""
     list(handlers.continuing.begin("redo", "", picture, "", visitor))
     list(handlers.continue_story("redo", "", picture, "", visitor))
-    return [one.path.name for one in handlers.story_of(visitor).progress.pictures]
+    return [one.path.name for one in handlers.story_of(visitor).pictures]
 
 
 def test_a_story_of_another_model_is_not_gone_on_with(
@@ -128,10 +130,10 @@ def test_a_story_of_another_model_is_not_gone_on_with(
     folder = keep(library)
     before = (folder / "story.json").read_bytes()
     name = manager.model.name
-    words = f"told with a model, and {name} is loaded"
+    words = f"generated with a model, but {name} is loaded"
     status = open_story(handlers, ANN, folder)
     assert words in status
-    assert f"Load a model to go on with it, or press Generate to tell it anew with {name}." in status
+    assert f"Load a model to continue it, or press Generate to generate it again with {name}." in status
     assert words in offered(handlers, ANN)["how"]
     assert words in refusal_of(handlers, ANN)
     assert (folder / "story.json").read_bytes() == before
@@ -141,7 +143,7 @@ def test_a_story_of_another_model_is_not_gone_on_with(
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        ({"checkpoint": "another model"}, "and another model is loaded"),
+        ({"checkpoint": "another model"}, "but another model is loaded"),
         ({"loras": (Lora(Path("toy.safetensors"), 0.5),)}, " with toy:0.5 is loaded"),
     ],
     ids=["checkpoint", "lora"],
@@ -157,9 +159,9 @@ def test_another_model_that_comes_while_a_story_waits_changes_nothing(
     folder, name = keep_own(library, manager), manager.model.name
     assert "is loaded" not in open_story(handlers, ANN, folder)
     assert redo(handlers, ANN) == ["frame-01-2.png", "frame-02.png"]
-    run = handlers.story_of(ANN)
+    story = handlers.story_of(ANN)
     monkeypatch.setattr(manager, "_model", replace(manager.model, **other))
-    again = run.again(run.generated.story, (1,))
+    again = GenerationJob(manager, GenerationRequest.continuing(story, story.story, (1,)))
     again.start()
     assert again.join(120)
     assert words in again.progress.error
@@ -227,7 +229,7 @@ def test_a_story_that_is_cancelled_in_the_line_never_began(handlers: Handlers):
     second = handlers.generate(ANN, **form())
     next(status for _, status in second if isinstance(status, str) and "before yours" in status)
     assert "Cancelled before your story began" in list(handlers.cancel(ANN))[-1][1]
-    assert handlers.story_of(ANN).progress.stage == "stopped"
+    assert handlers.sessions.of(ANN).job.progress.state == "stopped"
     first.close()
 
 

@@ -20,6 +20,7 @@ from consistory_svd.schedulers import recipe_for
 from consistory_svd.studio.comparison import Comparison, compared
 from consistory_svd.studio.comparison_rows import Row
 from consistory_svd.studio.components.model_picker import load_chosen
+from consistory_svd.studio.generated_story import GenerationRequest
 from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.model_manager import ModelManager
 from tests.test_lora import write_lora
@@ -51,7 +52,7 @@ def test_the_old_model_is_freed_before_the_new_one_is_loaded(
     assert manager.wait(120)
     assert there == [False]
     assert manager.model.name == "sdxl"
-    assert (manager.reason, manager.last_error) == ("", "")
+    assert (manager.error, manager.last_error) == ("", "")
     assert isinstance(list(generate(manager.model, STORY, Settings(steps=2)))[-1], Finished)
 
 
@@ -77,7 +78,7 @@ def test_what_cannot_be_loaded_is_said_and_the_old_model_is_back(
     assert "from before is in use again" in said[-1]
     assert 'role="alert"' in said[-1]
     assert manager.model.name == "small"
-    assert manager.reason == ""
+    assert manager.error == ""
 
 
 def load_chosen_into(
@@ -133,7 +134,7 @@ def test_a_shared_demo_keeps_its_model_and_tells_of_no_file(
         file.write_text("")
     with pytest.raises(gr.Error, match="cannot be chosen here, because this page is shared"):
         list(load_chosen(manager, "storybook", str(file), "auto"))
-    assert manager.wanted.source == str(tiny_folder)
+    assert manager.requested.source == str(tiny_folder)
 
 
 def test_two_wishes_at_once_are_one_too_many(manager: ModelManager, tiny_folder: Path) -> None:
@@ -167,7 +168,9 @@ def made_by(run: GenerationJob) -> set[str]:
 def test_stories_that_wait_are_told_by_the_model_that_they_were_asked_of(
     manager: ModelManager, tiny_folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    runs = [GenerationJob(manager, STORY, QUICK, tmp_path / str(number)) for number in range(3)]
+    runs = [
+        GenerationJob(manager, GenerationRequest(STORY, QUICK, tmp_path / str(number))) for number in range(3)
+    ]
     with manager.model.lock:  # the first is held up, as by a long step
         for run in runs[:2]:
             run.start()
@@ -175,11 +178,11 @@ def test_stories_that_wait_are_told_by_the_model_that_they_were_asked_of(
         runs[2].start()
         assert not manager.wait(0.3)
         assert manager.loaded, "the old model is there until its stories are told"
-        waiting = next(now for now in runs[2].watch() if now.before)
-        assert waiting.before == 2, "the switch is no story"
+        waiting = next(now for now in runs[2].watch() if now.jobs_ahead)
+        assert waiting.jobs_ahead == 2, "the switch is no story"
     for run in runs:
         assert run.join(SECONDS)
-        assert (run.progress.stage, run.progress.error) == ("done", "")
+        assert (run.progress.state, run.progress.error) == ("done", "")
     assert [made_by(run) for run in runs] == [{"small"}, {"small"}, {"sdxl"}]
 
 
@@ -189,13 +192,13 @@ def test_a_story_that_does_not_fit_the_model_that_came_is_refused_in_words(
     far = Story(
         f"a {' '.join(['red'] * 60)} fox", ("in the forest", "on the beach")
     )  # 66 tokens, 77 are read
-    run = GenerationJob(manager, far, QUICK, tmp_path / "told")
+    run = GenerationJob(manager, GenerationRequest(far, QUICK, tmp_path / "told"))
     with manager.model.lock:
         manager.switch(ModelRequest("storybook", "cpu"))  # which reads 48
         run.start()
     assert run.join(SECONDS)
-    assert run.progress.stage == "failed"
-    assert "The story could not be told: subject: 'fox' comes too late" in run.progress.error
+    assert run.progress.state == "failed"
+    assert "The story could not be generated: subject: 'fox' comes too late" in run.progress.error
     assert "Traceback" not in caplog.text
 
 
@@ -215,10 +218,10 @@ def test_a_comparison_ends_where_another_model_comes_and_keeps_its_rows(
     rows = compared(STORY, QUICK, [Row("a", Settings(sdsa=False)), Row("b", Settings())], Limits())
     comparison = Comparison(manager, STORY, rows, folders_in(tmp_path), ScoreSettings())
     snapshots = comparison.watch()
-    next(now for now in snapshots if now.current and now.current.stage == "done")
+    next(now for now in snapshots if now.current and now.current.state == "done")
     manager.switch(ModelRequest(str(tiny_folders["sdxl"]), "cpu"))
     *_, last = snapshots
-    assert (last.at, last.current.stage, last.over) == (1, "failed", True)
+    assert (last.at, last.current.state, last.over) == (1, "failed", True)
     assert "Another model was loaded meanwhile" in last.current.error
     assert len(last.generations[0].progress.pictures) == 2
     assert last.generations[0].entries is not None
@@ -230,7 +233,7 @@ def test_the_same_model_loaded_again_lets_a_comparison_go_on(
 ) -> None:
     rows = compared(STORY, QUICK, [Row("a", Settings(sdsa=False)), Row("b", Settings())], Limits())
     snapshots = Comparison(manager, STORY, rows, folders_in(tmp_path), ScoreSettings()).watch()
-    next(now for now in snapshots if now.current and now.current.stage == "done")
+    next(now for now in snapshots if now.current and now.current.state == "done")
     manager.switch(ModelRequest(str(tiny_folder), "cpu"))
     *_, last = snapshots
     assert [len(generation.progress.pictures) for generation in last.generations] == [2, 2]

@@ -82,7 +82,7 @@ def handlers(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_told_story_is_scored_with_its_masks_and_gives_way_to_the_next(handlers: Handlers):
     assert list(handlers.score("ensemble", "noise", ANN)) == [], "there is no story yet"
     *_, _last = handlers.generate(ANN, **form())
-    pictures = handlers.story_of(ANN).progress.pictures
+    pictures = handlers.story_of(ANN).pictures
     frames = scorecard.frames_of(pictures, "some model")
     assert [mask.size for mask in frames.masks] == [image.size for image in frames.images]
     first, *cards = handlers.score("ensemble", "noise", ANN)
@@ -138,7 +138,7 @@ def test_weights_are_fetched_from_the_page_and_then_scored_with(handlers: Handle
     assert 'aria-valuenow="20"' in seen[-1][1]
     assert seen[-1][0]["interactive"] is False
     list(handlers.generate(ANN, **form()))
-    assert len(handlers.story_of(ANN).progress.pictures) == 3, "a story is told while weights are fetched"
+    assert len(handlers.story_of(ANN).pictures) == 3, "a story is told while weights are fetched"
     fetched["wait"].set()
     *_, (button, line) = going
     assert button["interactive"] is True

@@ -30,6 +30,7 @@ from consistory_svd.studio import compare_html as compare_view
 from consistory_svd.studio import html as view
 from consistory_svd.studio.comparison import Comparison, compared
 from consistory_svd.studio.comparison_rows import FEWEST, MOST, RECIPES, Row, check_different, recipe
+from consistory_svd.studio.generated_story import GenerationRequest
 from consistory_svd.studio.handlers import PATIENCE_SECONDS
 from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.model_manager import ModelManager
@@ -152,7 +153,7 @@ class ApiClients:
         check(story, settings)
         self.limits.check(story, settings)
         with tempfile.TemporaryDirectory(prefix="told-") as folder:
-            run = GenerationJob(self.manager, story, settings, Path(folder))
+            run = GenerationJob(self.manager, GenerationRequest(story, settings, Path(folder)))
             run.start()
             try:
                 for progress in run.watch():
@@ -165,7 +166,7 @@ class ApiClients:
             finally:
                 run.stop()
                 run.join(PATIENCE_SECONDS)
-            if run.progress.stage == "failed":
+            if run.progress.state == "failed":
                 raise gr.Error(run.progress.error, print_exception=False)
 
     def compare(self, **given: Any) -> Iterator[tuple[dict | None, list]]:

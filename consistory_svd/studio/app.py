@@ -11,7 +11,7 @@ from consistory_svd.limits import Limits
 from consistory_svd.models.request import ModelRequest
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.model_manager import ModelManager
-from consistory_svd.studio.queue import Line
+from consistory_svd.studio.queue import GenerationQueue
 from consistory_svd.studio.theme import CSS, HEAD, SIGN_IN, storybook_theme
 from consistory_svd.studio.visitor_storage import VisitorStorage
 from consistory_svd.studio.wiring import build
@@ -36,18 +36,20 @@ def create_demo(
         limits: the most that a visitor may ask for; by default whatever settings allow.
         library: where every story is kept, for all who come; without one each visitor has their own, which
             goes when they do. Give the same to `launch`.
-        engine: brings the model, instead of `model`.
+        manager: used as it is, instead of `model`, `may_switch` and `content_filter`.
         may_switch: visitors may load another model; off on a shared demo.
-        screen: looks at every picture that is told from now on; what it takes for sexual is withheld.
+        content_filter: checks every image and replaces what it takes for sexual.
 
     Errors in loading do not come from here: the page tells them in words.
     """
     limits = limits or Limits()
     request = model if isinstance(model, ModelRequest) else ModelRequest(model, device)
-    manager = manager or ModelManager(request, may_switch=may_switch)
-    manager.line = Line(limits.queue)
-    if content_filter is not None:
-        manager.content_filter = content_filter
+    manager = manager or ModelManager(
+        request,
+        may_switch=may_switch,
+        queue=GenerationQueue(limits.queue),
+        content_filter=content_filter,
+    )
     demo = build(Handlers(manager, limits, VisitorStorage(library)))
     demo.queue(default_concurrency_limit=1)
     return demo

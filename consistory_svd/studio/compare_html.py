@@ -32,7 +32,7 @@ def status(snapshot: Snapshot) -> str:
     progress, rows = snapshot.current, len(snapshot.generations)
     if snapshot.over:
         return _ended(snapshot)
-    if progress is None or progress.stage in ("loading", "waiting"):
+    if progress is None or progress.state in ("loading", "waiting"):
         return view.status(progress) if progress else view.waiting(True, 0)
     name = f"Setting {snapshot.at + 1} of {rows}, {snapshot.generations[snapshot.at].row.name}"
     if snapshot.scoring:

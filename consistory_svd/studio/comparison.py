@@ -15,9 +15,11 @@ from consistory_svd.metrics.report import as_json
 from consistory_svd.settings import Settings, Story, check
 from consistory_svd.studio.comparison_rows import Row, in_story
 from consistory_svd.studio.components import scores_html as scorecard
-from consistory_svd.studio.job import GenerationJob, Progress
+from consistory_svd.studio.generated_story import GenerationRequest
+from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.model_manager import ModelManager
-from consistory_svd.studio.queue import work_of
+from consistory_svd.studio.progress import Progress
+from consistory_svd.studio.queue import job_cost
 
 log = logging.getLogger(__name__)
 HANDOVER_SECONDS = 10.0
@@ -57,7 +59,7 @@ class Snapshot:
     @property
     def failed(self) -> bool:
         """True when the row that was told last could not be."""
-        return self.current is not None and self.current.stage == "failed"
+        return self.current is not None and self.current.state == "failed"
 
     @property
     def current(self) -> Progress | None:
@@ -74,7 +76,7 @@ class Snapshot:
     @property
     def share(self) -> float:
         """How much of all rows' work is done, from 0 to 1."""
-        works = [work_of(len(self.story.scenes), generation.row.settings) for generation in self.generations]
+        works = [job_cost(len(self.story.scenes), generation.row.settings) for generation in self.generations]
         done = [generation.progress.share if generation.progress else 0.0 for generation in self.generations]
         return sum(work * share for work, share in zip(works, done, strict=True)) / sum(works)
 
@@ -134,7 +136,7 @@ class Comparison:
     def generated_into(self) -> Path | None:
         """The folder of the row that is being told; None between two, and at the end."""
         run = self._run
-        return None if run is None or run.progress.over else run.folder
+        return None if run is None or run.progress.over else run.request.folder
 
     def remove_files(self, library: Path) -> None:
         """Remove the folder of the row that is being told from `library`, once it has ended."""
@@ -159,7 +161,7 @@ class Comparison:
                 if self._stop.is_set():
                     break
                 yield from self._generated(at, generation.row)
-                if self.snapshot.current.stage != "done":
+                if self.snapshot.current.state != "done":
                     break
                 yield from self._scored()
         finally:
@@ -173,8 +175,9 @@ class Comparison:
     def _generated(self, at: int, row: Row) -> Iterator[Snapshot]:
         folder = self._new_folder(row.name)
         # Between rows others have their turn, and one of them may be another model's.
-        on = None if self._run is None else self._run.asked
-        run = GenerationJob(self._manager, self._story, row.settings, folder, on=on)
+        on = None if self._run is None else self._run.model
+        request = GenerationRequest(self._story, row.settings, folder, model=on)
+        run = GenerationJob(self._manager, request)
         with self._changing:
             self._run, self.snapshot = run, replace(self.snapshot, at=at)
         if self._stop.is_set():  # since this row began: `stop` knew the former row's run alone
@@ -208,9 +211,9 @@ class Comparison:
             yield self.snapshot  # a place to be cancelled at
         self._generate(entries=tuple(entries))
         try:
-            keep_scores(self._run.folder, [picture.path for picture in pictures], as_json(entries))
+            keep_scores(self._run.request.folder, [picture.path for picture in pictures], as_json(entries))
         except OSError:  # the story was deleted meanwhile, or the disk is full: the page has the scores
-            log.warning("the scores of %s could not be kept", self._run.folder.name, exc_info=True)
+            log.warning("the scores of %s could not be kept", self._run.request.folder.name, exc_info=True)
         self._change(scoring=False)
         yield self.snapshot
 

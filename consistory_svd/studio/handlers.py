@@ -23,7 +23,7 @@ from consistory_svd.studio.components.continue_handlers import ContinueHandlers
 from consistory_svd.studio.components.model_following import few_steps
 from consistory_svd.studio.form import concept_of, fewer_anchors, in_words, read_form, read_switch
 from consistory_svd.studio.gallery import gallery_items, updates
-from consistory_svd.studio.generated_story import GeneratedStory, OpenedStory
+from consistory_svd.studio.generated_story import GeneratedStory, GenerationRequest, OpenedStory
 from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.layout import form_values
 from consistory_svd.studio.model_manager import ModelManager
@@ -70,8 +70,8 @@ class Handlers:
         yield view.model_loading(), gr.update(visible=False), ""
         while not self.manager.wait_for_model(0.2):
             yield gr.skip(), gr.skip(), gr.skip()
-        if self.manager.reason:
-            yield view.alert(self.manager.reason), gr.update(visible=False), ""
+        if self.manager.error:
+            yield view.alert(self.manager.error), gr.update(visible=False), ""
             return
         yield self.model_shown()
 
@@ -124,13 +124,13 @@ class Handlers:
             story, settings = read_form({**form, "concept": concept})
             self.limits.check(story, settings)
             read_switch("record_svd", form)
-            if self.manager.loaded and not self.manager.reason:
+            if self.manager.ready:
                 picture_size(self.manager.model, settings)
-            waiting = self.sessions.begin_waiting(session, self.manager.line.check_room)
+            waiting = self.sessions.begin_waiting(session, self.manager.queue.check_capacity)
         except ValueError as error:
             yield view.alert(in_words(error)), concept, gr.skip(), gr.skip(), *_buttons(generation=False)
             raise view.refusal(in_words(error)) from error
-        before = len(self.manager.line) + waiting
+        before = len(self.manager.queue) + waiting
         yield view.waiting(self.manager.loaded, before), concept, *rolled, *_buttons(generation=True)
 
     def generate(self, request: gr.Request, **form: Any) -> Iterator[tuple[Any, ...]]:
@@ -151,16 +151,15 @@ class Handlers:
             record_svd, show_masks = (read_switch(name, form) for name in ("record_svd", "show_masks"))
             folder = self.library_of(request).new(story.subject)
             note = fewer_anchors(form["anchors"], story, settings)
-            run = self._new_run(session, story, settings, folder, record_svd, note=note)
-            run.start()
+            job = GenerationJob(self.manager, _request(session, story, settings, folder, record_svd, note))
+            job.start()
         except ValueError as error:
             raise gr.Error(in_words(error), print_exception=False) from error
         except OSError as error:
             raise gr.Error(f"{NOT_WRITTEN} {error}", print_exception=False) from error
-        self._forget(session)
-        session.run = run
-        run.show_masks = show_masks
-        yield from _streamed(run)
+        session.show(None)
+        session.job, session.show_masks = job, show_masks
+        yield from _streamed(session, job)
 
     def continue_story(
         self, kind: str, scene: str, picture: Any, text: str, request: gr.Request
@@ -174,29 +173,29 @@ class Handlers:
         if self._was_cancelled(session):
             return
         try:
-            run = self.continuing.next_run(kind, scene, picture, text, session)
+            job = self.continuing.next_run(kind, scene, picture, text, session)
         except ValueError as error:
             raise gr.Error(in_words(error), print_exception=False) from error
-        yield from _streamed(run)
+        yield from _streamed(session, job)
 
     def score(self, backbone: str, fill: str, request: gr.Request) -> Iterator[str]:
         """The visitor's finished story in numbers, as they become known. Pictures never wait for it."""
         session = self.sessions.find(request)
-        run = session and session.run
-        if run is None or run.progress.stage not in ("done", "stopped") or not run.progress.pictures:
+        generated = session and session.generated
+        if not generated or not generated.pictures or session.is_generating or session.failed:
             return
-        pictures = run.progress.pictures
+        pictures = generated.pictures
         if not scorecard.scored(pictures):
             yield scorecard.nothing_to_score(pictures)
             return
         yield scorecard.scoring()
-        model = run.generated.model
+        model = generated.model
         settings = ScoreSettings(backbone, fill=fill, device=self.manager.scores_on)
         suite, entries = session.suite_for(settings), []
         frames, note = scorecard.frames_of(pictures, model), scorecard.left_out(pictures)
         try:
             for entry in suite.measure(frames):
-                if session.run is not run or session.waiting:
+                if session.waiting or session.is_generating or session.generated.pictures != pictures:
                     yield ""  # a newer story has the page
                     return
                 entries.append(entry)
@@ -205,9 +204,9 @@ class Handlers:
             suite.free()  # the next story needs the memory
         session.missing_weights = fetchable(entries)
         try:
-            keep_scores(run.folder, [picture.path for picture in pictures], as_json(entries))
+            keep_scores(generated.folder, [picture.path for picture in pictures], as_json(entries))
         except OSError:  # the story was deleted meanwhile, or the disk is full: the page has the scores
-            log.warning("the scores of %s could not be kept", run.folder.name, exc_info=True)
+            log.warning("the scores of %s could not be kept", generated.folder.name, exc_info=True)
 
     def offer_fetch(self, request: gr.Request) -> tuple[Any, str]:
         """The button that fetches what the visitor's scores lack, and the line below it; neither where they
@@ -236,10 +235,11 @@ class Handlers:
     def show_svd_plots(self, request: gr.Request) -> tuple[Any, ...]:
         """What the spectral filter did to the visitor's story, where that was recorded: the part of the page
         that shows it, the layers and steps to choose from, the figures."""
-        run = self.story_of(request)
-        if run is None or run.filter_log is None or not run.progress.over:
+        session = self.sessions.find(request)
+        log_of = session and session.generated and not session.is_generating and session.generated.filter_log
+        if not log_of:
             return gr.update(visible=False), gr.skip(), gr.skip(), ""
-        layers, steps = run.filter_log.layers, run.filter_log.whole_steps
+        layers, steps = log_of.layers, log_of.whole_steps
         if not layers:
             return gr.update(visible=True), *_no_choice(), curves.nothing_recorded()
         layer, step = layers[len(layers) // 2], steps[len(steps) // 2]
@@ -251,38 +251,38 @@ class Handlers:
                 interactive=True,
             ),
             gr.update(choices=[(str(at + 1), at) for at in steps], value=step, interactive=True),
-            curves.figures(run.filter_log, layer, step),
+            curves.figures(log_of, layer, step),
         )
 
     def draw_svd_plots(self, layer: str, step: int, request: gr.Request) -> Any:
         """The figures for the layer and step that the visitor has chosen."""
-        run = self.story_of(request)
-        if run is None or run.filter_log is None:
+        generated = self.story_of(request)
+        if generated is None or generated.filter_log is None:
             return gr.skip()
-        return curves.figures(run.filter_log, layer, step)
+        return curves.figures(generated.filter_log, layer, step)
 
     def cancel(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """Stop the visitor's story and tell what is kept: pictures, status, Generate, Cancel."""
         session = self.sessions.of(request)
-        run = session.run
+        job = session.job
         if waited := self.sessions.end_waiting(session):
             session.cancelled = True
-        if waited or run is None:
+        if waited or job is None:
             yield gr.skip(), view.cancelled_early(), *_buttons(generation=False)
             return
-        run.stop()
+        job.stop()
         yield gr.skip(), view.stopping(), gr.skip(), gr.skip()
-        run.join(PATIENCE_SECONDS)
-        shown = gallery_items(run.progress, run.show_masks)
-        yield shown, view.status(run.progress), *_buttons(generation=False)
+        job.join(PATIENCE_SECONDS)
+        shown = gallery_items(job.progress.pictures, session.show_masks)
+        yield shown, view.status(job.progress), *_buttons(generation=False)
 
     def show_masks(self, shown: bool, request: gr.Request) -> Any:
         """The visitor's pictures so far, with the subject's masks over them or without."""
-        run = self.story_of(request)
-        if run is None:
+        session = self.sessions.of(request)
+        session.show_masks = shown
+        if session.generated is None:
             return gr.skip()
-        run.show_masks = shown
-        return gallery_items(run.progress, shown)
+        return gallery_items(session.generated.pictures, shown, session.job and session.job.progress)
 
     def leave(self, request: gr.Request) -> None:
         """The tab was closed: stop the visitor's story, and remove what nobody else has a right to."""
@@ -291,44 +291,44 @@ class Handlers:
             return
         private = self.storage.private_folder(session)
         busy = [folder for room in self.rooms if (folder := room.leave(session, private))]
-        run = self._forget(session)
-        if run is not None and not run.progress.over:
-            busy.append(run.folder)
+        job = session.show(None)
+        if job is not None and not job.progress.over:
+            busy.append(job.request.folder)
             if private:
-                run.remove_files(private)
+                job.remove_files(private)
         self.storage.leave(session, busy)
 
     def library_of(self, request: gr.Request) -> Library:
         """The library that the visitor sees."""
         return self.storage.of(self.sessions.of(request))
 
-    def story_of(self, request: gr.Request) -> GenerationJob | None:
+    def story_of(self, request: gr.Request) -> GeneratedStory | None:
         """The story that the visitor's page shows; None where there is none yet."""
-        return self.sessions.run_of(request)
+        return self.sessions.story_of(request)
 
-    def show(self, run: GenerationJob, request: gr.Request, missing_weights: tuple[str, ...] = ()) -> None:
-        """Make a story that is over the one that the visitor's page shows; `missing_weights` are what
-        its scores need."""
+    def show(self, story: GeneratedStory, request: gr.Request, missing_weights: tuple[str, ...] = ()) -> None:
+        """Make a saved story the one that the visitor's page shows; `missing_weights` are what its scores
+        need."""
         session = self.sessions.of(request)
-        self._forget(session)
-        session.run, session.missing_weights = run, missing_weights
+        session.show(story)
+        session.show_masks, session.missing_weights = False, missing_weights
 
     def forget_folder(self, folder: Path) -> None:
         """A story was deleted: no page shows it any longer. None is told into it."""
         for session in self.sessions.all():
-            if session.run is not None and session.run.folder == folder:
-                session.run = None
+            if session.generated is not None and session.generated.folder == folder:
+                session.show(None)
 
     def is_generating(self, request: gr.Request) -> bool:
         """Whether a story of the visitor is being told, or waits for its turn."""
         session = self.sessions.find(request)
-        return session is not None and (session.waiting or _is_running(session.run))
+        return session is not None and (session.waiting or session.is_generating)
 
     def is_generating_into(self, folder: Path) -> bool:
         """Whether a story is being told into the folder, by whomever."""
-        shown = [session.run for session in self.sessions.all()]
-        runs = any(_is_running(run) and run.folder == folder for run in shown)
-        return runs or any(room.is_generating_into(folder) for room in self.rooms)
+        sessions = self.sessions.all()
+        busy = any(one.is_generating and one.job.request.folder == folder for one in sessions)
+        return busy or any(room.is_generating_into(folder) for room in self.rooms)
 
     @staticmethod
     def rest() -> tuple[Any, ...]:
@@ -339,22 +339,6 @@ class Handlers:
         """A story came from a file: one whose anchors were another story's is told with those, as it was."""
         self.sessions.of(request).opened = opened
 
-    def _new_run(
-        self,
-        session: Session,
-        story: Story,
-        settings: Settings,
-        folder: Path,
-        record_svd: bool,
-        note: str,
-    ) -> GenerationJob:
-        opened = session.opened
-        if opened is None or form_values(story, settings) != form_values(opened.story, opened.settings):
-            return GenerationJob(self.manager, story, settings, folder, record_svd, note=note)
-        before = GeneratedStory(story, settings, opened.anchor_story, ())
-        frames = range(len(story.scenes))
-        return GenerationJob(self.manager, story, settings, folder, record_svd, before, frames, note=note)
-
     @staticmethod
     def _was_cancelled(session: Session) -> bool:
         """Whether the visitor cancelled what is about to begin. Gradio's page cannot call an event back whose
@@ -363,26 +347,26 @@ class Handlers:
         session.cancelled = False
         return cancelled
 
-    @staticmethod
-    def _forget(session: Session) -> GenerationJob | None:
-        run, session.run = session.run, None
-        if run is not None:
-            run.stop()
-        return run
+
+def _request(
+    session: Session, story: Story, settings: Settings, folder: Path, record_svd: bool, note: str
+) -> GenerationRequest:
+    """What Generate asks for: a story that was opened and not changed keeps its anchors."""
+    opened, previous, frames = session.opened, None, None
+    if opened is not None and form_values(story, settings) == form_values(opened.story, opened.settings):
+        previous = GeneratedStory(story, settings, folder, opened.anchor_story)
+        frames = tuple(range(len(story.scenes)))
+    return GenerationRequest(story, settings, folder, frames, previous, note=note, record_svd=record_svd)
 
 
-def _is_running(run: GenerationJob | None) -> bool:
-    return run is not None and not run.progress.over
-
-
-def _streamed(run: GenerationJob) -> Iterator[tuple[Any, ...]]:
-    """Stream a run that was started: pictures, status. Whoever leaves early stops the work."""
+def _streamed(session: Session, job: GenerationJob) -> Iterator[tuple[Any, ...]]:
+    """Stream a job that was started: pictures, status. Whoever leaves early stops the work."""
     try:
-        yield from updates(run)
+        yield from updates(session, job)
     finally:
-        run.stop()  # a cancelled or abandoned generator ends here, and the work with it
-    if run.progress.stage == "failed":
-        raise view.refusal(run.progress.error)
+        job.stop()  # a cancelled or abandoned generator ends here, and the work with it
+    if job.progress.state == "failed":
+        raise view.refusal(job.progress.error)
 
 
 def _buttons(generation: bool) -> tuple[Any, Any]:

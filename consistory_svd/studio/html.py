@@ -113,21 +113,21 @@ def status(progress: Progress) -> str:
 
 def _status(progress: Progress) -> str:
     made, filtered = len(progress.pictures), filtered_text(progress.pictures)
-    if progress.stage in ("loading", "waiting"):
-        return waiting(progress.stage == "waiting", progress.before, progress.seconds_to_wait)
-    if progress.stage == "telling":
+    if progress.state in ("loading", "waiting"):
+        return waiting(progress.state == "waiting", progress.jobs_ahead, progress.seconds_to_wait)
+    if progress.state == "generating":
         return _generating(progress)
-    if progress.stage == "done":
+    if progress.state == "done":
         said = " ".join(f"Note: {note}." for note in progress.notes)
         generated = (
-            f"{pictures_in_words(progress.generated)} of {made}"
-            if progress.full_run
+            f"{pictures_in_words(progress.finished)} of {made}"
+            if progress.continues
             else pictures_in_words(made)
         )
         words = f"{generated} in {seconds_in_words(progress.seconds)}.", filtered, said
         return _plain(" ".join(filter(None, words)), "note-done")
-    if progress.stage == "stopped":
-        if progress.full_run and not progress.generated:
+    if progress.state == "stopped":
+        if progress.continues and not progress.finished:
             return _plain("Stopped. The story is as it was.")
         if not progress.steps:
             return cancelled_early()
@@ -173,7 +173,7 @@ def word_groups(groups: Mapping[str, Sequence[str]]) -> str:
 def _generating(progress: Progress) -> str:
     first, last = progress.first_frame or len(progress.pictures) + 1, progress.last_frame
     which = f"Picture {last}" if first >= last else f"Pictures {first}–{last}"
-    if progress.unseen:
+    if progress.anchors_only:
         which = f"The anchors again, unseen: {which.lower()}"
     which = f"{which} of {progress.frames}"
     headline = f"{which}, step {progress.step} of {progress.steps}"
@@ -191,13 +191,13 @@ def _generating(progress: Progress) -> str:
 
 def _plan(progress: Progress) -> str:
     """Whether memory is enough, and how long it will take until steps tell better; the rest is folded."""
-    if not progress.plan:
+    if not progress.memory:
         return ""
-    expected = "" if progress.seconds_left is not None else progress.expected
-    line = "; ".join(filter(None, (progress.plan, expected)))
+    expected = "" if progress.seconds_left is not None else progress.time
+    line = "; ".join(filter(None, (progress.memory, expected)))
     return (
         f'<details class="plan" data-keep="plan"><summary>{escape(line)}</summary>'
-        f"<p>{escape(' '.join(progress.plans))}</p></details>"
+        f"<p>{escape(' '.join(progress.details))}</p></details>"
     )
 
 

@@ -1,222 +1,234 @@
-"""The model behind the page: loaded once, in the background, so that the page is there at once."""
+"""The one model that all visitors share: loaded in the background, behind the page that is served already."""
 
 import gc
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from consistory_svd.content_filter import NOTICE, ContentFilter, filter_events
-from consistory_svd.events import Event
-from consistory_svd.metrics.folder import STORYBOOK_NAME
-from consistory_svd.models.model import BY_FLAG, EMBEDDED_NAME, Model
 from consistory_svd.models.request import ModelRequest
-from consistory_svd.pipeline import generate
-from consistory_svd.schedulers import Recipe
 from consistory_svd.settings import Settings, Story
 from consistory_svd.studio.components.svd_filter_settings import MOST_VALUES
-from consistory_svd.studio.queue import Line, Ticket
+from consistory_svd.studio.generated_story import GeneratedStory
+from consistory_svd.studio.queue import GenerationQueue, Ticket
+
+if TYPE_CHECKING:
+    from consistory_svd.content_filter import ContentFilter
+    from consistory_svd.events import Event
+    from consistory_svd.models.model import Model
+    from consistory_svd.schedulers import Recipe
 
 log = logging.getLogger(__name__)
 BY_BOX = "; “Use another model” takes another"  # as the box is called on the page
+Generate = Callable[..., "Iterator[Event]"]
 
 
 class ModelManager:
     """Owner of the one model that all visitors share.
 
-    `screen`, where there is one, looks at every picture before anyone else does.
-
     Args:
-        wanted: which model, or its source alone; None: the one that suits the machine.
-        device: of a source that is given alone.
+        requested: which model, or its source alone; None: the one that suits the machine.
+        device: the device, if `requested` is a source or None.
         may_switch: whether visitors may load another model; off on a shared demo.
+        model: the model, if it is loaded already.
+        generate: replaces `consistory_svd.generate`, if the GPU is elsewhere.
+        keeps_anchors: whether `generate` can keep the anchor cache.
+        scores_on: the device of scores and of the content filter; None: that of the model.
+        queue: the queue for the model; by default one without a limit.
+        content_filter: checks every image before anyone sees it.
     """
 
-    _generate = staticmethod(
-        generate
-    )  # how its model tells: an engine whose GPU is elsewhere has another way
-    keeps_anchors = True  # whether `Finished.bank` can be had
-
     def __init__(
-        self, wanted: ModelRequest | str | None = None, device: str | None = None, may_switch: bool = True
+        self,
+        requested: ModelRequest | str | None = None,
+        device: str | None = None,
+        may_switch: bool = True,
+        *,
+        model: "Model | None" = None,
+        generate: Generate | None = None,
+        keeps_anchors: bool = True,
+        scores_on: str | None = None,
+        queue: GenerationQueue | None = None,
+        content_filter: "ContentFilter | None" = None,
     ) -> None:
         self.may_switch = may_switch
-        self._wanted = wanted if isinstance(wanted, ModelRequest) else ModelRequest(wanted, device)
-        self._model: Model | None = None
-        self._reason = self._last_error = ""
-        self._loaded = threading.Event()  # a model is there, or it is known why there is none
-        self._settled = threading.Event()  # and no other one was chosen
-        self._settled.set()
-        self.coming: ModelRequest | None = None  # what was chosen, and is not there yet
-        self._scores_on = "cpu"
+        self.keeps_anchors = keeps_anchors
+        self.queue = queue or GenerationQueue()
+        self.content_filter = content_filter
+        self.requested = requested if isinstance(requested, ModelRequest) else ModelRequest(requested, device)
+        self.loading: ModelRequest | None = None  # the model that replaces the present one
+        self.error = ""  # why there is no model
+        self.last_error = ""  # why the model that was requested last could not replace the present one
+        self.download_progress: tuple[int, int | None] = (0, None)  # bytes done, and in all if known
+        self._model = model
+        self._generate = generate
+        self._scores_on = scores_on
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        self.line = Line()  # of all who want the model
-        self.content_filter: ContentFilter | None = None
-        self._arrived: tuple[int, int | None] = (0, None)
+        self._loaded = threading.Event()  # there is a model, or an error
+        self._settled = threading.Event()  # and no other one is on its way
+        self._settled.set()
+        if model is not None:
+            self._loaded.set()
 
     def generate(
         self,
-        model: Model,
+        model: "Model",
         story: Story,
         settings: Settings,
         stop: threading.Event | None = None,
-        **given: Any,
-    ) -> Iterator[Event]:
-        """As `consistory_svd.tell`. All stories of the studio pass here, and where there is a screen, so do
-        their pictures."""
+        **options: Any,
+    ) -> "Iterator[Event]":
+        """Generate as `consistory_svd.generate` does, through the content filter if there is one."""
+        from consistory_svd.content_filter import filter_events
+        from consistory_svd.pipeline import generate
+
+        run = self._generate or generate
         if self.content_filter is None:
-            return self._generate(model, story, settings, stop, **given)
+            return run(model, story, settings, stop, **options)
         # Previews would not be shown: none are made.
-        events = self._generate(model, story, replace(settings, preview_every=0), stop, **given)
+        events = run(model, story, replace(settings, preview_every=0), stop, **options)
         return filter_events(events, self.content_filter)
 
     def start(self) -> None:
-        """Begin loading in the background; further calls do nothing."""
+        """Start loading in the background; does nothing if that was done before."""
         with self._starting:
-            if self._thread is None:
-                self._begin(self._load, self._wanted)
+            if self._thread is None and not self.loaded:
+                self._begin(partial(self._load, self.requested))
 
     def check_may_switch(self) -> None:
-        """ValueError where visitors may not load another model."""
+        """Raise ValueError if visitors may not load another model."""
         if not self.may_switch:
             raise ValueError("model: another one cannot be chosen here, because this page is shared")
 
-    def switch(self, wanted: ModelRequest) -> None:
-        """Load another model in the background: the stories that are told or wait now are waited for, then
-        the old model is freed, then the new one is loaded; where that fails the old one is loaded again, and
-        `complaint` says why.
+    def switch(self, requested: ModelRequest) -> None:
+        """Load another model in the background, after the jobs that are in the queue now.
+
+        The old model is freed first. If the new one cannot be loaded, the old one is loaded again, and
+        `last_error` says why.
 
         Raises:
-            ValueError: switching is off here, a model is being loaded already, or the line is too long.
+            ValueError: switching is off here, a model is being loaded already, or the queue is full.
         """
         self.check_may_switch()
         with self._starting:
-            loading = self._thread is not None and not self._loaded.is_set()
-            if loading or not self._settled.is_set():
+            is_loading = self._thread is not None and not self.loaded
+            if is_loading or not self._settled.is_set():
                 raise ValueError("model: one is being loaded already; wait until it is there")
-            # A place in the line: who asked for a story before is told it by the model that it was asked of.
-            ticket = self.line.join(0)
+            # A ticket, so that earlier jobs run on the model that they were requested for.
+            ticket = self.queue.enqueue(0)
             self._settled.clear()
-            self.coming = wanted
-            self._begin(partial(self._replace, ticket), wanted)
+            self.loading = requested
+            self._begin(partial(self._replace, ticket, requested))
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most `seconds` for loading to end, well or badly, that of a model chosen meanwhile as well;
-        True when it has ended."""
+        """Wait at most `seconds` for all loading to end, well or badly; return whether it has."""
         return self._settled.wait(seconds) and self._loaded.wait(seconds)
 
     def wait_for_model(self, seconds: float) -> bool:
-        """Wait at most `seconds` for a model; True when one is there, or none could be loaded. One that was
-        chosen meanwhile, and waits for its turn, is not waited for."""
+        """Wait at most `seconds` for a model or an error, but not for a switch that waits for its turn."""
         return self._loaded.wait(seconds)
 
     @property
     def loaded(self) -> bool:
-        """True while a model is there, or it is known why there is none."""
+        """Whether there is a model, or an error."""
         return self._loaded.is_set()
 
     @property
-    def reason(self) -> str:
-        """Why there is no model, in words; empty while all is well."""
-        return self._reason
+    def ready(self) -> bool:
+        """Whether there is a model."""
+        return self.loaded and not self.error
 
-    @property
-    def last_error(self) -> str:
-        """Why the model that was asked for last could not be loaded, where the old one is back."""
-        return self._last_error
+    def has(self, requested: ModelRequest) -> bool:
+        """Whether the loaded model is the requested one."""
+        from consistory_svd.metrics.folder import STORYBOOK_NAME
+        from consistory_svd.models.model import EMBEDDED_NAME
 
-    @property
-    def arrived(self) -> tuple[int, int | None]:
-        """Bytes of a download that are here, and all of them where that is known; (0, None) without one."""
-        return self._arrived
-
-    @property
-    def wanted(self) -> ModelRequest:
-        """What the model that is there, or is being loaded, was asked for with."""
-        return self._wanted
-
-    def has(self, wanted: ModelRequest) -> bool:
-        """Whether the model that is there is the one that is wanted."""
-        model, now = self._model, self._wanted
+        model, now = self._model, self.requested
         if model is None:
             return False
         source = now.source or (EMBEDDED_NAME if model.checkpoint == STORYBOOK_NAME else model.checkpoint)
-        return replace(now, source=source) == wanted
+        return replace(now, source=source) == requested
 
     @property
-    def model(self) -> Model:
-        """The loaded model. RuntimeError, with the reason, when loading failed or has not ended."""
+    def model(self) -> "Model":
+        """The loaded model. RuntimeError, with the reason, if there is none."""
         if self._model is None:
-            raise RuntimeError(self._reason or "The model is still loading.")
+            raise RuntimeError(self.error or "The model is still loading.")
         return self._model
 
     @property
-    def recipe(self) -> Recipe | None:
-        """How a few-step model wants to be run; None for others. Told by names alone until it is there."""
-        return self._wanted.recipe if self._model is None else self._model.recipe
+    def recipe(self) -> "Recipe | None":
+        """The settings of a few-step model; None for others. Known by name until the model is loaded."""
+        return self.requested.recipe if self._model is None else self._model.recipe
 
     @property
     def description(self) -> str:
-        """The loaded model in words, and what is withheld of its pictures. RuntimeError as `model`."""
-        said = self.model.describe().replace(BY_FLAG, BY_BOX if self.may_switch else "")
-        return said if self.content_filter is None else f"{said.rstrip('.')}. {NOTICE}."
+        """The model and the content filter in a sentence. RuntimeError as `model`."""
+        from consistory_svd.content_filter import NOTICE
+        from consistory_svd.models.model import BY_FLAG
+
+        text = self.model.describe().replace(BY_FLAG, BY_BOX if self.may_switch else "")
+        return text if self.content_filter is None else f"{text.rstrip('.')}. {NOTICE}."
 
     @property
     def scores_on(self) -> str:
-        """The device that scores a story, and screens it."""
-        return self._scores_on
+        """The device of scores and of the content filter."""
+        return self._scores_on or ("cpu" if self._model is None else str(self._model.device))
 
     @property
     def most_values(self) -> int:
-        """How many singular values the widest keys and values have that the model shares; a usual number
-        while it is not there."""
+        """The number of singular values of the widest shared keys; a usual number until a model is loaded."""
         if self._model is None:
             return MOST_VALUES
         return max(self._model.pipe.unet.config.block_out_channels)
 
-    def _begin(self, work: object, wanted: ModelRequest) -> None:
-        self._arrived, self._last_error = (0, None), ""
-        self._thread = threading.Thread(target=work, args=(wanted,), name="load-model", daemon=True)
+    def refuses(self, generated: GeneratedStory) -> str:
+        """Return why the loaded model cannot continue a story; empty if it can, or if there is none yet."""
+        return other_model(self.model.name, generated, self.may_switch) if self.ready else ""
+
+    def _begin(self, work: Callable[[], None]) -> None:
+        self.download_progress, self.last_error = (0, None), ""
+        self._thread = threading.Thread(target=work, name="load-model", daemon=True)
         self._thread.start()
 
-    def _load(self, wanted: ModelRequest) -> None:
-        self._reason = self._tried(wanted)
+    def _load(self, requested: ModelRequest) -> None:
+        self.error = self._try(requested)
         self._loaded.set()
 
-    def _replace(self, ticket: Ticket, wanted: ModelRequest) -> None:
+    def _replace(self, ticket: Ticket, requested: ModelRequest) -> None:
         try:
-            with self.line.turn(ticket, threading.Event(), lambda place: None):
+            with self.queue.wait_turn(ticket, threading.Event(), lambda position: None):
                 self._loaded.clear()
-                before = self._wanted
+                before = self.requested
                 self._free()
-                self._last_error = self._tried(wanted)
-                self._reason = self._tried(before) if self._last_error else ""
+                self.last_error = self._try(requested)
+                self.error = self._try(before) if self.last_error else ""
                 self._loaded.set()
         finally:
-            self.coming = None
+            self.loading = None
             self._loaded.set()
             self._settled.set()
 
-    def _tried(self, wanted: ModelRequest) -> str:
-        """Load a model; why that failed, in words."""
+    def _try(self, requested: ModelRequest) -> str:
+        """Load a model; return why that failed."""
         try:
-            self._model = wanted.load(self._report)
-            self._wanted, self._scores_on = wanted, str(self._model.device)
+            self._model = requested.load(self._report)
+            self.requested = requested
             if self.content_filter is not None:  # before memory is planned by what is free
                 self.content_filter.to(self.scores_on)
-        except (ValueError, OSError) as error:  # what was asked for cannot be had: that is no fault of ours
+        except (ValueError, OSError) as error:  # the request is wrong, not the program
             log.warning("the model could not be loaded: %s", " ".join(str(error).split()))
             return f"The model could not be loaded. {error}"
-        except Exception as error:  # the thread's top: whatever went wrong, the page has to tell it
+        except Exception as error:  # the thread's top: the page reports any failure
             log.exception("loading the model failed")
             return f"The model could not be loaded. {error}"
         return ""
 
     def _free(self) -> None:
-        """Let the old model go, after the story that uses it."""
+        """Free the model, after the job that uses it."""
         model, self._model = self._model, None
         if model is None:
             return
@@ -225,5 +237,16 @@ class ModelManager:
         del model
         gc.collect()
 
-    def _report(self, done: int, whole: int | None) -> None:
-        self._arrived = (done, whole)
+    def _report(self, done: int, total: int | None) -> None:
+        self.download_progress = (done, total)
+
+
+def other_model(name: str, generated: GeneratedStory, may_switch: bool) -> str:
+    """Return why the model `name` cannot continue a story and what to do about it; empty if it can."""
+    if not generated.pictures or generated.model == name:
+        return ""
+    load = f"Load {generated.model} to continue it, or press" if may_switch else "Press"
+    return (
+        f"This story was generated with {generated.model}, but {name} is loaded, and a story uses one model. "
+        f"{load} Generate to generate it again with {name}."
+    )

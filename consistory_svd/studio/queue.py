@@ -1,7 +1,8 @@
-"""The line for the model: first come, first served, and everyone in it knows their place and about how long.
+"""The queue for the model: first come, first served. Everyone waiting knows their position and an ETA.
 
-Gradio's own queue starts one handler after another and tells those that wait nothing; here every visitor's
-handler runs, and what waits is the story.
+Gradio's own queue starts handlers one after another. Here every visitor's handler runs at once and the job
+waits, because a job must know its position and the time left, let a model switch or another visitor pass
+between two rows of a comparison, and leave the queue as soon as it is cancelled.
 """
 
 import threading
@@ -17,107 +18,112 @@ TICK_SECONDS = 0.2
 
 @dataclass(eq=False)
 class Ticket:
-    """A place in the line. `work` is as in `work_of`, 0 for what is no story; who has the turn keeps
-    `seconds_left` up to date."""
+    """An entry of the queue.
 
-    work: float
-    began: float | None = None  # on the monotonic clock; None while waiting
+    Attributes:
+        cost: as `job_cost` gives it; 0 for what is not a story.
+        started: when its turn came, on the monotonic clock; None while waiting.
+        seconds_left: kept up to date by whoever has the turn.
+    """
+
+    cost: float
+    started: float | None = None
     seconds_left: float | None = None
 
 
 @dataclass(frozen=True)
-class Place:
-    """How many stories are before, and about how many seconds all before take; None while nothing is known of
-    that."""
+class Position:
+    """The number of jobs ahead and about how many seconds they take; None while unknown."""
 
-    before: int
+    jobs_ahead: int
     seconds: float | None
 
 
-def work_of(frames: int, settings: Settings) -> float:
-    """What so many frames cost, in steps; only ratios mean anything. Sizes are left out."""
+def job_cost(frames: int, settings: Settings) -> float:
+    """Return the cost of frames in denoising steps. Only ratios are meaningful; sizes are left out."""
     return float(frames * settings.steps * (2 if settings.injection else 1))
 
 
-class Line:
-    """Everyone who wants a studio's model. `most` may wait beside the one who has it (None: any number)."""
+class GenerationQueue:
+    """Everyone who wants a studio's model.
 
-    def __init__(self, most: int | None = None) -> None:
-        self._most = most
+    Args:
+        max_waiting: how many may wait beside the one that has the model; None: any number.
+    """
+
+    def __init__(self, max_waiting: int | None = None) -> None:
+        self._max_waiting = max_waiting
         self._tickets: list[Ticket] = []
         self._changed = threading.Condition()
-        self._seconds_a_work: float | None = None  # of the story that ended last, or of the one that runs
+        self._seconds_per_cost: float | None = None  # of the job that ended last
 
     def __len__(self) -> int:
         with self._changed:
             return len(self._tickets)
 
-    def check_room(self, coming: int = 0) -> None:
-        """ValueError where the line is too long for one more, behind `coming` that are about to join it."""
-        waiting = len(self) + coming - 1  # without the one whose turn it is
-        if self._most is not None and waiting >= self._most:
-            raise ValueError(
-                f"queue: {waiting} stories are waiting; this studio lets {self._most} wait, try again later"
-            )
+    def check_capacity(self, joining: int = 0) -> None:
+        """Raise ValueError if there is no place behind the `joining` jobs that are about to join."""
+        waiting = len(self) + joining - 1  # without the one whose turn it is
+        if self._max_waiting is not None and waiting >= self._max_waiting:
+            jobs = "1 job is" if waiting == 1 else f"{waiting} jobs are"
+            raise ValueError(f"The queue is full: {jobs} waiting. Try again later.")
 
-    def join(self, work: float) -> Ticket:
-        """Stand at the end of the line. ValueError where it is too long."""
+    def enqueue(self, cost: float) -> Ticket:
+        """Join the end of the queue. ValueError if it is full."""
         with self._changed:
-            self.check_room()
-            ticket = Ticket(work)
+            self.check_capacity()
+            ticket = Ticket(cost)
             self._tickets.append(ticket)
             return ticket
 
     def leave(self, ticket: Ticket) -> None:
-        """Give the place up, whether its turn came or not."""
+        """Remove a ticket, whether its turn came or not."""
         with self._changed:
             if ticket in self._tickets:
                 self._tickets.remove(ticket)
             self._changed.notify_all()
 
     @contextmanager
-    def turn(self, ticket: Ticket, stop: threading.Event, say: Callable[[Place], None]) -> Iterator[None]:
-        """Wait for the ticket's turn, or until `stop` is set, saying the place again and again."""
+    def wait_turn(
+        self, ticket: Ticket, stop: threading.Event, report: Callable[[Position], None]
+    ) -> Iterator[None]:
+        """Wait for the ticket's turn or until `stop` is set, reporting the position at every tick."""
         try:
             with self._changed:
                 while self._tickets[0] is not ticket and not stop.is_set():
-                    say(self._place(ticket))
+                    report(self._position(ticket))
                     self._changed.wait(TICK_SECONDS)
-                ticket.began = time.monotonic()
+                ticket.started = time.monotonic()
             yield
-            if not stop.is_set():
-                self._learn(ticket)
+            if not stop.is_set() and ticket.cost:
+                self._seconds_per_cost = (time.monotonic() - ticket.started) / ticket.cost
         finally:
             self.leave(ticket)
 
-    def place(self, ticket: Ticket) -> Place:
-        """Where a ticket stands."""
+    def position(self, ticket: Ticket) -> Position:
+        """Return the position of a ticket."""
         with self._changed:
-            return self._place(ticket)
+            return self._position(ticket)
 
-    def _place(self, ticket: Ticket) -> Place:
-        before = self._tickets[: self._tickets.index(ticket)]
-        seconds = [self._seconds(other) for other in before]
-        stories = sum(other.work > 0 for other in before)
-        return Place(stories, None if None in seconds else sum(seconds))
+    def _position(self, ticket: Ticket) -> Position:
+        ahead = self._tickets[: self._tickets.index(ticket)]
+        seconds = [self._seconds_of(other) for other in ahead]
+        jobs = sum(other.cost > 0 for other in ahead)
+        return Position(jobs, None if None in seconds else sum(seconds))
 
-    def _seconds(self, ticket: Ticket) -> float | None:
-        """About how long a ticket still takes: as it says itself, or as others took for their work."""
+    def _seconds_of(self, ticket: Ticket) -> float | None:
+        """Return about how long a ticket still takes: its own estimate, or what others took per cost."""
         if ticket.seconds_left is not None:
             return ticket.seconds_left
-        if not ticket.work:
+        if not ticket.cost:
             return None
-        pace = self._seconds_a_work
-        if pace is None:
-            pace = self._pace_of_running()
-        return None if pace is None else pace * ticket.work
+        rate = self._seconds_per_cost
+        if rate is None:
+            rate = self._rate_of_running()
+        return None if rate is None else rate * ticket.cost
 
-    def _pace_of_running(self) -> float | None:
+    def _rate_of_running(self) -> float | None:
         first = self._tickets[0]
-        if first.began is None or first.seconds_left is None:
+        if first.started is None or first.seconds_left is None:
             return None
-        return (time.monotonic() - first.began + first.seconds_left) / first.work
-
-    def _learn(self, ticket: Ticket) -> None:
-        if ticket.work:
-            self._seconds_a_work = (time.monotonic() - ticket.began) / ticket.work
+        return (time.monotonic() - first.started + first.seconds_left) / first.cost

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from consistory_svd.metrics import ScoreSettings, Suite
 from consistory_svd.studio import html as view
 
 if TYPE_CHECKING:
-    from consistory_svd.studio.generated_story import OpenedStory
+    from consistory_svd.metrics import ScoreSettings, Suite
+    from consistory_svd.studio.generated_story import GeneratedStory, OpenedStory
     from consistory_svd.studio.job import GenerationJob
     from consistory_svd.studio.tabs.compare import RunningComparison
 
@@ -32,7 +32,9 @@ class Session:
 
     Attributes:
         user: name of the signed-in user; None where no sign-in is required.
-        run: the story on the page.
+        job: the job whose story is on the page.
+        story: the story on the page, if it is not the job's: one that was opened or changed by undo.
+        show_masks: whether the page highlights the subject.
         comparison: the latest comparison.
         opened: the story opened from a file, if Generate must use its anchors.
         waiting: a story was requested and has not joined the model's queue yet.
@@ -43,17 +45,43 @@ class Session:
     """
 
     user: str | None = None
-    run: "GenerationJob | None" = None
+    job: "GenerationJob | None" = None
+    story: "GeneratedStory | None" = None
+    show_masks: bool = False
     comparison: "RunningComparison | None" = None
     opened: "OpenedStory | None" = None
     waiting: bool = False
     cancelled: bool = False
     missing_weights: tuple[str, ...] = ()
-    suite: Suite | None = None
+    suite: "Suite | None" = None
     exports: dict[str, Path] = field(default_factory=dict)
 
-    def suite_for(self, settings: ScoreSettings) -> Suite:
+    @property
+    def generated(self) -> "GeneratedStory | None":
+        """The story on the page as it is now."""
+        return self.job.generated if self.job else self.story
+
+    @property
+    def is_generating(self) -> bool:
+        """Whether the story on the page is being generated."""
+        return self.job is not None and not self.job.progress.over
+
+    @property
+    def failed(self) -> bool:
+        """Whether generating the story on the page failed."""
+        return self.job is not None and self.job.progress.state == "failed"
+
+    def show(self, story: "GeneratedStory | None") -> "GenerationJob | None":
+        """Put a story on the page, or none. Stop and return the job of the one before."""
+        job, self.job, self.story = self.job, None, story
+        if job is not None:
+            job.stop()
+        return job
+
+    def suite_for(self, settings: "ScoreSettings") -> "Suite":
         """Return the scores with these settings; cached embeddings are kept."""
+        from consistory_svd.metrics import Suite
+
         if self.suite is None or self.suite.settings != settings:
             self.suite = Suite(settings, self.suite and self.suite.embeddings)
         return self.suite
@@ -95,10 +123,10 @@ class Sessions:
         with self._lock:
             return self._sessions.pop(key, None)
 
-    def run_of(self, request: gr.Request) -> "GenerationJob | None":
+    def story_of(self, request: gr.Request) -> "GeneratedStory | None":
         """Return the story on the page of a request, or None if there is none. Raises as `of`."""
         session = self.find(request)
-        return session and session.run
+        return session and session.generated
 
     def all(self) -> list[Session]:
         """Return a snapshot of all sessions."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from consistory_svd.studio import api, drafts, own_seeds
+from consistory_svd.studio import api, own_seeds
 from consistory_svd.studio.components import model_picker as model_choice
 from consistory_svd.studio.components.continue_handlers import partial_handler
 from consistory_svd.studio.components.fields import chosen
@@ -27,6 +27,7 @@ from consistory_svd.studio.examples import EXAMPLES, Example
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import FORM, Form, StoryTab, example_values, lay_out
 from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.studio.progress import PREVIEWS
 from consistory_svd.studio.tabs import about as about_tab
 from consistory_svd.studio.tabs import compare as compare_tab
 from consistory_svd.studio.tabs.library import add_export, add_library
@@ -47,7 +48,7 @@ def build(handlers: Handlers) -> gr.Blocks:
     """Lay the page out and connect it."""
     # Files are served where they are. Gradio would serve copies, which stay for whoever knows their address
     # when the story is deleted or the visitor has gone.
-    gr.set_static_paths([*handlers.storage.roots, drafts.HOME])
+    gr.set_static_paths([*handlers.storage.roots, PREVIEWS])
     demo, rooms, form, stage = lay_out()
     handlers.limits.show_on(form)
     with demo:

@@ -31,21 +31,23 @@ def chosen_content_filter() -> ContentFilter | None:
 
 
 def main() -> None:
-    """Choose model and engine by the hardware, and serve the page until the Space ends."""
+    """Choose model and manager by the hardware, and serve the page until the Space ends."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     quiet_libraries()
     content_filter = chosen_content_filter()
     source = os.environ.get("CONSISTORY_SVD_MODEL") or (SDXL if torch.cuda.is_available() else None)
-    manager = None
+    limits, manager = limits_of(exposed=True), None
     if spaces.config.Config.zero_gpu:
-        from consistory_svd.studio.zerogpu import ZeroGpuModelManager
+        from consistory_svd.studio.queue import GenerationQueue
+        from consistory_svd.studio.zerogpu import zero_gpu_manager
 
-        manager = ZeroGpuModelManager(source)
+        queue = GenerationQueue(limits.queue)
+        manager = zero_gpu_manager(source, queue=queue, content_filter=content_filter)
     log.info("%s with %s", "ZeroGPU" if manager else "own hardware", source or "the storybook model")
     # No port: 7860, or what GRADIO_SERVER_PORT says.
     demo = create_demo(
         source,
-        limits=limits_of(exposed=True),
+        limits=limits,
         manager=manager,
         may_switch=False,
         content_filter=content_filter,

@@ -13,13 +13,21 @@ from consistory_svd.settings import Story, check, field_of
 from consistory_svd.studio import html as view
 from consistory_svd.studio.form import in_words, seeds_text
 from consistory_svd.studio.gallery import gallery_items
-from consistory_svd.studio.generated_story import GeneratedStory, undo, with_scene, with_seed, with_text
+from consistory_svd.studio.generated_story import (
+    GeneratedStory,
+    GenerationRequest,
+    is_as_recorded,
+    same_frame,
+    undo,
+    with_scene,
+    with_seed,
+    with_text,
+    write_record,
+)
 from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.own_seeds import owner_of
-from consistory_svd.studio.same_model import other_model
 from consistory_svd.studio.session import Session, Sessions
-from consistory_svd.studio.story_files import is_as_recorded
 
 BUSY = "A story is being told; wait for it or cancel it first."
 ELSEWHERE = "This story is being told on another page; wait for its end, then open it from the Library again."
@@ -77,11 +85,11 @@ class ContinueHandlers:
         session = self._sessions.of(request)
         try:
             self._wish(kind, scene, picture, text, session)
-            waiting = self._sessions.begin_waiting(session, self._manager.line.check_room)
+            waiting = self._sessions.begin_waiting(session, self._manager.queue.check_capacity)
         except ValueError as error:
             yield view.alert(in_words(error)), gr.skip(), gr.skip()
             raise view.refusal(in_words(error)) from error
-        before = len(self._manager.line) + waiting
+        before = len(self._manager.queue) + waiting
         yield view.waiting(True, before), gr.update(interactive=False), gr.update(interactive=True)
 
     def next_run(self, kind: str, scene: str, picture: Any, text: str, session: Session) -> GenerationJob:
@@ -91,37 +99,36 @@ class ContinueHandlers:
         """
         self._sessions.end_waiting(session)
         with self._starting:
-            run = self._story_of(session)
-            generated = run.generated
             story, wanted = self._wish(kind, scene, picture, text, session)
-            again = run.again(story, generated.frames_for(wanted))
-            again.start()
-            session.run = again
-        return again
+            request = GenerationRequest.continuing(self._story_of(session), story, wanted)
+            job = GenerationJob(self._manager, request)
+            job.start()
+            session.job = job
+        return job
 
-    def _story_of(self, session: Session) -> GenerationJob:
-        run = session.run
-        if run is None or (not run.generated.pictures and not run.progress.over):
+    def _story_of(self, session: Session) -> GeneratedStory:
+        generated = session.generated
+        if generated is None or (not generated.pictures and session.is_generating):
             raise ValueError(NO_STORY)
-        if not run.progress.over or session.waiting:
+        if session.is_generating or session.waiting:
             raise ValueError(BUSY)
-        self._check_folder(run)
-        return run
+        self._check_folder(generated)
+        return generated
 
-    def _check_folder(self, run: GenerationJob) -> None:
+    def _check_folder(self, generated: GeneratedStory) -> None:
         """ValueError where another page tells into the story's folder, or has changed the story."""
-        shown = [session.run for session in self._sessions.all() if session.run is not None]
-        if any(other.folder == run.folder and not other.progress.over for other in shown):
+        others = [session for session in self._sessions.all() if session.is_generating]
+        if any(other.job.request.folder == generated.folder for other in others):
             raise ValueError(ELSEWHERE)
-        if run.generated.pictures and not is_as_recorded(run.folder, run.generated):
+        if generated.pictures and not is_as_recorded(generated):
             raise ValueError(CHANGED)
 
     def _wish(
         self, kind: str, scene: str, picture: Any, text: str, session: Session
     ) -> tuple[Story, tuple[int, ...]]:
         """The story as it is to become, and the frames that are wanted."""
-        generated = self._story_of(session).generated
-        if refusal := other_model(generated, self._manager):
+        generated = self._story_of(session)
+        if refusal := self._manager.refuses(generated):
             raise ValueError(refusal)
         story = generated.story
         if kind == "resume":
@@ -152,17 +159,19 @@ class ContinueHandlers:
     def offer(self, scenes: str, seeds: str, request: gr.Request) -> tuple[Any, ...]:
         """The part for the visitor's story as it stands, empty-handed where there is none; the form's scenes
         and seeds, and whose they are, follow where they were the story's."""
-        run = self._sessions.run_of(request)
-        if run is None or not run.progress.over:
+        session = self._sessions.find(request)
+        generated = session and session.generated
+        if generated is None or session.is_generating:
             return gr.update(visible=False), *(gr.skip() for _ in range(10))
-        generated = run.generated
-        before = generated.story if run.before is None else run.before.story
+        before = generated.story
+        if session.job and session.job.request.previous:
+            before = session.job.request.previous.story
         frames = [picture.frame for picture in generated.pictures]
         # The one that was told last is the likeliest to be told again, or else one that is withheld.
-        changed = [frame for frame in frames if not _same_frame(generated.story, before, frame)]
+        changed = [frame for frame in frames if not same_frame(generated.story, before, frame)]
         filtered = [picture.frame for picture in generated.pictures if picture.filtered]
         at = next(iter(changed + filtered + frames), None)
-        note = other_model(generated, self._manager) or how_it_goes_on(generated)
+        note = self._manager.refuses(generated) or how_it_goes_on(generated)
         return (
             gr.update(visible=True),
             f'<p class="note">{escape(note)}</p>',
@@ -171,7 +180,7 @@ class ContinueHandlers:
             gr.update(value=""),
             gr.update(choices=[(f"{k + 1}: {generated.story.scenes[k]}", k) for k in frames], value=at),
             gr.update(value="" if at is None else generated.story.scenes[at]),
-            gr.update(interactive=any(picture.frame == at for picture in generated.replaced)),
+            gr.update(interactive=generated.can_undo(at)),
             *self._form_follows(scenes, seeds, before, generated.story),
         )
 
@@ -189,46 +198,40 @@ class ContinueHandlers:
 
     def choose(self, picture: Any, request: gr.Request) -> tuple[Any, Any]:
         """The scene of a chosen picture, and whether a former one can be taken back."""
-        run = self._sessions.run_of(request)
-        if run is None or picture is None:
+        generated = self._sessions.story_of(request)
+        if generated is None or picture is None:
             return gr.skip(), gr.skip()
-        generated = run.generated
-        return generated.story.scenes[picture], gr.update(
-            interactive=any(replaced.frame == picture for replaced in generated.replaced)
-        )
+        return generated.story.scenes[picture], gr.update(interactive=generated.can_undo(picture))
 
     def point(self, request: gr.Request, event: gr.SelectData) -> Any:
         """The picture that was chosen among the pictures, for the box that chooses one."""
-        run = self._sessions.run_of(request)
-        if run is None or not run.progress.over or event.index >= len(run.progress.pictures):
+        session = self._sessions.find(request)
+        generated = session and session.generated
+        if generated is None or session.is_generating or event.index >= len(generated.pictures):
             return gr.skip()
-        return run.progress.pictures[event.index].frame
+        return generated.pictures[event.index].frame
 
     def take_back(self, picture: Any, scenes: str, seeds: str, request: gr.Request) -> tuple[Any, ...]:
         """Put the former picture of a frame back: pictures, status, the frame's scene, the form's scenes and
         seeds, and whose they are. What it replaces can be taken back in turn."""
         try:
-            run = self._story_of(self._sessions.of(request))
-            generated = run.generated
+            session = self._sessions.of(request)
+            generated = self._story_of(session)
             frame = self._frame(generated, picture)
-            run.show(undo(generated, frame))
+            changed = undo(generated, frame)
         except ValueError as error:
             return gr.skip(), view.alert(in_words(error)), *(gr.skip() for _ in range(4))
-        now = run.generated.story
+        session.show(changed)
+        write_record(changed, changed.seconds)
+        now = changed.story
         return (
-            gallery_items(run.progress, run.show_masks),
+            gallery_items(changed.pictures, session.show_masks),
             view.said(
                 f"Picture {frame + 1} is the former one again; the other one can be taken back in turn."
             ),
             now.scenes[frame],
             *self._form_follows(scenes, seeds, generated.story, now),
         )
-
-
-def _same_frame(one: Story, other: Story, frame: int) -> bool:
-    if frame >= len(other.scenes):
-        return False
-    return (one.scenes[frame], one.frame_seeds[frame]) == (other.scenes[frame], other.frame_seeds[frame])
 
 
 def _resume_label(generated: GeneratedStory) -> str:

@@ -69,10 +69,9 @@ class Following:
         go; those that were written by hand stay.
         """
         manager = self._manager
-        there = manager.loaded and not manager.reason
-        if not there or (seen is not None and seen.wanted == manager.wanted):
+        if not manager.ready or (seen is not None and seen.wanted == manager.requested):
             return tuple(gr.skip() for _ in range(7 + len(RUN)))
-        now = Seen(manager.wanted, manager.model.recipe)
+        now = Seen(manager.requested, manager.model.recipe)
         run = [gr.skip()] * len(RUN) if seen is None and link else self._run(seen, now)
         return now, *self._shown(), *self._size(seen, size, width, height), *run
 

@@ -85,13 +85,13 @@ def load_chosen(
         if not (source or "").strip():
             raise ValueError("model: it is empty; choose one, or give a folder, a file or a hub id")
         lines = [line for line in (loras or "").splitlines() if line.strip()]
-        now = manager.wanted
+        now = manager.requested
         wanted = ModelRequest.of(source.strip(), now.device, now.dtype, lines, memory or AUTO, now.config)
-        if manager.coming is None and manager.has(wanted):
+        if manager.loading is None and manager.has(wanted):
             yield view.loading_words("This model is loaded already; nothing was changed.")
             return
-        waits = len(manager.line) > 0
-        if manager.coming != wanted:  # asked for twice, it comes once
+        waits = len(manager.queue) > 0
+        if manager.loading != wanted:  # asked for twice, it comes once
             manager.switch(wanted)
     except ValueError as error:
         yield view.alert(str(error))
@@ -102,14 +102,14 @@ def load_chosen(
         else "The model is being loaded."
     )
     while not manager.wait(0.2):
-        done, whole = manager.arrived
+        done, whole = manager.download_progress
         if done:
             yield view.loading_words(f"Downloading the model: {in_megabytes(done, whole)}.")
         else:
             yield gr.skip()
-    failure = manager.last_error or manager.reason
+    failure = manager.last_error or manager.error
     if failure:
-        back = ". The model from before is in use again." if manager.last_error and not manager.reason else ""
+        back = ". The model from before is in use again." if manager.last_error and not manager.error else ""
         yield view.alert(f"{failure}{back}")
         raise view.refusal(failure)
     yield view.loading_words(f"Loaded. {few_steps(manager.recipe, limits or Limits())}".strip())

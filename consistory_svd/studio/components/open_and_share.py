@@ -107,7 +107,7 @@ class Restoring:
         except ValueError as error:
             return _refused(f"{path.name} was not opened: {error}")
         said = f"{path.name} is open: {_in_short(story)}. Press Generate to tell it."
-        if self._manager.loaded and not self._manager.reason and self._manager.model.name != model:
+        if self._manager.ready and self._manager.model.name != model:
             said += f" It was told with {model}, so the pictures will differ."
         self._opened(anchor_story and OpenedStory(story, settings, anchor_story), request)
         if anchor_story:

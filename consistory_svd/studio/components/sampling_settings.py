@@ -73,7 +73,7 @@ class Sizes:
         self._manager = manager
 
     def _offered(self) -> dict[str, tuple[int, int] | None]:
-        if not self._manager.loaded or self._manager.reason:
+        if not self._manager.ready:
             return {OWN: None}
         model = self._manager.model
         return offered_sizes(model.native_size, model.size_multiple)

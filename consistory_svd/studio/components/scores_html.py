@@ -13,7 +13,7 @@ from consistory_svd.metrics import Frames, MissingScore, Result
 from consistory_svd.metrics.folder import of_storybook
 from consistory_svd.metrics.headline import ALIGNED, ALIKE
 from consistory_svd.metrics.report import ARROWS
-from consistory_svd.studio.job import Picture
+from consistory_svd.studio.generated_story import Picture
 
 LABEL_PIXELS = 56
 

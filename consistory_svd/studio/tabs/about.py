@@ -63,8 +63,8 @@ def now(manager: ModelManager) -> str:
     """What runs here, at this moment."""
     if not manager.loaded:
         return facts("The model is loading.", memory(), versions())
-    if manager.reason:
-        return facts(manager.reason, memory(), versions())
+    if manager.error:
+        return facts(manager.error, memory(), versions())
     # Not the model's device: the memory of a GPU that is lent is not seen from here.
     return facts(manager.description, memory(manager.scores_on), versions())
 

@@ -183,7 +183,7 @@ class Comparing:
             chosen = recipe.rows if recipe else chosen_rows(named, shared, CURRENT)
             scored = ScoreSettings(how[0], fill=how[1])
             generated = compared(story, shared, chosen, self.limits)
-            self.manager.line.check_room()
+            self.manager.queue.check_capacity()
         except ValueError as error:
             yield ("", view.alert(in_words(error)), *[gr.skip()] * (len(self._room.shown) - 2))
             raise view.refusal(in_words(error)) from error
@@ -197,7 +197,7 @@ class Comparing:
         running = RunningComparison(comparison, self.story_tab.storage.export_folder(session, "compare"))
         session.comparison = running
         look = f'<p class="look"><strong>{recipe.title}.</strong> {recipe.look}</p>' if recipe else ""
-        yield look, view.waiting(self.manager.loaded, len(self.manager.line)), "", *self._buttons(True)
+        yield look, view.waiting(self.manager.loaded, len(self.manager.queue)), "", *self._buttons(True)
         yield from self._updates(running)
 
     def cancel(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:

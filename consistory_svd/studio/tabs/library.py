@@ -82,10 +82,10 @@ def add_export(handlers: Handlers, widgets: ExportWidgets) -> None:
     """Let the widgets take along the story that the visitor's page shows."""
 
     def folder(request: gr.Request) -> Path:
-        run = handlers.story_of(request)
-        if run is None or not run.progress.pictures:
+        story = handlers.story_of(request)
+        if story is None or not story.pictures:
             raise ValueError("There is no story yet. Tell one first, then take it along.")
-        return run.folder
+        return story.folder
 
     connect_export("story", widgets, handlers.sessions, handlers.storage, folder, [])
 

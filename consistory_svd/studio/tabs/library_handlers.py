@@ -1,15 +1,12 @@
 """What the library's room asks for: between its widgets and the stories on disk."""
 
 import logging
-import re
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from consistory_svd.library import KeptStory, found, ordered
-from consistory_svd.metadata import mark_subject
 from consistory_svd.metrics import MissingScore, Result
 from consistory_svd.metrics.report import from_json
 from consistory_svd.metrics.weights import fetchable
@@ -18,11 +15,9 @@ from consistory_svd.studio import library_html as library_view
 from consistory_svd.studio.components import scores_html as scorecard
 from consistory_svd.studio.components.svd_filter_settings import SIDES, value_scale
 from consistory_svd.studio.gallery import gallery_items
-from consistory_svd.studio.generated_story import GeneratedStory, OpenedStory, Picture, in_order
+from consistory_svd.studio.generated_story import GeneratedStory, OpenedStory, Picture
 from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.layout import FORM, form_values
-from consistory_svd.studio.same_model import other_model
 from consistory_svd.thumbnails import UNREADABLE, blank, cover
 
 log = logging.getLogger(__name__)
@@ -116,10 +111,10 @@ class LibraryHandlers:
                 raise ValueError("Your story in Story is still being told; cancel it first, or wait.")
             if self.handlers.is_generating_into(story.folder):
                 raise ValueError("The story is still being told on another page; wait for its end.")
-            run = _from_saved(self.handlers, story)
+            opened_story = GeneratedStory.from_saved(story)
         except (ValueError, *UNREADABLE) as refusal:
             return view.alert(_in_words(refusal)), *(gr.skip() for _ in range(7 + len(FORM)))
-        self.handlers.show(run, request, fetchable(_entries(story)))
+        self.handlers.show(opened_story, request, fetchable(_entries(story)))
         record = story.record
         opened = record.anchor_story and OpenedStory(record.story, record.settings, record.anchor_story)
         self.handlers.opened(opened, request)
@@ -128,14 +123,14 @@ class LibraryHandlers:
             scale = value_scale(side, values[f"{side}_keep"])
             values[f"{side}_amount"] = gr.update(value=values[f"{side}_amount"], **scale)
         count = view.pictures_in_words(len(story.pictures))
-        filtered = view.filtered_text(run.progress.pictures)
+        filtered = view.filtered_text(opened_story.pictures)
         said = f"Opened from the library: told {library_view.date(story)}, {count}.", filtered
-        status = " ".join(filter(None, (*said, other_model(run.generated, self.handlers.manager))))
+        status = " ".join(filter(None, (*said, self.handlers.manager.refuses(opened_story))))
         return (
             "",
             gr.update(selected="story"),
             library_view.note(status),
-            gallery_items(run.progress),
+            gallery_items(opened_story.pictures),
             _scores(story),
             False,
             ", ".join(record.story.concept_words),
@@ -187,34 +182,6 @@ class LibraryHandlers:
         return chosen, message, heading, hidden, gr.update(value=[]), "", *same, hidden, hidden
 
 
-def _from_saved(handlers: Handlers, story: KeptStory) -> GenerationJob:
-    """A kept story as one that was told on this page. The marked subjects are drawn anew where they lack."""
-    pictures = []
-    kept = zip(story.pictures, story.prompts, story.masks, story.filtered, strict=True)
-    for path, prompt, mask, filtered in kept:
-        marked = mask and path.with_name(path.name.replace("frame-", "marked-", 1))
-        if marked and not marked.is_file():
-            with Image.open(path) as image, Image.open(mask) as where:
-                mark_subject(image.convert("RGB"), where).save(marked)
-        pictures.append(Picture(path, prompt, marked, mask, _frame_of(path, len(pictures)), filtered))
-    record = story.record
-    generated = GeneratedStory(
-        record.story,
-        record.settings,
-        record.anchor_story or record.story,
-        in_order(pictures),
-        seconds=record.seconds or 0.0,
-        model=record.model,
-    )
-    return GenerationJob.from_saved(handlers.manager, generated, story.folder)
-
-
-def _frame_of(picture: Path, position: int) -> int:
-    """Which frame of its story a picture is, by its name as it is given here; else by its place."""
-    named = re.match(r"frame-(\d+)", picture.name)
-    return int(named[1]) - 1 if named else position
-
-
 def _card(story: KeptStory) -> tuple[Any, str]:
     try:
         picture = cover(story)
@@ -235,8 +202,11 @@ def _scores(story: KeptStory) -> str:
     """The scores that were kept with a story; nothing where there are none for its pictures."""
     if story.scores is None:
         return ""
-    known = zip(story.pictures, story.prompts, story.filtered, strict=True)
-    pictures = [Picture(path, prompt, filtered=why) for path, prompt, why in known]
+    known = zip(story.pictures, story.prompts, story.scenes, story.filtered, strict=True)
+    pictures = [
+        Picture(path, frame, prompt, scene, filtered=why)
+        for frame, (path, prompt, scene, why) in enumerate(known)
+    ]
     try:
         frames, note = scorecard.frames_of(pictures, story.record.model), scorecard.left_out(pictures)
         return scorecard.card(from_json(story.scores), frames, note)
