@@ -354,7 +354,8 @@ def test_tell_refuses_a_wrong_field_also_without_the_page(handlers: Handlers):
 
 def test_cancel_keeps_the_pictures_and_says_how_many(handlers: Handlers):
     generation = handlers.generate(ANN, **form(anchors=1, steps=40))
-    next(made for made, _ in generation if is_shown(made) and any("being generated" not in words for _, words in made))
+    shown = (made for made, _ in generation if is_shown(made))
+    next(made for made in shown if any("being generated" not in words for _, words in made))
     pictures, status, generate, cancel = list(handlers.cancel(ANN))[-1]
     assert "Stopped. 1 of 3 pictures made and kept." in status
     assert [caption for _, caption in pictures] == [SCENES[0]]

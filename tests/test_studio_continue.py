@@ -236,7 +236,7 @@ def test_wishes_that_cannot_be_met_get_words(handlers: Handlers):
 
     assert "tell one first" in refusal("redo")
     list(handlers.generate(ANN, **the_form()))
-    assert "Scenes: number 4" in refusal("add", scene="  ")
+    assert "Scenes must be texts that are not empty" in refusal("add", scene="  ")
     assert "choose one of the story" in refusal("redo", picture=9)
     assert "choose one of the story" in refusal("redo", picture=None)
     assert "shows already" in refusal("change", picture=1, text="on the beach")
