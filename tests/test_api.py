@@ -259,7 +259,7 @@ def test_a_full_line_refuses_and_one_in_it_knows_its_place(demo: gr.Blocks, clie
     assert "Another story is before yours. It begins by itself in about " in next(
         status for status in places if "about" in status
     )
-    with pytest.raises(AppError, match="queue: 1 stories are waiting; this studio lets 1 wait"):
+    with pytest.raises(AppError, match="The queue is full: 1 job is waiting"):
         client.predict(**CAT, api_name="/tell")
     first.cancel()
     *_, (pictures, _, _) = waiting

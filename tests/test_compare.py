@@ -27,9 +27,10 @@ from consistory_svd.studio import compare_html as compare_view
 from consistory_svd.studio.comparison import Comparison, Generation, Snapshot, compared
 from consistory_svd.studio.comparison_image import GridRow, cell_box, cell_size, draw_grid, first_row
 from consistory_svd.studio.comparison_rows import RECIPES, Row, chosen_rows, in_story, recipe
+from consistory_svd.studio.generated_story import Picture
 from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.job import Picture, Progress
 from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.studio.progress import Progress
 from consistory_svd.studio.tabs import compare as compare_tab
 from consistory_svd.studio.tabs.compare import CURRENT, NOTHING, Comparing, lay_out, save_grid
 from tests.test_studio import form
