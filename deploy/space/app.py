@@ -1,13 +1,13 @@
-"""The studio as a Hugging Face Space: on ZeroGPU, on its own GPU, or on its CPU with the storybook model.
+"""The studio as a Hugging Face Space: SDXL on ZeroGPU or a GPU of its own, the storybook model on a CPU.
 
-The variable CONSISTORY_SVD_MODEL of the Space names another model than these;
-CONSISTORY_SVD_HIDE_SEXUAL_PICTURES switches a filter on.
+Variables of the Space: CONSISTORY_SVD_MODEL sets another model, CONSISTORY_SVD_HIDE_SEXUAL_PICTURES
+enables the content filter.
 """
 
 import logging
 import os
 
-import spaces.config  # before torch: on ZeroGPU it stands in for CUDA
+import spaces.config  # before torch: on ZeroGPU it emulates CUDA
 import torch
 
 from consistory_svd.compat import quiet_libraries
@@ -22,8 +22,11 @@ log = logging.getLogger("space")
 
 
 def chosen_content_filter() -> ContentFilter | None:
-    """The filter for sexual pictures where the Space's variable asks for it; its weights are fetched at every
-    start, because a Space's disk forgets. The Space does not start without them: FetchError, ValueError."""
+    """Load the content filter if the Space's variable enables it.
+
+    Its weights are downloaded at every start, because a Space's disk is not persistent. The Space does not
+    start without them.
+    """
     if not hides_sexual_pictures(os.environ):
         return None
     fetch_weights(PICTURE_FILTER, ScoreSettings())
@@ -31,7 +34,7 @@ def chosen_content_filter() -> ContentFilter | None:
 
 
 def main() -> None:
-    """Choose model and manager by the hardware, and serve the page until the Space ends."""
+    """Choose the model by the hardware and serve the page until the Space stops."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     quiet_libraries()
     content_filter = chosen_content_filter()
@@ -44,7 +47,7 @@ def main() -> None:
         queue = GenerationQueue(limits.queue)
         manager = zero_gpu_manager(source, queue=queue, content_filter=content_filter)
     log.info("%s with %s", "ZeroGPU" if manager else "own hardware", source or "the storybook model")
-    # No port: 7860, or what GRADIO_SERVER_PORT says.
+    # Without a port: 7860, or GRADIO_SERVER_PORT.
     demo = create_demo(
         source,
         limits=limits,
