@@ -24,7 +24,7 @@ from consistory_svd import Finished, FrameDone, Model, Settings, Started, Story,
 from consistory_svd.cli.options import run, wrong_values
 from consistory_svd.events import Note
 from consistory_svd.memory import PLANS, check_mode, duration_in_words
-from consistory_svd.models import SDXL_CONFIG
+from consistory_svd.models.single_file import SDXL_CONFIG
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from consistory_svd.metrics.dreamsim_weights import MANIFEST
+from consistory_svd.downloads import MANIFEST
 from consistory_svd.metrics.storybook import CLIP_FOLDER
 
 BACKBONE = "clip_vitb32"

@@ -30,8 +30,10 @@ from benchmarks import random_weights
 from consistory_svd import load_model
 from consistory_svd.cli.options import run
 from consistory_svd.compat import quiet_libraries
-from consistory_svd.metrics import Frames, Result, ScoreSettings, Suite
 from consistory_svd.metrics.dreamsim_weights import dreamsim_folder
+from consistory_svd.metrics.result import Frames, Result
+from consistory_svd.metrics.settings import ScoreSettings
+from consistory_svd.metrics.suite import Suite
 from training.world import render
 from training.world.vocabulary import SCENES
 

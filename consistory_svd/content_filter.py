@@ -15,9 +15,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from transformers import ViTForImageClassification, ViTImageProcessorPil
 
+from consistory_svd.downloads import cache_folder, fetch_command
 from consistory_svd.errors import FieldError
 from consistory_svd.events import Event, Filtered, Finished, FrameDone, Preview
-from consistory_svd.metrics.dreamsim_weights import cache_folder, fetch_command
 from consistory_svd.metrics.networks import from_cache
 from consistory_svd.metrics.result import MetricUnavailable
 from consistory_svd.metrics.weights import PICTURE_FILTER, SEXUAL_PICTURES

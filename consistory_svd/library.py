@@ -22,7 +22,7 @@ from typing import Any, get_args
 from consistory_svd.errors import FieldError, one_of
 from consistory_svd.manner import manner
 from consistory_svd.metadata import FILE_NAME, StoryRecord, read_story_json, replace_file
-from consistory_svd.metrics.headline import ALIKE, Better
+from consistory_svd.metrics.result import CONSISTENCY, Better
 from consistory_svd.presets import preset_of
 
 VARIABLE = "CONSISTORY_SVD_LIBRARY"
@@ -44,7 +44,7 @@ class Headline:
     @property
     def rank(self) -> tuple[int, float]:
         """Smaller is more alike. Numbers of different scores do not compare: scores follow each other."""
-        return ALIKE.index(self.name), self.value if self.better == "lower" else -self.value
+        return CONSISTENCY.index(self.name), self.value if self.better == "lower" else -self.value
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def ordered(stories: Sequence[KeptStory], order: str) -> list[KeptStory]:
         ORDERS[0]: lambda story: 0,
         ORDERS[1]: lambda story: 0,
         ORDERS[2]: lambda story: (story.record is None, story.title.casefold()),
-        ORDERS[3]: lambda story: story.headline.rank if story.headline else (len(ALIKE), 0.0),
+        ORDERS[3]: lambda story: story.headline.rank if story.headline else (len(CONSISTENCY), 0.0),
     }
     if order not in keys:
         raise FieldError("sort", order, one_of(ORDERS))
@@ -270,8 +270,8 @@ def read_scores(folder: Path, pictures: Sequence[Path]) -> Mapping[str, Any] | N
 
 
 def headline_of(scores: Mapping[str, Any] | None) -> Headline | None:
-    """The first of ALIKE that is among kept scores."""
-    for name in ALIKE if scores else ():
+    """The first of CONSISTENCY that is among kept scores."""
+    for name in CONSISTENCY if scores else ():
         for score in scores["scores"]:
             if not isinstance(score, dict) or score.get("name") != name:
                 continue

@@ -50,8 +50,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def in_gigabytes(count: int) -> str:
-    """ "1.5 GB"; a gigabyte is a billion bytes."""
-    return f"{count / GIGABYTE:.1f} GB"

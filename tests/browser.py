@@ -11,7 +11,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from consistory_svd.metrics.dreamsim_weights import CACHE_VARIABLE
+from consistory_svd.downloads import CACHE_VARIABLE
 from consistory_svd.studio import create_demo, launch
 
 # Generous: a shared, busy machine with two cores. Every wait ends as soon as its condition holds.

@@ -19,9 +19,9 @@ import gradio as gr
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from consistory_svd.downloads import CACHE_VARIABLE
 from consistory_svd.limits import Limits
 from consistory_svd.metadata import read_frame
-from consistory_svd.metrics.dreamsim_weights import CACHE_VARIABLE
 from consistory_svd.presets import PRESETS
 from consistory_svd.settings import Settings, field_of
 from consistory_svd.studio import create_demo, launch

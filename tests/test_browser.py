@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect
 
-from consistory_svd.metrics.dreamsim_weights import FetchError
+from consistory_svd.downloads import DownloadError
 from consistory_svd.studio.components import scores_fetching as fetching
 from tests.browser import MODEL_MS, STORY_MS, captions, pictures, set_dial, sources, visit, write_story
 
@@ -198,7 +198,7 @@ def test_scores_come_after_the_pictures_and_say_what_they_lack(
     page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_network(*arguments: object) -> None:
-        raise FetchError("weights: the server cannot be had")
+        raise DownloadError("weights: the server did not answer")
 
     monkeypatch.setattr(fetching, "fetch_weights", no_network)
     before = _generate_short_story(page)
@@ -207,9 +207,9 @@ def test_scores_come_after_the_pictures_and_say_what_they_lack(
     expect(page.locator("#scores .heat")).to_contain_text("Identity agreement by the storybook reader")
     expect(page.locator("#scores .heat img")).to_have_count(4)
     expect(page.locator("#scores .bars .bar")).to_have_count(2)
-    expect(page.locator("#scores")).to_contain_text("DreamSim is not shown")
+    expect(page.locator("#scores")).to_contain_text("DreamSim unavailable")
     fetch.click()
-    expect(page.locator("#fetched").get_by_role("alert")).to_contain_text("the server cannot be had")
+    expect(page.locator("#fetched").get_by_role("alert")).to_contain_text("the server did not answer")
     expect(fetch).to_be_enabled()
     assert sources(page) == before
     page.set_viewport_size({"width": 390, "height": 844})

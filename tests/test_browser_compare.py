@@ -16,8 +16,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 from playwright.sync_api import Browser, Page, Request, expect
 
+from consistory_svd.downloads import CACHE_VARIABLE
 from consistory_svd.limits import Limits
-from consistory_svd.metrics.dreamsim_weights import CACHE_VARIABLE
 from consistory_svd.studio import create_demo, launch
 from consistory_svd.studio.comparison_rows import RECIPES
 from consistory_svd.studio.handlers import Handlers

@@ -18,8 +18,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 from playwright.sync_api import Browser, Page, expect
 
+from consistory_svd.downloads import CACHE_VARIABLE
 from consistory_svd.library import KeptStory, Library
-from consistory_svd.metrics.dreamsim_weights import CACHE_VARIABLE
 from consistory_svd.studio import create_demo, launch
 from consistory_svd.studio import library_html as library_view
 from tests.browser import STORY_MS, open_part, pictures, visit, write_story

@@ -16,11 +16,12 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
+from consistory_svd.downloads import CACHE_VARIABLE
 from consistory_svd.limits import Limits
 from consistory_svd.manner import differences, manner
 from consistory_svd.metadata import read_frame
-from consistory_svd.metrics import MissingScore, Result, ScoreSettings
-from consistory_svd.metrics.dreamsim_weights import CACHE_VARIABLE
+from consistory_svd.metrics.result import MissingScore, Result
+from consistory_svd.metrics.settings import ScoreSettings
 from consistory_svd.presets import PRESETS
 from consistory_svd.settings import Settings, Story, SVDFilter
 from consistory_svd.studio import compare_html as compare_view
@@ -432,7 +433,7 @@ def test_a_row_without_scores_says_why():
     html = compare_view.grid(
         Snapshot(STORY, (generated(PLAIN, 2, MissingScore("DreamSim", "it is <gone>")),)), lambda path: ""
     )
-    assert "DreamSim is not shown: it is &lt;gone&gt;." in html
+    assert "DreamSim unavailable: it is &lt;gone&gt;." in html
 
 
 def test_the_status_says_row_picture_and_time_left():

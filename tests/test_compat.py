@@ -66,7 +66,7 @@ def test_what_cannot_be_cured_is_hidden_and_said(tmp_path: Path, content: str, f
 
 def test_dreamsim_says_why_it_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(compat, "_fault", "RuntimeError: operator torchvision::nms is cursed")
-    with pytest.raises(MetricUnavailable, match=r"needs torchvision.*is cursed") as caught:
+    with pytest.raises(MetricUnavailable, match=r"torchvision does not work here.*is cursed") as caught:
         DreamSim(Embeddings(), tmp_path, "clip_vitb32").measure(frames())
     assert "pip install" in caught.value.remedy
     assert not dreamsim_folder("clip_vitb32", tmp_path).exists()

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import huggingface_hub.constants
 import pytest
 import torch
 from PIL import Image
@@ -20,13 +19,13 @@ from consistory_svd import Cancelled, Finished, FrameDone, Model, Preview, Setti
 from consistory_svd.cli.main import app
 from consistory_svd.cli.options import run
 from consistory_svd.content_filter import INK, PAPER, filter_events, filtered_image, load_content_filter
+from consistory_svd.downloads import CACHE_VARIABLE
 from consistory_svd.limits import FILTER_VARIABLE, hides_sexual_pictures
 from consistory_svd.metadata import read_story_json, write_story_json
-from consistory_svd.metrics.dreamsim_weights import CACHE_VARIABLE
 from consistory_svd.metrics.folder import read_folder
 from consistory_svd.metrics.weights import SEXUAL_PICTURES
-from tests import test_metrics_networks as test_scores_hub
 from tests.classifiers import EVERY, NONE, keep_in_cache, save_classifier, screen_against, screen_of
+from tests.fake_hub import serving
 
 # isort: split
 from transformers import AutoImageProcessor, AutoModelForImageClassification
@@ -105,10 +104,10 @@ def spoil(folder: Path, how: str) -> None:
     ("how", "said"),
     [
         ("cut off", "cannot be read"),
-        ("a head lacks", "holds no whole ViTForImageClassification: 2 weights lack"),
+        ("a head lacks", "is not a complete ViTForImageClassification: 2 weights are missing"),
         ("no numbers", "are spoilt, the classifier gave nan"),
-        ("pickled", "are not here"),
-        ("no preprocessor", "are not here"),
+        ("pickled", "are not downloaded"),
+        ("no preprocessor", "are not downloaded"),
     ],
 )
 def test_spoilt_weights_are_refused_in_a_line_that_says_what_to_do(tmp_path: Path, how: str, said: str):
@@ -263,11 +262,7 @@ def test_the_weights_are_fetched_by_a_command_and_are_safetensors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The command itself, against a server that speaks as much of the hub as it needs."""
-    monkeypatch.setattr(test_scores_hub, "OPENAI_CLIP", SEXUAL_PICTURES)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    with test_scores_hub.Hub(save_classifier(tmp_path / "theirs", EVERY)) as hub:
-        server = threading.Thread(target=hub.serve_forever, args=(0.02,))
-        server.start()
+    with serving(SEXUAL_PICTURES, save_classifier(tmp_path / "theirs", EVERY), monkeypatch) as hub:
         command = [sys.executable, "-m", "consistory_svd", "fetch", "picture-filter", "--cache"]
         known = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(HOUSE)}
         done = subprocess.run(
@@ -278,10 +273,8 @@ def test_the_weights_are_fetched_by_a_command_and_are_safetensors(
             check=False,
         )
         asked = set(hub.asked)
-        hub.shutdown()
-        server.join()
     assert done.returncode == 0, done.stderr
-    assert f"The filter for sexual pictures, {SEXUAL_PICTURES}: is here" in done.stderr
+    assert f"The content filter, {SEXUAL_PICTURES}: is here" in done.stderr
     assert asked == {"config.json", "preprocessor_config.json", "model.safetensors"}
     assert load_content_filter(cache=tmp_path / "cache").is_sexual(noise(1))
 
@@ -345,6 +338,6 @@ def test_scoring_a_folder_leaves_withheld_pictures_out_and_says_so(
     assert known.prompts == tuple(story.prompts[k] for k in (0, 2, 3))
     assert [image.tobytes() for image in known.images] == [noise(k).tobytes() for k in (0, 2, 3)]
     assert all(known.masks)
-    assert "1 withheld" in caplog.text
+    assert "1 filtered" in caplog.text
     write_story_json(tmp_path, story, SHARED, "net", names)
     assert "withheld" not in json.loads((tmp_path / "story.json").read_text())["frames"][0]

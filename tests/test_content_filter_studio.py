@@ -26,11 +26,11 @@ from playwright.sync_api import Browser, expect
 import app as studio_app
 from consistory_svd.cli.options import run as run_flags
 from consistory_svd.content_filter import NOTICE, ContentFilter, filtered_image, load_content_filter
+from consistory_svd.downloads import CACHE_VARIABLE, DownloadError
 from consistory_svd.library import ORDERS, Library
 from consistory_svd.limits import FILTER_VARIABLE
 from consistory_svd.metadata import read_frame, read_story_json
-from consistory_svd.metrics import MissingScore, Result
-from consistory_svd.metrics.dreamsim_weights import CACHE_VARIABLE, FetchError
+from consistory_svd.metrics.result import MissingScore, Result
 from consistory_svd.settings import Settings, Story
 from consistory_svd.studio import compare_html as compare_view
 from consistory_svd.studio import create_demo, launch
@@ -482,7 +482,7 @@ def test_a_space_is_filtered_where_its_variable_says_so_or_does_not_start(
     assert started[0]["content_filter"] is None
     monkeypatch.setenv(FILTER_VARIABLE, "1")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(FetchError, match="cannot be had"):
+    with pytest.raises(DownloadError, match="HF_HUB_OFFLINE is set"):
         space.main()
     keep_in_cache(save_classifier(tmp_path / "net", EVERY), tmp_path / "cache")
     space.main()

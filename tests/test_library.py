@@ -29,8 +29,8 @@ from consistory_svd.library import (
     ordered,
 )
 from consistory_svd.metadata import save_frame, write_story_json
-from consistory_svd.metrics import MissingScore, Result
 from consistory_svd.metrics.report import as_json, from_json
+from consistory_svd.metrics.result import MissingScore, Result
 from consistory_svd.presets import PRESETS, preset_of
 from consistory_svd.settings import Settings, Story, SVDFilter
 from consistory_svd.studio.handlers import Handlers

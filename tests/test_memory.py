@@ -17,7 +17,7 @@ from consistory_svd import Finished, FrameDone, Model, Settings, Started, Story,
 from consistory_svd.events import Cancelled, Note
 from consistory_svd.memory import PLANS, Footprint, Job, Pace, Placement, footprint, next_below, plan
 from consistory_svd.memory.time_estimate import duration_in_words
-from consistory_svd.models import SDXL_CONFIG
+from consistory_svd.models.single_file import SDXL_CONFIG
 
 STORY = Story("a fox", ("in the forest", "in the desert", "on the beach", "in the snow"), seed=3)
 SHARED = Settings(steps=3, batch=2)

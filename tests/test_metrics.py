@@ -14,16 +14,17 @@ from PIL import Image
 from consistory_svd import Settings, Story, load_model
 from consistory_svd.cli.main import app
 from consistory_svd.cli.options import run
+from consistory_svd.errors import FieldError
 from consistory_svd.metadata import write_story_json
-from consistory_svd.metrics import Frames, MissingScore, Result, ScoreSettings, Suite
 from consistory_svd.metrics.clip_dino import OPENAI_CLIP, ClipAlignment, DinoSimilarity
 from consistory_svd.metrics.folder import STORYBOOK_NAME, of_storybook, read_folder
 from consistory_svd.metrics.images import Embeddings, Subject, in_batches, subject_only
 from consistory_svd.metrics.report import as_csv
-from consistory_svd.metrics.result import MetricUnavailable
+from consistory_svd.metrics.result import Frames, MetricUnavailable, MissingScore, Result
+from consistory_svd.metrics.settings import ScoreSettings
 from consistory_svd.metrics.storybook import CLIP_FOLDER, IdentityAgreement, StorybookClip
-from consistory_svd.metrics.suite import harmonic_means
-from consistory_svd.models import Lora
+from consistory_svd.metrics.suite import Suite, harmonic_means
+from consistory_svd.models.lora import Lora
 from tests.tiny_models import make_tokenizer
 from training.world import render
 
@@ -181,11 +182,11 @@ def test_long_prompts_are_said_to_be_truncated(clip_folder: Path, tmp_path: Path
     some = frames(prompts=("a cat", " ".join(["cat"] * 75), " ".join(["cat"] * 76)))
     found = by_name(ClipAlignment(Embeddings(), tmp_path, str(clip_folder)).measure(some))
     (note,) = found["CLIP-T"].notes
-    assert "picture 3 has 78 tokens" in note
+    assert "image 3 has 78 tokens" in note
     assert "truncated" in note
     assert [note.split(" has")[0] for note in found["Scaled CLIP-T"].notes] == [
-        "the prompt of picture 2",
-        "the prompt of picture 3",
+        "the prompt of image 2",
+        "the prompt of image 3",
     ]
 
 
@@ -203,7 +204,7 @@ def test_a_clip_with_missing_weights_is_refused(clip_folder: Path, tmp_path: Pat
     weights = load_file(folder / "model.safetensors")
     del weights["visual_projection.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(MetricUnavailable, match="1 weights lack"):
+    with pytest.raises(MetricUnavailable, match="1 weights are missing"):
         ClipAlignment(Embeddings(), tmp_path, str(folder)).measure(frames())
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
@@ -256,8 +257,8 @@ def test_masks_that_are_missing_or_empty_are_said(clip_folder: Path, dino_folder
     suite = Suite(ScoreSettings(clip=str(clip_folder), dino=str(dino_folder), cache=tmp_path))
     empty = Image.new("L", (48, 40))
     for masks, why in (
-        ([half_mask(), None, half_mask()], "no subject mask for picture 2"),
-        ([empty, half_mask(), empty], "empty for pictures 1, 3"),
+        ([half_mask(), None, half_mask()], "no subject mask for image 2"),
+        ([empty, half_mask(), empty], "empty for images 1, 3"),
     ):
         entries = list(suite.measure(frames(masks=masks)))
         assert why in next(str(e) for e in entries if e.name == "Every subject-only score")
@@ -278,7 +279,7 @@ def test_batches_are_halved_where_memory_is_short():
 
 
 def test_embeddings_are_computed_once_a_setting_and_forgotten_in_time():
-    kept, asked = Embeddings(most=2), []
+    kept, asked = Embeddings(limit=2), []
 
     def embed(texts):
         asked.extend(texts)
@@ -297,7 +298,7 @@ def test_storybook_clip_stands_under_its_own_name(clip_folder: Path, tmp_path: P
     assert result.name == "Storybook CLIP alignment"
     expected = model_cosines(clip_folder, frames().images, PROMPTS).diagonal()
     assert result.per_frame == pytest.approx(expected, abs=1e-5)
-    with pytest.raises(MetricUnavailable, match="no storybook CLIP"):
+    with pytest.raises(MetricUnavailable, match="storybook CLIP is missing"):
         StorybookClip(Embeddings(), tmp_path, folder=tmp_path / "none").measure(frames())
 
 
@@ -378,7 +379,7 @@ def test_a_score_that_fails_takes_no_other_with_it(clip_folder: Path, tmp_path: 
 
     suite._scores = (Broken(), *suite._scores)
     first, *others = suite.measure(frames())
-    assert first == MissingScore("Broken", "computing it failed (KeyError: 'lost')")
+    assert first == MissingScore("Broken", "the computation failed (KeyError: 'lost')")
     assert "CLIP-T" in by_name(others)
 
 
@@ -416,7 +417,7 @@ def test_where_memory_is_short_other_weights_go_and_it_is_tried_again(
     suite._scores = (clip, Hungry([clip], error, always=False), Hungry([], error, always=True), clip)
     entries = list(suite.measure(frames()))
     assert by_name(entries)["Hungry"].value == 1.0
-    assert "there is not enough memory on cpu" in next(e for e in entries if isinstance(e, MissingScore)).why
+    assert "cpu has not enough memory" in next(e for e in entries if isinstance(e, MissingScore)).why
     assert [entry.name for entry in entries].count("CLIP-T") == 2, "the others are not lost"
 
 
@@ -443,7 +444,7 @@ def test_weights_stay_while_there_is_room(
     ],
 )
 def test_a_wrong_setting_is_named(field: str, value: object):
-    with pytest.raises(ValueError, match=rf"^{field}: "):
+    with pytest.raises(FieldError, match=rf"^{field} must be "):
         ScoreSettings(**{field: value})
 
 
@@ -542,7 +543,7 @@ def test_score_on_the_command_line(
     assert per_frame == pytest.approx(scores["CLIP-T"]["per_frame"])
     assert run(app, command) == 0
     table = " ".join(capsys.readouterr().out.split())
-    assert "DreamSim is not shown" in table
+    assert "DreamSim unavailable" in table
     assert run(app, [*command, "--format", "xml"]) == 2
     assert capsys.readouterr().err.startswith("error: format must be ")
 

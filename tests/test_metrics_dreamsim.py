@@ -11,11 +11,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from benchmarks.random_weights import BACKBONE, shared_weights, write_dreamsim, write_manifest
-from consistory_svd.metrics import Frames
 from consistory_svd.metrics.dreamsim import DreamSim
 from consistory_svd.metrics.dreamsim_weights import dreamsim_folder
 from consistory_svd.metrics.images import Embeddings, Subject
-from consistory_svd.metrics.result import MetricUnavailable
+from consistory_svd.metrics.result import Frames, MetricUnavailable
 from training.world import render
 
 
@@ -123,7 +122,7 @@ def test_without_weights_it_says_how_to_get_them(tmp_path: Path):
     frames = Frames([picture(0), picture(1)], ["", ""])
     with pytest.raises(MetricUnavailable) as caught:
         DreamSim(Embeddings(), tmp_path, BACKBONE).measure(frames)
-    assert "not here" in caught.value.why
+    assert "missing or incomplete" in caught.value.why
     assert f"fetch dreamsim --backbone {BACKBONE} --cache {tmp_path}" in caught.value.remedy
 
 
@@ -153,5 +152,5 @@ def test_one_picture_has_no_pairs(score: DreamSim):
 
 
 def test_a_wrong_backbone_is_named(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"^backbone: 'resnet' is not allowed"):
+    with pytest.raises(ValueError, match=r"^backbone must be one of .*, got 'resnet'"):
         DreamSim(Embeddings(), tmp_path, "resnet")

@@ -14,16 +14,15 @@ import pytest
 
 from consistory_svd.cli.main import app
 from consistory_svd.cli.options import run
-from consistory_svd.metrics import dreamsim_weights as fetch
-from consistory_svd.metrics.dreamsim_weights import (
+from consistory_svd.downloads import (
     CACHE_VARIABLE,
-    FetchError,
+    MANIFEST,
+    DownloadError,
     cache_folder,
-    download,
-    dreamsim_folder,
-    fetch_dreamsim,
-    is_whole,
+    download_file,
+    is_complete,
 )
+from consistory_svd.metrics.dreamsim_weights import FIRST_WEIGHTS, download_dreamsim, dreamsim_folder
 
 BACKBONE = "clip_vitb32"
 FILES = {
@@ -91,42 +90,42 @@ def server() -> Iterator[Server]:
 
 def test_fetched_once_with_progress_and_nothing_left_over(server: Server, tmp_path: Path):
     generated: list[tuple[int, int | None]] = []
-    folder = fetch_dreamsim(BACKBONE, tmp_path, server.url, lambda *how_far: generated.append(how_far))
+    folder = download_dreamsim(BACKBONE, tmp_path, server.url, lambda *how_far: generated.append(how_far))
     assert {name: (folder / name).read_bytes() for name in FILES} == FILES
-    assert is_whole(folder)
+    assert is_complete(folder)
     assert generated[-1] == (len(ARCHIVE), len(ARCHIVE))
     assert [path.name for path in folder.parent.iterdir()] == [BACKBONE]
-    assert fetch_dreamsim(BACKBONE, tmp_path, server.url) == folder
+    assert download_dreamsim(BACKBONE, tmp_path, server.url) == folder
     assert len(server.asked) == 1
 
 
 def test_a_half_download_is_not_there_and_goes_on(server: Server, tmp_path: Path):
     server.breaks_after = 100_000
-    with pytest.raises(FetchError, match=f"100000 of {len(ARCHIVE)} bytes"):
-        fetch_dreamsim(BACKBONE, tmp_path, server.url)
+    with pytest.raises(DownloadError, match=f"100000 of {len(ARCHIVE)} bytes"):
+        download_dreamsim(BACKBONE, tmp_path, server.url)
     folder = dreamsim_folder(BACKBONE, tmp_path)
     assert not folder.exists()
-    assert not is_whole(folder)
+    assert not is_complete(folder)
     server.breaks_after = None
-    fetch_dreamsim(BACKBONE, tmp_path, server.url)
+    download_dreamsim(BACKBONE, tmp_path, server.url)
     assert server.asked == [None, "bytes=100000-"]
     assert {name: (folder / name).read_bytes() for name in FILES} == FILES
 
 
 def test_another_file_at_the_address_is_not_pasted_to_the_first_half(server: Server, tmp_path: Path):
     server.breaks_after = 100_000
-    with pytest.raises(FetchError):
-        download(server.url, tmp_path / "file")
+    with pytest.raises(DownloadError):
+        download_file(server.url, tmp_path / "file")
     server.breaks_after, server.tag, server.content = None, '"two"', bytes(250_000)
-    assert download(server.url, tmp_path / "file").read_bytes() == bytes(250_000)
+    assert download_file(server.url, tmp_path / "file").read_bytes() == bytes(250_000)
 
 
 @pytest.mark.parametrize("spoil", ["missing", "short", "list gone", "list broken", "list of another kind"])
 def test_what_is_not_whole_is_not_present(tmp_path: Path, spoil: str):
     (tmp_path / "at hand.zip").write_bytes(ARCHIVE)
-    folder = fetch_dreamsim(BACKBONE, tmp_path, (tmp_path / "at hand.zip").as_uri())
-    assert is_whole(folder)
-    victim, listed = folder / f"{BACKBONE}_pretrain.pth.tar", folder / fetch.MANIFEST
+    folder = download_dreamsim(BACKBONE, tmp_path, (tmp_path / "at hand.zip").as_uri())
+    assert is_complete(folder)
+    victim, listed = folder / f"{BACKBONE}_pretrain.pth.tar", folder / MANIFEST
     match spoil:
         case "missing":
             victim.unlink()
@@ -138,17 +137,17 @@ def test_what_is_not_whole_is_not_present(tmp_path: Path, spoil: str):
             listed.write_text(listed.read_text()[:20])
         case "list of another kind":
             listed.write_text(json.dumps(["no", "sizes"]))
-    assert not is_whole(folder)
-    fetch_dreamsim(BACKBONE, tmp_path, (tmp_path / "at hand.zip").as_uri())
-    assert is_whole(folder)
+    assert not is_complete(folder)
+    download_dreamsim(BACKBONE, tmp_path, (tmp_path / "at hand.zip").as_uri())
+    assert is_complete(folder)
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (ARCHIVE[:-1000], "no whole archive"),
-        (ARCHIVE[:1000] + bytes(1000) + ARCHIVE[2000:], "no whole archive"),
-        (b"<html>please log in</html>", "no whole archive"),
+        (ARCHIVE[:-1000], "archive is corrupted"),
+        (ARCHIVE[:1000] + bytes(1000) + ARCHIVE[2000:], "archive is corrupted"),
+        (b"<html>please log in</html>", "archive is corrupted"),
         (packed({"ensemble_lora/adapter_config.json": b"{}"}), f"not DreamSim's {BACKBONE}"),
     ],
 )
@@ -156,13 +155,13 @@ def test_what_is_no_archive_of_the_backbone_is_thrown_away(
     server: Server, tmp_path: Path, content: bytes, said: str
 ):
     server.content = content
-    with pytest.raises(FetchError, match=said):
-        fetch_dreamsim(BACKBONE, tmp_path, server.url)
+    with pytest.raises(DownloadError, match=said):
+        download_dreamsim(BACKBONE, tmp_path, server.url)
     assert list((tmp_path / "dreamsim").iterdir()) == []
 
 
 def test_without_torch_hubs_part_nothing_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    names = (*fetch.FIRST_WEIGHTS["ensemble"], "ensemble_lora/adapter_config.json")
+    names = (*FIRST_WEIGHTS["ensemble"], "ensemble_lora/adapter_config.json")
     (tmp_path / "at hand.zip").write_bytes(packed(dict.fromkeys(names, b"1")))
     url = (tmp_path / "at hand.zip").as_uri()
     asked = []
@@ -179,12 +178,12 @@ def test_without_torch_hubs_part_nothing_is_there(tmp_path: Path, monkeypatch: p
 
     before = torch.hub.get_dir()
     monkeypatch.setattr(torch.hub, "load", load)
-    with pytest.raises(FetchError, match=r"torch\.hub: no network"):
-        fetch_dreamsim("ensemble", tmp_path, url)
+    with pytest.raises(DownloadError, match=r"torch\.hub: no network"):
+        download_dreamsim("ensemble", tmp_path, url)
     assert not dreamsim_folder("ensemble", tmp_path).exists()
     assert torch.hub.get_dir() == before
-    folder = fetch_dreamsim("ensemble", tmp_path, url)
-    assert "code.py" in json.loads((folder / fetch.MANIFEST).read_text())
+    folder = download_dreamsim("ensemble", tmp_path, url)
+    assert "code.py" in json.loads((folder / MANIFEST).read_text())
     assert asked == [("facebookresearch/dino:main", "dino_vitb16")] * 2
 
 
@@ -202,7 +201,7 @@ def test_command_line_fetches_and_says_what_is_wrong(
 ):
     common = ["fetch", "dreamsim", "--cache", str(tmp_path)]
     assert run(app, [*common, "--backbone", BACKBONE, "--url", server.url]) == 0
-    assert is_whole(dreamsim_folder(BACKBONE, tmp_path))
+    assert is_complete(dreamsim_folder(BACKBONE, tmp_path))
     capsys.readouterr()
     for arguments, field in (
         ([*common, "--backbone", "resnet"], "backbone"),
@@ -210,4 +209,4 @@ def test_command_line_fetches_and_says_what_is_wrong(
         ([*common, "--url", (tmp_path / "no such file").as_uri()], "weights"),
     ):
         assert run(app, arguments) == 2
-        assert f"error: {field}: " in capsys.readouterr().err
+        assert f"error: {field}" in capsys.readouterr().err

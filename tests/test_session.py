@@ -12,8 +12,9 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 from consistory_svd.library import Library, keep_scores, look_at, remove_folder
-from consistory_svd.metrics import MissingScore, ScoreSettings
 from consistory_svd.metrics.report import as_json
+from consistory_svd.metrics.result import MissingScore
+from consistory_svd.metrics.settings import ScoreSettings
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.queue import GenerationQueue

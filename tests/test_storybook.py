@@ -73,7 +73,7 @@ def test_sharing_changes_the_pictures_and_leaves_the_model_as_it_was(model):
 
 
 def test_every_word_that_it_knows_is_one_token(model):
-    for kind, words in model.words.items():
+    for kind, words in model.vocabulary.items():
         for words_of_one in words:
             for word in words_of_one.split():
                 assert len(model.pipe.tokenizer.tokenize(word)) == 1, (kind, word)

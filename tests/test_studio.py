@@ -275,8 +275,8 @@ def test_a_story_on_a_model_that_could_not_be_loaded_says_why(tmp_path: Path):
 def test_the_page_says_which_model_is_in_use(handlers: Handlers, manager: ModelManager):
     line, frame, words = list(handlers.follow_model())[-1]
     assert manager.model.describe() in line
-    assert frame["visible"] is bool(manager.model.words)
-    assert words.count("<dt>") == len(manager.model.words)
+    assert frame["visible"] is bool(manager.model.vocabulary)
+    assert words.count("<dt>") == len(manager.model.vocabulary)
 
 
 def test_the_status_says_the_first_pass_and_what_has_no_effect():

@@ -17,12 +17,12 @@ import gradio as gr
 import httpx
 from gradio.processing_utils import move_files_to_cache
 
+from consistory_svd.downloads import CACHE_VARIABLE
 from consistory_svd.library import ORDERS, Library, keep_scores, look_at
 from consistory_svd.metadata import read_story_json
-from consistory_svd.metrics import MissingScore
-from consistory_svd.metrics.dreamsim_weights import CACHE_VARIABLE
 from consistory_svd.metrics.report import as_json
-from consistory_svd.models import Lora
+from consistory_svd.metrics.result import MissingScore
+from consistory_svd.models.lora import Lora
 from consistory_svd.settings import Settings, Story
 from consistory_svd.studio import launch
 from consistory_svd.studio.components.open_and_share import Restoring

@@ -14,7 +14,7 @@ import pytest
 from consistory_svd import Finished, Settings, Story, generate
 from consistory_svd.limits import Limits
 from consistory_svd.metadata import read_frame
-from consistory_svd.metrics import ScoreSettings
+from consistory_svd.metrics.settings import ScoreSettings
 from consistory_svd.models.request import ModelRequest, with_recipe
 from consistory_svd.schedulers import recipe_for
 from consistory_svd.studio.comparison import Comparison, compared
@@ -23,7 +23,7 @@ from consistory_svd.studio.components.model_picker import load_chosen
 from consistory_svd.studio.generated_story import GenerationRequest
 from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.model_manager import ModelManager
-from tests.test_lora import write_lora
+from tests.test_models_lora import write_lora
 
 STORY = Story("a fox", ("in the forest", "on the beach"))
 
@@ -72,9 +72,9 @@ def test_what_cannot_be_loaded_is_said_and_the_old_model_is_back(
     manager: ModelManager, tmp_path: Path
 ) -> None:
     said = []
-    with pytest.raises(gr.Error, match="is not there"):
+    with pytest.raises(gr.Error, match="does not exist"):
         said.extend(iter(load_chosen_into(said, manager, str(tmp_path / "nowhere.safetensors"))))
-    assert "is not there" in said[-1]
+    assert "does not exist" in said[-1]
     assert "from before is in use again" in said[-1]
     assert 'role="alert"' in said[-1]
     assert manager.model.name == "small"
@@ -110,7 +110,7 @@ def test_a_visitor_chooses_a_model_with_a_lora(
         ("", "", "auto", "model: it is empty"),
         (None, "", "auto", "model: it is empty"),
         (7, "", "auto", "model: 7 is not allowed"),
-        ("storybook", "x.safetensors:much", "auto", "lora: 'x.safetensors:much' is not allowed"),
+        ("storybook", "x.safetensors:much", "auto", "lora must be FILE, or FILE:WEIGHT"),
         ("storybook", "", "tiny", "memory: 'tiny' is not allowed"),
     ],
 )
@@ -150,7 +150,7 @@ def test_two_wishes_at_once_are_one_too_many(manager: ModelManager, tiny_folder:
 def test_a_recipe_fills_only_what_nobody_gave() -> None:
     taken, said = with_recipe(recipe_for("sdxl_lightning_4step"), {"steps": 6})
     assert taken == {"guidance": 0.0, "scheduler": "euler", "spacing": "trailing"}
-    assert said.startswith("Lightning is made for few steps: guidance 0.0")
+    assert said.startswith("Lightning is made for few steps: using guidance 0.0")
     assert with_recipe(None, {}) == ({}, "")
 
 
@@ -277,11 +277,11 @@ def test_a_mistyped_name_is_one_line_of_the_log(
     with caplog.at_level(logging.INFO):
         manager.switch(ModelRequest(str(tmp_path / "nowhere.safetensors"), "cpu"))
         assert manager.wait(SECONDS)
-    assert "is not there" in manager.last_error
+    assert "does not exist" in manager.last_error
     (record,) = [record for record in caplog.records if record.name == "consistory_svd.studio.model_manager"]
     assert record.exc_info is None
     assert "\n" not in record.getMessage()
-    assert "is not there" in record.getMessage()
+    assert "does not exist" in record.getMessage()
 
 
 def test_a_fault_of_ours_keeps_its_traceback(

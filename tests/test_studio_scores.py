@@ -13,8 +13,9 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
-from consistory_svd.metrics import Frames, MissingScore, Result, ScoreSettings
-from consistory_svd.metrics import dreamsim_weights as fetch
+from consistory_svd.downloads import CACHE_VARIABLE, DownloadError
+from consistory_svd.metrics.result import Frames, MissingScore, Result
+from consistory_svd.metrics.settings import ScoreSettings
 from consistory_svd.studio.components import scores_fetching as fetching
 from consistory_svd.studio.components import scores_html as scorecard
 from consistory_svd.studio.handlers import Handlers
@@ -64,13 +65,13 @@ def test_bars_are_as_long_as_their_numbers():
 
 def test_what_is_not_there_says_why():
     html = scorecard.card([MissingScore("DreamSim", "its weights are <gone>", "Fetch them.")], FRAMES)
-    assert "DreamSim is not shown: its weights are &lt;gone&gt;. Fetch them." in html
+    assert "DreamSim unavailable: its weights are &lt;gone&gt;. Fetch them." in html
     assert headlines(html) == []
 
 
 @pytest.fixture
 def handlers(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handlers]:
-    monkeypatch.setenv(fetch.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     manager = ModelManager(str(tiny_folder), "cpu")
     manager.start()
     assert manager.wait(120)
@@ -87,7 +88,7 @@ def test_a_told_story_is_scored_with_its_masks_and_gives_way_to_the_next(handler
     assert [mask.size for mask in frames.masks] == [image.size for image in frames.images]
     first, *cards = handlers.score("ensemble", "noise", ANN)
     assert first == scorecard.scoring()
-    assert "DreamSim is not shown" in cards[-1]
+    assert "DreamSim unavailable" in cards[-1]
     assert "python -m consistory_svd fetch dreamsim" in cards[-1]
 
     again = handlers.score("ensemble", "noise", ANN)
@@ -147,7 +148,7 @@ def test_weights_are_fetched_from_the_page_and_then_scored_with(handlers: Handle
 
 
 @pytest.mark.parametrize(
-    "error", [fetch.FetchError("weights: <x> cannot be had: no route"), KeyError("lost")]
+    "error", [DownloadError("weights: <x> could not be downloaded: no route"), KeyError("lost")]
 )
 def test_a_fetch_that_fails_is_said_and_can_be_tried_again(
     handlers: Handlers, fetched: dict, error: Exception
@@ -159,9 +160,9 @@ def test_a_fetch_that_fails_is_said_and_can_be_tried_again(
     button, line = seen[-1]
     assert button["interactive"] is True
     assert 'role="alert"' in line
-    assert "CLIP could not be fetched." in line
+    assert "CLIP could not be downloaded:" in line
     assert "<x>" not in line
-    assert "Your pictures and all other scores need none" in line
+    assert "Your images and all other scores do not need it" in line
     fetched["error"] = None
     *_, (_, line) = handlers.fetch("ensemble", "noise", ANN)
     assert "The weights are here." in line

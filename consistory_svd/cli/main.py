@@ -15,12 +15,13 @@ from consistory_svd.cli import score as score_commands
 from consistory_svd.cli.generate import CONSOLE, check_folder, clear_folder, save_events
 from consistory_svd.cli.model_options import CONFIG, DEVICE, DTYPE, HIDE_SEXUAL, LORA, MEMORY, MODEL
 from consistory_svd.cli.options import REWEIGHTS, SELECTS, changed_filter, number, run, wrong_values
+from consistory_svd.cli.progress import load_with_bar
 from consistory_svd.cli.studio import studio
 from consistory_svd.compat import quiet_libraries
 from consistory_svd.content_filter import filter_events, load_content_filter
 from consistory_svd.errors import FieldError
 from consistory_svd.limits import hides_sexual_pictures
-from consistory_svd.models.request import ModelRequest, load_with_bar, with_recipe
+from consistory_svd.models.request import ModelRequest, with_recipe
 from consistory_svd.pipeline import generate
 from consistory_svd.presets import PRESETS, preset
 from consistory_svd.schedulers import Recipe
@@ -124,7 +125,7 @@ def generate_story(
         hides = hides_sexual_pictures(os.environ, asked=hide_sexual)
         if hides and keep_anchors is not None:
             raise FieldError("keep-anchors", str(keep_anchors), "left out with --hide-sexual-pictures")
-        request = ModelRequest.of(source, device, dtype, lora or (), memory, config)
+        request = ModelRequest.parse(source, device, dtype, lora or (), memory, config)
         anchor_cache = None if anchors_from is None else AnchorCache.load(anchors_from)
         before = () if anchor_cache is None else anchor_cache.origin.scenes
         story = Story(subject, (*before, *scene), style, tuple(concept or ()), negative, number(seed))

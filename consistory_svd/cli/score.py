@@ -8,17 +8,18 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from consistory_svd.cli.options import wrong_values
+from consistory_svd.cli.progress import download_bar
 from consistory_svd.compat import quiet_libraries
+from consistory_svd.downloads import CACHE_VARIABLE
 from consistory_svd.errors import FieldError, one_of
-from consistory_svd.metrics.dreamsim_weights import BACKBONES, CACHE_VARIABLE
+from consistory_svd.metrics.dreamsim_weights import BACKBONES
 from consistory_svd.metrics.folder import read_folder
-from consistory_svd.metrics.networks import check_place
 from consistory_svd.metrics.report import FORMATS, write
-from consistory_svd.metrics.suite import ScoreSettings, Suite
-from consistory_svd.metrics.weights import FETCHED, NAMES, PICTURE_FILTER, SEXUAL_PICTURES, fetch_weights
+from consistory_svd.metrics.settings import ScoreSettings, check_source
+from consistory_svd.metrics.suite import Suite
+from consistory_svd.metrics.weights import DOWNLOADS, NAMES, PICTURE_FILTER, SEXUAL_PICTURES, fetch_weights
 
 ERRORS = Console(stderr=True)
 Cache = Annotated[
@@ -42,28 +43,27 @@ def fetch(
     Nothing is fetched twice; an interrupted download goes on.
     """
     with wrong_values():
-        if what not in FETCHED:
-            raise FieldError("what", what, one_of(FETCHED))
+        if what not in DOWNLOADS:
+            raise FieldError("what", what, one_of(DOWNLOADS))
         if model and what == PICTURE_FILTER:
             raise FieldError("model", model, f"left out; {what} is always {SEXUAL_PICTURES}")
         if url and what != "dreamsim":
             raise FieldError("url", url, f"left out; {what} comes from the Hub")
         if model:
-            check_place("model", model)
+            check_source("model", model)
         networks = {what: model} if model and what != "dreamsim" else {}
         settings = ScoreSettings(backbone, cache=cache, **networks)
         fetch_with_bar(what, settings, url)
         which = {"dreamsim": backbone, PICTURE_FILTER: SEXUAL_PICTURES}.get(what) or getattr(settings, what)
-        ERRORS.print(f"{FETCHED[what]}, {which}: is here", highlight=False)
+        ERRORS.print(f"{DOWNLOADS[what]}, {which}: is here", highlight=False)
 
 
 def fetch_with_bar(what: str, settings: ScoreSettings, url: str | None = None) -> None:
     """`fetch_weights` with a bar on stderr."""
     quiet_libraries()
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=ERRORS) as bar:
-        task = bar.add_task(FETCHED[what], total=None)
-        fetch_weights(what, settings, lambda done, whole: bar.update(task, completed=done, total=whole), url)
+    with download_bar(ERRORS) as bar:
+        task = bar.add_task(DOWNLOADS[what], total=None)
+        fetch_weights(what, settings, lambda done, total: bar.update(task, completed=done, total=total), url)
 
 
 def score(

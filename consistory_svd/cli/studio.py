@@ -137,7 +137,7 @@ def studio(
             log.warning(
                 f"The filter looks at what is told from now on, not at {generated} stories in the library"
             )
-        request = ModelRequest.of(source, device, dtype, lora or (), memory, config)
+        request = ModelRequest.parse(source, device, dtype, lora or (), memory, config)
         demo = create_demo(
             request, limits=limits, library=library, may_switch=not exposed, content_filter=content_filter
         )

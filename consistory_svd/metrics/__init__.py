@@ -1,10 +1,6 @@
-"""What a told story is worth in numbers, each with its unit, its direction, its model and its protocol.
+"""Metrics: consistency and prompt alignment of images, each with its unit, direction, model and protocol.
 
-A score takes `Frames` (pictures, prompts, masks) and knows nothing of how they were made. `Suite` runs them
-all and yields a `Result` for each number, or an `Absent` that says in plain words why there is none.
+A metric takes `result.Frames` (images, prompts, masks) and knows nothing of how they were generated.
+`suite.Suite` runs all metrics and yields a `result.Result` for each score, or a `result.MissingScore` that
+says why there is none and what to do.
 """
-
-from consistory_svd.metrics.result import Frames, MissingScore, Result, Score
-from consistory_svd.metrics.suite import ScoreSettings, Suite
-
-__all__ = ["Frames", "MissingScore", "Result", "Score", "ScoreSettings", "Suite"]

@@ -1,6 +1,6 @@
-"""The storybook reader: a small network that reads the storybook world's attributes off a picture.
+"""The storybook reader: a small network that classifies the attributes of storybook images.
 
-It is a measuring instrument for pictures of that world only; of any other picture its answers mean nothing.
+It measures images of that world only; for any other image its answers mean nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from consistory_svd.paths import ASSETS
 
 READER_FOLDER = ASSETS / "storybook" / "reader"
-SIDE = 128  # pixels a side of what the network sees
+SIDE = 128  # pixels of the network's square input
 
 
 class _Block(nn.Module):
@@ -38,9 +38,9 @@ class _Block(nn.Module):
 
 
 class ReaderNetwork(nn.Module):
-    """A small residual network (He et al. 2016) with one linear head an attribute.
+    """A small residual network (He et al. 2016) with a linear head for each attribute.
 
-    Input (n, 3, 128, 128) in -1..1, output {attribute: (n, classes)} scores.
+    Input [n, 3, 128, 128] in -1..1, output {attribute: logits [n, classes]}.
     """
 
     def __init__(self, classes: dict[str, list[str]], widths: Sequence[int] = (24, 48, 96, 160, 224)):
@@ -49,7 +49,7 @@ class ReaderNetwork(nn.Module):
             nn.Conv2d(3, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
         )
         self.blocks = nn.Sequential(*(_Block(a, b, 2) for a, b in pairwise(widths)))
-        # Averages tell what is everywhere (scene, style), maxima what is somewhere (subject, accessory).
+        # Means capture what is everywhere (scene, style), maxima what is somewhere (subject, accessory).
         self.heads = nn.ModuleDict(
             {key: nn.Linear(2 * widths[-1], len(names)) for key, names in classes.items()}
         )
@@ -61,7 +61,7 @@ class ReaderNetwork(nn.Module):
 
 
 class Reader:
-    """Reads pictures: `read(images)` gives a dict {attribute: class} a picture."""
+    """A trained network and the names of its classes."""
 
     def __init__(self, network: ReaderNetwork, classes: dict[str, list[str]]):
         self.network = network.eval()
@@ -69,7 +69,7 @@ class Reader:
 
     @torch.inference_mode()
     def read(self, images: Sequence[Image.Image], batch: int = 32) -> list[dict[str, str]]:
-        """Attributes of each picture; any size, RGB."""
+        """The attributes of each image, {attribute: class}. Images may have any size."""
         answers: list[dict[str, str]] = []
         for start in range(0, len(images), batch):
             scores = self.network(to_input(images[start : start + batch]))
@@ -80,14 +80,13 @@ class Reader:
 
 
 def to_input(images: Sequence[Image.Image]) -> Tensor:
-    """Pictures as (n, 3, 128, 128) in -1..1, reduced by area."""
+    """Images as [n, 3, 128, 128] in -1..1, resized by area."""
     small = [np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.BOX)) for image in images]
     return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def load_reader(folder: Path = READER_FOLDER) -> Reader:
-    """The reader in `folder` (`config.json`, `model.safetensors`). Raises FileNotFoundError where it is not
-    there."""
+    """Load the reader from `folder` (`config.json`, `model.safetensors`). Raises FileNotFoundError."""
     config = json.loads((folder / "config.json").read_text())
     network = ReaderNetwork(config["classes"], config["widths"])
     weights = load_file(folder / "model.safetensors")
@@ -100,7 +99,7 @@ def load_reader(folder: Path = READER_FOLDER) -> Reader:
 def save_reader(
     folder: Path, network: ReaderNetwork, classes: dict[str, list[str]], widths: Sequence[int]
 ) -> None:
-    """Write what `load_reader` reads, in half precision."""
+    """Write the files of `load_reader`, in half precision."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(
         json.dumps({"classes": classes, "widths": list(widths)}, indent=1) + "\n"

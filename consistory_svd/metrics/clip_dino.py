@@ -1,4 +1,4 @@
-"""CLIP and DINO: whether pictures show what their prompts say, and how alike they are to each other."""
+"""CLIP and DINO metrics: do images show their prompts, and how similar are they to each other."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
-from consistory_svd.metrics.dreamsim_weights import fetch_command
-from consistory_svd.metrics.images import Embeddings, Subject, View, views
+from consistory_svd.downloads import fetch_command
+from consistory_svd.metrics.images import Embeddings, View, views
 from consistory_svd.metrics.networks import Clip, Dino
 from consistory_svd.metrics.result import (
+    ONE_IMAGE,
     Frames,
     MissingScore,
     Result,
@@ -19,27 +20,26 @@ from consistory_svd.metrics.result import (
     means_per_frame,
     rows,
 )
+from consistory_svd.metrics.settings import DINO, OPENAI_CLIP, Subject
 
-OPENAI_CLIP = "openai/clip-vit-base-patch32"
-DINO = "facebook/dino-vits16"
 PREFIX = "A photo depicts "
 SCALE = 2.5
 PAPER = "arXiv 2501.13554, table 1"
 PUBLISHED = {"SDXL": 0.9074, "ConsiStory": 0.8769, "StoryDiffusion": 0.8877, "1Prompt1Story": 0.8942}
 SOURCE = f"{PAPER} (there CLIP-T): over that paper's stories"
-UNLIKE = f"{PAPER} measures otherwise: the CLIP is another one and there {OPENAI_CLIP}"
+UNLIKE = f"{PAPER} uses {OPENAI_CLIP} instead of this CLIP"
 
 
 def text_cosines(clip: Clip, embeddings: Embeddings, frames: Frames, prefix: str, batch: int) -> torch.Tensor:
-    """The cosine of each frame and its own prompt with `prefix` before it: [n]."""
-    images = embeddings.of(f"clip {clip.place} image", frames.images, clip.images, batch)
-    said = [prefix + prompt for prompt in frames.prompts]
-    texts = embeddings.of(f"clip {clip.place} text", said, clip.texts, batch)
+    """The cosine of each image and its prompt, with `prefix` before the prompt: [n]."""
+    images = embeddings.of(f"clip {clip.source} image", frames.images, clip.images, batch)
+    prompts = [prefix + prompt for prompt in frames.prompts]
+    texts = embeddings.of(f"clip {clip.source} text", prompts, clip.texts, batch)
     return torch.cosine_similarity(images.double(), texts.double(), dim=1).clamp(-1, 1)
 
 
 def pair_result(name: str, model: str, found: torch.Tensor, view: View) -> Result:
-    """The mean cosine of all pairs of embeddings [n, d] as a result."""
+    """The mean cosine over all pairs of embeddings, [n, d]."""
     cosines = cosine_matrix(found)
     return Result(
         name=f"{name}{view.suffix}",
@@ -47,17 +47,17 @@ def pair_result(name: str, model: str, found: torch.Tensor, view: View) -> Resul
         unit="cosine",
         better="higher",
         model=model,
-        protocol=f"mean over all pairs of frames, {view.protocol}",
+        protocol=f"mean over all pairs of images, {view.protocol}",
         per_frame=means_per_frame(cosines),
         matrix=rows(cosines),
     )
 
 
 class ClipAlignment:
-    """CLIP-T and CLIPScore between each frame and its prompt, CLIP-I between frames; higher is better.
+    """CLIP-T and CLIPScore between each image and its prompt, CLIP-I between images; higher is better.
 
     CLIPScore (Hessel et al. 2021) is 2.5 * max(cosine, 0) by OpenAI's ViT-B/32 with "A photo depicts " before
-    the prompt. Of another model the same formula is called Scaled CLIP-T.
+    the prompt. With another model the same formula is called Scaled CLIP-T.
     """
 
     name = "CLIP"
@@ -79,19 +79,19 @@ class ClipAlignment:
         self._batch = batch
 
     def measure(self, frames: Frames) -> list[Result | MissingScore]:
-        """CLIP-T and CLIPScore; CLIP-I where there are pairs. Raises Unavailable without weights."""
+        """CLIP-T, CLIPScore and, for two or more images, CLIP-I. Raises MetricUnavailable without weights."""
         self._clip.load()
         results: list[Result | MissingScore] = [self._raw(frames), self._scaled(frames)]
         if len(frames.images) < 2:
-            return [*results, MissingScore("CLIP-I", "it compares pictures, and there is only one")]
+            return [*results, MissingScore("CLIP-I", ONE_IMAGE)]
         for view in views(frames, self._subject):
-            setting = f"clip {self._clip.place} image"
+            setting = f"clip {self._clip.source} image"
             found = self._embeddings.of(setting, view.images, self._clip.images, self._batch)
-            results.append(pair_result("CLIP-I", self._clip.place, found, view))
+            results.append(pair_result("CLIP-I", self._clip.source, found, view))
         return results
 
     def free(self) -> None:
-        """Let the weights go."""
+        """Release the weights."""
         self._clip.free()
 
     def _raw(self, frames: Frames) -> Result:
@@ -101,34 +101,33 @@ class ClipAlignment:
             value=float(cosines.mean()),
             unit="cosine",
             better="higher",
-            model=self._clip.place,
-            protocol="mean over frames of the cosine of picture and prompt, no prefix",
+            model=self._clip.source,
+            protocol="mean over images of the cosine of image and prompt, no prefix",
             per_frame=tuple(cosines.tolist()),
-            notes=self._clip.truncated(frames.prompts),
+            notes=self._clip.truncation_notes(frames.prompts),
         )
 
     def _scaled(self, frames: Frames) -> Result:
         cosines = text_cosines(self._clip, self._embeddings, frames, PREFIX, self._batch)
         scaled = SCALE * cosines.clamp(min=0)
-        published = self._clip.place == OPENAI_CLIP
+        is_published = self._clip.source == OPENAI_CLIP
         return Result(
-            name="CLIPScore" if published else "Scaled CLIP-T",
+            name="CLIPScore" if is_published else "Scaled CLIP-T",
             value=float(scaled.mean()),
             unit=f"{SCALE} x cosine",
             better="higher",
-            model=self._clip.place,
-            protocol=f'mean over frames of {SCALE} * max(cosine, 0), prefix "{PREFIX}"',
+            model=self._clip.source,
+            protocol=f'mean over images of {SCALE} * max(cosine, 0), prefix "{PREFIX}"',
             per_frame=tuple(scaled.tolist()),
-            notes=self._clip.truncated([PREFIX + prompt for prompt in frames.prompts]),
-            published=PUBLISHED if published else {},
-            source=SOURCE if published else "",
-            unlike="" if published else UNLIKE,
+            notes=self._clip.truncation_notes([PREFIX + prompt for prompt in frames.prompts]),
+            published=PUBLISHED if is_published else {},
+            source=SOURCE if is_published else "",
+            unlike="" if is_published else UNLIKE,
         )
 
 
 class DinoSimilarity:
-    """Mean cosine between the frames' DINO class tokens (as in DreamBooth, Ruiz et al. 2023); higher is
-    more alike."""
+    """Mean cosine between DINO class tokens (DreamBooth, Ruiz et al. 2023); higher is more similar."""
 
     name = "DINO similarity"
 
@@ -149,16 +148,16 @@ class DinoSimilarity:
         self._batch = batch
 
     def measure(self, frames: Frames) -> list[Result]:
-        """Cosines of all pairs, n at least 2. Raises Unavailable without weights."""
+        """Cosines of all pairs. Raises MetricUnavailable without weights, or with only one image."""
         check_pairs(frames)
         self._dino.load()
         results = []
         for view in views(frames, self._subject):
-            setting = f"dino {self._dino.place}"
+            setting = f"dino {self._dino.source}"
             found = self._embeddings.of(setting, view.images, self._dino.images, self._batch)
-            results.append(pair_result(self.name, self._dino.place, found, view))
+            results.append(pair_result(self.name, self._dino.source, found, view))
         return results
 
     def free(self) -> None:
-        """Let the weights go."""
+        """Release the weights."""
         self._dino.free()

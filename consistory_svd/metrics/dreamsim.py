@@ -1,4 +1,4 @@
-"""DreamSim consistency: how far apart the frames of a story are to a human eye (Fu et al. 2023)."""
+"""DreamSim: perceptual distance between the images of a story (Fu et al. 2023)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from consistory_svd.compat import torchvision_fault
-from consistory_svd.metrics.dreamsim_weights import check_backbone, dreamsim_folder, fetch_command, is_whole
-from consistory_svd.metrics.images import Embeddings, Subject, View, views
+from consistory_svd.downloads import fetch_command, is_complete
+from consistory_svd.metrics.dreamsim_weights import check_backbone, dreamsim_folder
+from consistory_svd.metrics.images import Embeddings, View, views
 from consistory_svd.metrics.result import (
     Frames,
     MetricUnavailable,
@@ -28,17 +29,21 @@ from consistory_svd.metrics.result import (
     means_per_frame,
     rows,
 )
+from consistory_svd.metrics.settings import Subject
+from consistory_svd.text_format import first_line
 
 log = logging.getLogger(__name__)
 PAPER = "arXiv 2501.13554, table 1"
 PUBLISHED = {"SDXL": 0.5292, "ConsiStory": 0.3188, "StoryDiffusion": 0.3212, "1Prompt1Story": 0.1993}
-SOURCE = f"{PAPER}: over that paper's stories, with masks of its own and noise around them"
+SOURCE = f"{PAPER}: over that paper's stories, with its own masks and noise around the subject"
 
 
 class DreamSim:
-    """Mean pairwise DreamSim distance, on whole pictures and on the subject alone; lower is more alike.
+    """Mean pairwise DreamSim distance, on whole images and on the subject alone; lower is more similar.
 
-    `backbone` is a type of the `dreamsim` package, "ensemble" in the papers; `cache` the folder of weights.
+    Args:
+        backbone: a type of the `dreamsim` package; papers use "ensemble".
+        cache: the folder of downloaded weights.
     """
 
     name = "DreamSim"
@@ -63,13 +68,13 @@ class DreamSim:
         self._loaded: tuple[torch.nn.Module, Callable[[Image.Image], Tensor]] | None = None
 
     def measure(self, frames: Frames) -> list[Result]:
-        """Distances of all pairs, n at least 2. Raises Unavailable where package or weights are missing."""
+        """Distances of all pairs. Raises MetricUnavailable without package or weights, or with one image."""
         check_pairs(frames)
         self._check_weights()
         return [self._result(view) for view in views(frames, self._subject)]
 
     def free(self) -> None:
-        """Let the weights go."""
+        """Release the weights."""
         self._loaded = None
 
     def _result(self, view: View) -> Result:
@@ -82,7 +87,7 @@ class DreamSim:
             unit="distance",
             better="lower",
             model=f"dreamsim {importlib.metadata.version('dreamsim')}, {self.backbone}",
-            protocol=f"mean over all pairs of frames, {view.protocol}, squashed to 224 x 224",
+            protocol=f"mean over all pairs of images, {view.protocol}, resized to 224 x 224",
             per_frame=means_per_frame(distances),
             matrix=rows(distances),
             published={} if unlike else PUBLISHED,
@@ -91,36 +96,36 @@ class DreamSim:
         )
 
     def _unlike(self, view: View) -> str:
-        """What differs from the protocol of the published values; empty where nothing does."""
+        """How the protocol differs from that of the published values; empty if it does not."""
         differs = []
         if self.backbone != "ensemble":
-            differs.append(f"the backbone is {self.backbone} and there the ensemble")
+            differs.append(f"ensemble instead of {self.backbone}")
         if not view.suffix:
-            differs.append("these are whole pictures and there the subject alone")
+            differs.append("the subject alone instead of whole images")
         elif self._subject.fill != "noise":
-            differs.append(f"around the subject is {self._subject.fill} and there noise")
-        return f"{PAPER} measures otherwise: {'; '.join(differs)}" if differs else ""
+            differs.append(f"noise instead of {self._subject.fill} around the subject")
+        return f"{PAPER} uses {'; '.join(differs)}" if differs else ""
 
     def _check_weights(self) -> None:
         if importlib.util.find_spec("dreamsim") is None:
             raise MetricUnavailable(
-                "the package dreamsim is not installed", "Get it by `pip install dreamsim`."
+                "the package dreamsim is not installed", "Install it with `pip install dreamsim`."
             )
         if fault := torchvision_fault():
             raise MetricUnavailable(
-                f"it needs torchvision, which does not work here ({fault})",
+                f"torchvision does not work here ({fault})",
                 "Install the torchvision that was built for this torch: `pip install -r requirements.txt`.",
             )
-        if not is_whole(self._folder):
+        if not is_complete(self._folder):
             raise MetricUnavailable(
-                f"the weights of its {self.backbone} backbone are not here, or not whole",
+                f'weights for the "{self.backbone}" backbone are missing or incomplete',
                 fetch_command("dreamsim", self._cache, "--backbone", self.backbone),
                 fetch="dreamsim",
             )
 
     @torch.inference_mode()
     def _embed(self, images: Sequence[Image.Image]) -> Tensor:
-        """Embeddings [n, d]; the distance of two pictures is one minus the cosine of theirs."""
+        """Embeddings, [n, d]; the distance of two images is one minus the cosine of theirs."""
         model, preprocess = self._model()
         pixels = torch.cat([preprocess(image) for image in images])
         return model.embed(pixels.to(self._device))
@@ -134,27 +139,28 @@ class DreamSim:
 def load_dreamsim(
     backbone: str, folder: Path, device: str
 ) -> tuple[torch.nn.Module, Callable[[Image.Image], Tensor]]:
-    """The model and its preprocessing, by the `dreamsim` package itself, out of a whole folder of weights.
+    """Load the model and its preprocessing with the `dreamsim` package from a complete folder of weights.
 
-    Raises Unavailable where the package or the weights cannot be read, MemoryError where they do not fit.
+    Raises:
+        MetricUnavailable: the package or the weights cannot be read.
+        MemoryError, torch.OutOfMemoryError: they do not fit into memory.
     """
     hub = torch.hub.get_dir()
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        # The package prints, warns of its own use of peft, and points torch.hub elsewhere for good.
-        with contextlib.redirect_stdout(said), warnings.catch_warnings():
+        # The package prints, warns about its own use of peft, and changes torch.hub's folder for good.
+        with contextlib.redirect_stdout(output), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from dreamsim import dreamsim
 
             return dreamsim(device=device, cache_dir=str(folder), dreamsim_type=backbone)
     except (MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # torch.load alone has half a dozen ways to refuse a file
+    except Exception as error:  # torch.load alone raises half a dozen kinds for a corrupted file
         log.info("dreamsim could not be loaded", exc_info=True)
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise MetricUnavailable(
-            f"the package or its {backbone} weights cannot be read ({first})",
-            f"If the weights are spoilt, remove {folder} and fetch them again.",
+            f"the package or its {backbone} weights cannot be read ({first_line(error)})",
+            f"If the weights are corrupted, delete {folder} and download them again.",
         ) from error
     finally:
         torch.hub.set_dir(hub)

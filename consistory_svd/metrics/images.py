@@ -1,4 +1,4 @@
-"""What scores look at: whole pictures, or the subject alone; and embeddings that are computed only once."""
+"""The images that metrics embed (whole, or the subject alone), and a cache of embeddings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,30 +14,17 @@ from PIL import Image
 from torch import Tensor
 
 from consistory_svd.metrics.result import Frames, MissingScore
+from consistory_svd.metrics.settings import Subject
 
 log = logging.getLogger(__name__)
-Fill = Literal["noise", "grey"]
-FILLS: tuple[Fill, ...] = ("noise", "grey")
 GREY = 128
-# An embedding has at most some two thousand numbers: this many take 40 MB at the most.
-MOST_KEPT = 4096
-
-
-@dataclass(frozen=True)
-class Subject:
-    """How the subject is set apart: what takes the place of the rest, and the seed of its noise."""
-
-    fill: Fill = "noise"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.fill not in FILLS:
-            raise ValueError(f"fill: {self.fill!r} is not allowed; give one of {', '.join(FILLS)}")
+# An embedding has up to about 2,000 numbers: this many take up to 40 MB.
+MAX_EMBEDDINGS = 4096
 
 
 @dataclass(frozen=True)
 class View:
-    """Pictures as a score sees them, and the words that go into its name and its protocol."""
+    """Images as a metric sees them, and the text for its name and protocol."""
 
     images: tuple[Image.Image, ...]
     suffix: str
@@ -46,37 +32,37 @@ class View:
 
 
 def views(frames: Frames, subject: Subject) -> list[View]:
-    """The whole pictures and, where every frame has a mask with something in it, the subjects alone."""
-    seen = [View(frames.images, "", "whole pictures")]
+    """The whole images and, if every image has a mask that is not empty, the subjects alone."""
+    found = [View(frames.images, "", "whole images")]
     if missing_subject(frames) is None:
         pairs = zip(frames.images, frames.masks, strict=True)
         alone = tuple(subject_only(image, mask, subject) for image, mask in pairs)
-        rest = f"uniform noise of seed {subject.seed}" if subject.fill == "noise" else "grey"
-        words = f"subject by the given masks, the rest replaced by {rest}"
-        seen.append(View(alone, " (subject only)", words))
-    return seen
+        fill = f"uniform noise of seed {subject.seed}" if subject.fill == "noise" else "grey"
+        found.append(
+            View(alone, " (subject only)", f"subject by the given masks, background replaced by {fill}")
+        )
+    return found
 
 
 def missing_subject(frames: Frames) -> MissingScore | None:
-    """Why the subject cannot be scored alone; None where it can."""
+    """Why the subject cannot be scored alone; None if it can."""
     name = "Every subject-only score"
     unknown = [k + 1 for k, mask in enumerate(frames.masks) if mask is None]
     if unknown:
-        return MissingScore(name, f"there is no subject mask for {_pictures(unknown)}")
+        return MissingScore(name, f"there is no subject mask for {_numbered(unknown)}")
     empty = [k + 1 for k, mask in enumerate(frames.masks) if not _inside(mask, mask.size).any()]
-    return MissingScore(name, f"the subject mask is empty for {_pictures(empty)}") if empty else None
+    return MissingScore(name, f"the subject mask is empty for {_numbered(empty)}") if empty else None
 
 
-def _pictures(numbers: Sequence[int]) -> str:
-    return f"picture{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+def _numbered(numbers: Sequence[int]) -> str:
+    return f"image{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
 def subject_only(image: Image.Image, mask: Image.Image, subject: Subject) -> Image.Image:
-    """The picture with everything outside its mask replaced by uniform noise or by grey.
+    """The image with everything outside its mask replaced by uniform noise or by grey.
 
-    The noise of different pictures differs, as in the protocol of arXiv 2501.13554, where it is drawn afresh
-    for each. Here its seed is taken from the mask: neither the order of the frames nor what stood in the
-    background changes it, and only where masks are the same to the pixel is the noise the same.
+    Each image has its own noise, as in the protocol of arXiv 2501.13554. Here its seed depends on the mask,
+    so that neither the order of the images nor their backgrounds change it; equal masks share noise.
     """
     pixels = np.array(image.convert("RGB"))
     inside = _inside(mask, image.size)
@@ -90,13 +76,13 @@ def subject_only(image: Image.Image, mask: Image.Image, subject: Subject) -> Ima
 
 
 def _inside(mask: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """A mask as booleans [height, width] at the picture's (width, height)."""
+    """A mask as booleans, [height, width], resized to (width, height)."""
     grey = mask.convert("L")
     return np.asarray(grey if grey.size == size else grey.resize(size, Image.NEAREST)) >= 128
 
 
 def fingerprint(item: Image.Image | str) -> str:
-    """What a picture or a text holds, in a few letters: the same content has the same fingerprint."""
+    """A hash of the content of an image or a text."""
     if isinstance(item, str):
         return hashlib.sha256(item.encode()).hexdigest()
     pixels = item.convert("RGB")
@@ -104,11 +90,11 @@ def fingerprint(item: Image.Image | str) -> str:
 
 
 class Embeddings:
-    """Embeddings by what was embedded and by setting, on the CPU; the longest unused go first."""
+    """A least-recently-used cache of embeddings, by content and setting, on the CPU."""
 
-    def __init__(self, most: int = MOST_KEPT) -> None:
-        self._kept: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
-        self._most = most
+    def __init__(self, limit: int = MAX_EMBEDDINGS) -> None:
+        self._cached: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
+        self._limit = limit
 
     def of(
         self,
@@ -117,26 +103,27 @@ class Embeddings:
         embed: Callable[[Sequence], Tensor],
         batch: int = 8,
     ) -> Tensor:
-        """Embeddings [n, d] of the items; `embed` is called for those alone that are not kept.
+        """Embeddings of the items, [n, d]; `embed` is called only for those that are not cached.
 
-        `setting` names everything but the item that an embedding depends on.
+        Args:
+            setting: identifies everything but the item that an embedding depends on.
         """
         keys = [(setting, fingerprint(item)) for item in items]
-        missing = {key: item for key, item in zip(keys, items, strict=True) if key not in self._kept}
-        found = {key: self._kept[key] for key in keys if key in self._kept}
+        missing = {key: item for key, item in zip(keys, items, strict=True) if key not in self._cached}
+        found = {key: self._cached[key] for key in keys if key in self._cached}
         if missing:
             fresh = in_batches(list(missing.values()), embed, batch)
             found |= dict(zip(missing, fresh, strict=True))
         for key in keys:
-            self._kept[key] = found[key]
-            self._kept.move_to_end(key)
-        while len(self._kept) > self._most:
-            self._kept.popitem(last=False)
+            self._cached[key] = found[key]
+            self._cached.move_to_end(key)
+        while len(self._cached) > self._limit:
+            self._cached.popitem(last=False)
         return torch.stack([found[key] for key in keys])
 
 
 def in_batches(items: Sequence, embed: Callable[[Sequence], Tensor], batch: int) -> Tensor:
-    """`embed` of all items, float32 on the CPU; with smaller batches where the device's memory is short."""
+    """Embed all items, as float32 on the CPU; the batch is halved when the device runs out of memory."""
     done: list[Tensor] = []
     start = 0
     while start < len(items):
@@ -147,7 +134,7 @@ def in_batches(items: Sequence, embed: Callable[[Sequence], Tensor], batch: int)
                 raise
             batch = max(1, batch // 2)
             torch.cuda.empty_cache()
-            log.info("memory is short; scoring %d pictures at a time", batch)
+            log.info("out of memory; embedding %d images at a time", batch)
             continue
         start += batch
     return torch.cat(done)

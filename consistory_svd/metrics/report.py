@@ -1,4 +1,4 @@
-"""Scores written down: as a table for people, as JSON and as CSV for programs."""
+"""Scores as a table, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ARROWS = {"higher": "↑ higher is better", "lower": "↓ lower is better"}
 
 
 def write(entries: Sequence[Result | MissingScore], form: Format, console: Console) -> None:
-    """Write results, and why others are not there, to the console's file."""
+    """Write results and missing scores to the console's file."""
     if form == "table":
         console.print(as_table(entries))
     else:
@@ -30,14 +30,14 @@ def write(entries: Sequence[Result | MissingScore], form: Format, console: Conso
 
 
 def as_json(entries: Sequence[Result | MissingScore]) -> str:
-    """{"scores": [...], "absent": [...]}: everything that is known of each."""
-    results, missing = _apart(entries)
+    """JSON with all fields of each: {"scores": [...], "absent": [...]}."""
+    results, missing = _split(entries)
     content = {"scores": [asdict(r) for r in results], "absent": [asdict(a) for a in missing]}
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 def from_json(content: Mapping[str, Any]) -> list[Result | MissingScore]:
-    """What `as_json` wrote, parsed. ValueError where it is something else."""
+    """Parse what `as_json` wrote. ValueError for anything else."""
     try:
         results = [_result(values) for values in content["scores"]]
         return results + [MissingScore(**values) for values in content["absent"]]
@@ -46,19 +46,19 @@ def from_json(content: Mapping[str, Any]) -> list[Result | MissingScore]:
 
 
 def as_csv(entries: Sequence[Result | MissingScore]) -> str:
-    """A line for each number: the story's, with an empty frame, and each frame's, counted from 1."""
+    """A line for each score of the story (empty frame) and for each image (frame, counted from 1)."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("name", "frame", "value", "unit", "better", "model", "protocol"))
-    for r in _apart(entries)[0]:
+    for r in _split(entries)[0]:
         for frame, value in (("", r.value), *enumerate(r.per_frame, start=1)):
             writer.writerow((r.name, frame, value, r.unit, r.better, r.model, r.protocol))
     return out.getvalue()
 
 
 def as_table(entries: Sequence[Result | MissingScore]) -> Group:
-    """The numbers with direction, model and protocol; the reader's table; notes; what is not there, why."""
-    results, missing = _apart(entries)
+    """Scores with direction, model and protocol; attribute tables; notes; missing scores with reasons."""
+    results, missing = _split(entries)
     parts: list = []
     if results:
         numbers = Table("Score", "Value", "Per frame", "Direction", "Model and protocol", show_lines=True)
@@ -76,32 +76,32 @@ def as_table(entries: Sequence[Result | MissingScore]) -> Group:
         if r.table:
             count = len(r.table[0]) - 2
             read = Table(
-                "Attribute", *(f"Picture {k + 1}" for k in range(count)), "Pairs alike", title=r.name
+                "Attribute", *(f"Image {k + 1}" for k in range(count)), "Pairs that agree", title=r.name
             )
             for row in r.table:
                 read.add_row(*row)
             parts.append(read)
-    lines = [published_words(r) for r in results if r.published or r.unlike]
+    lines = [published_line(r) for r in results if r.published or r.unlike]
     lines += [f"note: {r.name}: {note}" for r in results for note in r.notes]
     lines += [str(a) for a in missing]
     return Group(*parts, *map(Text, lines))
 
 
-def published_words(result: Result) -> str:
-    """The literature's values of a score in one line, with whose they are, or why they are not beside it."""
+def published_line(result: Result) -> str:
+    """The published values of a score and their source, or how the published protocol differs, in a line."""
     if result.unlike:
-        return f"{result.name} elsewhere: no published values beside it. {result.unlike}."
+        return f"{result.name} published: not comparable. {result.unlike}."
     values = ", ".join(f"{method} {value:.4f}" for method, value in result.published.items())
-    return f"{result.name} elsewhere: {values} ({result.source})"
+    return f"{result.name} published: {values} ({result.source})"
 
 
 def _result(values: Mapping[str, Any]) -> Result:
-    """A result whose rows are tuples again."""
+    """A result from JSON, with lists as tuples."""
     rows = {name: tuple(tuple(row) for row in values[name]) for name in ("matrix", "table")}
     flat = {name: tuple(values[name]) for name in ("per_frame", "notes")}
     return Result(**{**values, **rows, **flat})
 
 
-def _apart(entries: Sequence[Result | MissingScore]) -> tuple[list[Result], list[MissingScore]]:
+def _split(entries: Sequence[Result | MissingScore]) -> tuple[list[Result], list[MissingScore]]:
     results = [entry for entry in entries if isinstance(entry, Result)]
     return results, [entry for entry in entries if isinstance(entry, MissingScore)]

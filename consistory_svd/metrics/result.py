@@ -1,24 +1,36 @@
-"""What goes into a score and what comes out of it."""
+"""The input and output of metrics, and the pairwise means that they share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-import torch
 from PIL import Image
-from torch import Tensor
 
-from consistory_svd.metrics.headline import Better
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Better = Literal["higher", "lower"]
+# The metric that summarises a story's consistency, and its prompt alignment: the first that is available.
+CONSISTENCY = ("DreamSim (subject only)", "DreamSim", "Identity agreement by the storybook reader")
+ALIGNMENT = ("CLIPScore", "Scaled CLIP-T", "Storybook CLIP alignment")
+ONE_IMAGE = "it compares images, and there is only one"
 
 
 @dataclass(frozen=True)
 class Frames:
-    """What is scored: n pictures, their n prompts, and n masks (white: the subject; None: not known).
+    """The images to score.
 
-    `storybook` says that the embedded storybook model drew them: only of its world does its reader know
-    anything. Raises ValueError, naming the field, where the numbers do not fit.
+    Attributes:
+        images: n images.
+        prompts: n prompts.
+        masks: n subject masks, white on the subject; None if unknown.
+        storybook: whether the embedded storybook model generated them; only these can be scored by its
+            attribute reader.
+
+    Raises:
+        ValueError: the numbers differ, or there are no images.
     """
 
     images: tuple[Image.Image, ...]
@@ -30,25 +42,26 @@ class Frames:
         for name in ("images", "prompts", "masks"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.images:
-            raise ValueError("images: there are none; give at least one picture")
+            raise ValueError("images: there are none; give at least one image")
         if len(self.prompts) != len(self.images):
-            raise ValueError(
-                f"prompts: {len(self.prompts)} for {len(self.images)} pictures; give one for each"
-            )
+            raise ValueError(f"prompts: {len(self.prompts)} for {len(self.images)} images; give one for each")
         if not self.masks:
             object.__setattr__(self, "masks", (None,) * len(self.images))
         if len(self.masks) != len(self.images):
-            raise ValueError(f"masks: {len(self.masks)} for {len(self.images)} pictures; give one for each")
+            raise ValueError(f"masks: {len(self.masks)} for {len(self.images)} images; give one for each")
 
 
 @dataclass(frozen=True)
 class Result:
-    """One number of a story and how it came about.
+    """A score and how it was computed.
 
-    `per_frame` has a number a frame, `matrix` one for each pair of frames [n][n]; both may be empty. `table`
-    holds words: a row for each attribute, its name, what each frame shows, and the share of pairs that agree.
-    `published` holds values of the literature by method, and only where model and protocol are theirs;
-    `source` says whose. Where there are values of another protocol, `unlike` says what differs from it.
+    Attributes:
+        per_frame: a number for each image, or empty.
+        matrix: a number for each pair of images, [n][n], or empty.
+        table: a row for each attribute: its name, its class in each image, the share of pairs that agree.
+        published: values of the literature by method, only if model and protocol are the same.
+        source: where those values are from.
+        unlike: how the literature's protocol differs, if it does.
     """
 
     name: str
@@ -68,9 +81,9 @@ class Result:
 
 @dataclass(frozen=True)
 class MissingScore:
-    """A score that is not shown: its name, why, and how to get it.
+    """A score that is not available: its name, why, and what to do.
 
-    `fetch` is what brings it where only weights are missing: "dreamsim", "clip" or "dino".
+    `fetch` names the weights to download if only these are missing: "dreamsim", "clip" or "dino".
     """
 
     name: str
@@ -79,11 +92,11 @@ class MissingScore:
     fetch: str = ""
 
     def __str__(self) -> str:
-        return " ".join(f"{self.name} is not shown: {self.why}. {self.remedy}".split())
+        return " ".join(f"{self.name} unavailable: {self.why}. {self.remedy}".split())
 
 
 class MetricUnavailable(Exception):
-    """A score cannot be computed here: why, and how to get it, as `Absent` says them."""
+    """A metric cannot be computed: why, and what to do, as in `MissingScore`."""
 
     def __init__(self, why: str, remedy: str = "", fetch: str = "") -> None:
         super().__init__(why)
@@ -93,42 +106,43 @@ class MetricUnavailable(Exception):
 
 
 class Score(Protocol):
-    """Measures frames. Weights are loaded when they are first needed and go with `free`."""
+    """A metric. Weights are loaded when they are first needed and released by `free`."""
 
     name: str
 
     def measure(self, frames: Frames) -> Sequence[Result | MissingScore]:
-        """All numbers of this score. Raises Unavailable where there are none."""
+        """All scores of this metric. Raises MetricUnavailable if there are none."""
 
     def free(self) -> None:
-        """Let the weights go; the next `measure` loads them again."""
+        """Release the weights; the next `measure` loads them again."""
 
 
 def cosine_matrix(embeddings: Tensor) -> Tensor:
-    """Cosines of all pairs: [n, d] to [n, n], symmetric, and exactly one on the diagonal."""
-    unit = torch.nn.functional.normalize(embeddings.double(), dim=1)
+    """Cosines of all pairs, [n, d] -> [n, n]: symmetric, with a diagonal of exactly 1."""
+    unit = embeddings.double()
+    unit = unit / unit.norm(dim=1, keepdim=True).clamp(min=1e-12)
     cosines = (unit @ unit.T).clamp(-1, 1)
     cosines = (cosines + cosines.T) / 2
     return cosines.fill_diagonal_(1.0)
 
 
 def check_pairs(frames: Frames) -> None:
-    """Unavailable unless there are pairs of pictures."""
+    """MetricUnavailable unless there are at least two images."""
     if len(frames.images) < 2:
-        raise MetricUnavailable("it compares pictures, and there is only one")
+        raise MetricUnavailable(ONE_IMAGE)
 
 
 def mean_of_pairs(matrix: Tensor) -> float:
-    """The mean over all pairs of different frames of [n, n], n at least 2."""
+    """The mean of [n, n] over all pairs of different images, n at least 2."""
     count = len(matrix)
     return float((matrix.sum() - matrix.diagonal().sum()) / (count * (count - 1)))
 
 
 def means_per_frame(matrix: Tensor) -> tuple[float, ...]:
-    """For each frame the mean over its pairs with the others: [n, n] to n numbers."""
+    """The mean of each image's pairs with the others: [n, n] -> n numbers."""
     return tuple(((matrix.sum(1) - matrix.diagonal()) / (len(matrix) - 1)).tolist())
 
 
 def rows(matrix: Tensor) -> tuple[tuple[float, ...], ...]:
-    """A matrix as plain numbers."""
+    """A matrix as tuples of numbers."""
     return tuple(tuple(row) for row in matrix.tolist())

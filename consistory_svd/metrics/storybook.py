@@ -1,11 +1,10 @@
-"""Scores of the storybook world, by the networks that come with the embedded model. No papers' numbers.
+"""Metrics of the storybook world, by the networks that come with the embedded model.
 
-Both know that world alone, so they stand under names of their own beside CLIP and DreamSim.
+Both know only that world, so they have their own names beside CLIP and DreamSim and no published values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,16 +24,12 @@ from consistory_svd.metrics.result import (
 )
 
 CLIP_FOLDER = READER_FOLDER.parent / "clip"
-# What makes a subject the same one. Scene, action and style are the story's to change.
+# The attributes of a subject's identity; scene, action and style may change from image to image.
 IDENTITY = ("subject", "color", "pattern", "accessory", "accessory_color")
 
 
-def _in_words(keys: Sequence[str]) -> str:
-    return ", ".join(keys).replace("_", " ")
-
-
 class StorybookClip:
-    """The cosine of each frame and its prompt by the small CLIP of the storybook world; higher is better."""
+    """The cosine of each image and its prompt by the small CLIP of the storybook world; higher is better."""
 
     name = "Storybook CLIP alignment"
 
@@ -52,9 +47,9 @@ class StorybookClip:
         self._batch = batch
 
     def measure(self, frames: Frames) -> list[Result]:
-        """One cosine a frame. Raises Unavailable where the house has no such CLIP."""
+        """One cosine for each image. Raises MetricUnavailable if the package lacks this CLIP."""
         if not self._folder.is_dir():
-            raise MetricUnavailable("no storybook CLIP comes with this copy", "`make train` makes one.")
+            raise MetricUnavailable("the storybook CLIP is missing", "`make train` trains it.")
         cosines = text_cosines(self._clip, self._embeddings, frames, "", self._batch)
         return [
             Result(
@@ -63,19 +58,19 @@ class StorybookClip:
                 unit="cosine",
                 better="higher",
                 model="storybook CLIP",
-                protocol="mean over frames of the cosine of picture and prompt, no prefix",
+                protocol="mean over images of the cosine of image and prompt, no prefix",
                 per_frame=tuple(cosines.tolist()),
-                notes=self._clip.truncated(frames.prompts),
+                notes=self._clip.truncation_notes(frames.prompts),
             )
         ]
 
     def free(self) -> None:
-        """Let the weights go."""
+        """Release the weights."""
         self._clip.free()
 
 
 class IdentityAgreement:
-    """Which attributes of the subject the storybook reader reads alike in the frames; higher is better."""
+    """The subject attributes that the storybook reader reads the same in all images; higher is better."""
 
     name = "Identity agreement by the storybook reader"
 
@@ -84,17 +79,18 @@ class IdentityAgreement:
         self._reader: Reader | None = None
 
     def measure(self, frames: Frames) -> list[Result]:
-        """The share of attributes that agree, mean over pairs of frames. Raises Unavailable."""
+        """The share of attributes that agree, averaged over pairs. Raises MetricUnavailable."""
         check_pairs(frames)
         if self._reader is None:
             try:
                 self._reader = load_reader(self._folder)
             except FileNotFoundError as error:
                 raise MetricUnavailable(
-                    "the storybook reader is not here", "`make train` makes one."
+                    "the storybook reader is missing", "`make train` trains it."
                 ) from error
         answers = self._reader.read(frames.images)
         keys = [key for key in IDENTITY if key in answers[0]]
+        names = ", ".join(keys).replace("_", " ")
         agree = torch.tensor(
             [[[a[key] == b[key] for key in keys] for b in answers] for a in answers], dtype=torch.float64
         )  # [n, n, attributes]
@@ -107,17 +103,17 @@ class IdentityAgreement:
                 unit="share of attributes",
                 better="higher",
                 model="storybook reader",
-                protocol=f"mean over all pairs of frames of {_in_words(keys)} read alike, whole pictures",
+                protocol=f"mean over all pairs of images of {names} that agree, whole images",
                 per_frame=means_per_frame(matrix),
                 matrix=rows(matrix),
                 table=tuple(
                     (key, *(answer[key] for answer in answers), f"{share:.0%}")
                     for key, share in zip(keys, shares, strict=True)
                 ),
-                notes=("the reader errs at times; assets/storybook/README.md says how often",),
+                notes=("the reader makes mistakes; assets/storybook/README.md says how often",),
             )
         ]
 
     def free(self) -> None:
-        """Let the weights go."""
+        """Release the weights."""
         self._reader = None

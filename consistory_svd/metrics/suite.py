@@ -1,67 +1,34 @@
-"""All scores of a story, one after another, and what they share: settings, device, embeddings."""
+"""Suite: runs all metrics over a story, one after another, with shared embeddings."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 import torch
 
-from consistory_svd.metrics.clip_dino import DINO, OPENAI_CLIP, ClipAlignment, DinoSimilarity
+from consistory_svd.downloads import cache_folder
+from consistory_svd.metrics.clip_dino import ClipAlignment, DinoSimilarity
 from consistory_svd.metrics.dreamsim import DreamSim
-from consistory_svd.metrics.dreamsim_weights import cache_folder, check_backbone
-from consistory_svd.metrics.images import Embeddings, Fill, Subject, missing_subject
-from consistory_svd.metrics.networks import check_place
+from consistory_svd.metrics.images import Embeddings, missing_subject
 from consistory_svd.metrics.result import Frames, MetricUnavailable, MissingScore, Result, Score
+from consistory_svd.metrics.settings import ScoreSettings, Subject
 from consistory_svd.metrics.storybook import IdentityAgreement, StorybookClip
 
 log = logging.getLogger(__name__)
 HARMONIC = "S_H"
-# Below this the weights of one score do not stay while the next is computed: the largest have some 1.5 GB.
-ROOM = 4 * 10**9
-
-
-@dataclass(frozen=True)
-class ScoreSettings:
-    """What scores are computed with. ValueError, naming the field, for what is not allowed.
-
-    `backbone` is DreamSim's; `clip` and `dino` are folders or hub ids; `fill` and `seed` say what replaces
-    everything but the subject; `cache` is the folder of fetched weights (None: as `cache_folder` says).
-    """
-
-    backbone: str = "ensemble"
-    clip: str = OPENAI_CLIP
-    dino: str = DINO
-    fill: Fill = "noise"
-    seed: int = 0
-    device: str = "cpu"
-    batch: int = 8
-    cache: Path | None = None
-
-    def __post_init__(self) -> None:
-        check_backbone(self.backbone)
-        Subject(self.fill, self.seed)
-        for name in ("clip", "dino"):
-            check_place(name, getattr(self, name))
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's words for "not here"
-            raise ValueError(
-                f"device: {self.device!r} cannot be used here; give one such as 'cpu'"
-            ) from error
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed: {self.seed!r} is not allowed; give a whole number from 0")
-        if isinstance(self.batch, bool) or not isinstance(self.batch, int) or self.batch < 1:
-            raise ValueError(f"batch: {self.batch!r} is not allowed; give a whole number from 1")
+# With less free memory, weights are released after each metric: the largest have about 1.5 GB.
+FREE_BYTES = 4 * 10**9
 
 
 class Suite:
-    """Runs all scores over frames. Embeddings stay from call to call, weights until `free` or while there is
-    room for them. `embeddings` are those of a suite of other settings, for what both have in common."""
+    """Runs all metrics. Embeddings are kept between calls, weights until `free` or while memory allows.
+
+    Args:
+        embeddings: those of a suite with other settings, to reuse what both have in common.
+    """
 
     def __init__(self, settings: ScoreSettings | None = None, embeddings: Embeddings | None = None) -> None:
         self.settings = chosen = settings or ScoreSettings()
@@ -81,7 +48,7 @@ class Suite:
         self._lock = threading.Lock()
 
     def measure(self, frames: Frames) -> Iterator[Result | MissingScore]:
-        """Every number as soon as it is known, and a line for each that is not. No score stops another."""
+        """Yield each score when it is known, or why it is missing. A metric that fails stops no other."""
         results: dict[str, Result] = {}
         with self._lock:
             for score in self._scores:
@@ -96,24 +63,24 @@ class Suite:
                 yield from self._measured(score, frames)
 
     def _measured(self, score: Score, frames: Frames) -> list[Result | MissingScore]:
-        """A score's entries. Weights go when memory is short: this score's own when it is done, and all
-        where it could not be computed beside them; then it is tried once more."""
+        """The scores of a metric. If memory is short, its weights are released afterwards; if it ran out,
+        all weights are released and the metric is tried once more."""
         try:
             try:
                 entries = _measured(score, frames)
             except (MemoryError, torch.OutOfMemoryError):
-                log.info("memory is short; %s is tried again without the others", score.name)
+                log.info("out of memory; trying %s again without the others", score.name)
                 self.free()
                 entries = _measured(score, frames)
         except (MemoryError, torch.OutOfMemoryError):
-            entries = [MissingScore(score.name, f"there is not enough memory on {self.settings.device}")]
+            entries = [MissingScore(score.name, f"{self.settings.device} has not enough memory")]
             self.free()
         if memory_is_short(self.settings.device):
             self.free(score)
         return entries
 
     def free(self, *scores: Score) -> None:
-        """Let the weights of these scores go, of all where none is named; embeddings that are known stay."""
+        """Release the weights of these metrics, or of all; embeddings are kept."""
         for score in scores or (*self._scores, *self._storybook):
             score.free()
         if torch.cuda.is_available():
@@ -121,44 +88,42 @@ class Suite:
 
 
 def memory_is_short(device: str) -> bool:
-    """Whether less than ROOM bytes are left where a score computes; what other devices have is not known."""
+    """Whether a device has less than FREE_BYTES left; False for devices other than CPU and CUDA."""
     kind = torch.device(device).type
     if kind == "cuda":
-        return torch.cuda.mem_get_info(device)[0] < ROOM
-    return kind == "cpu" and psutil.virtual_memory().available < ROOM
+        return torch.cuda.mem_get_info(device)[0] < FREE_BYTES
+    return kind == "cpu" and psutil.virtual_memory().available < FREE_BYTES
 
 
 def _measured(score: Score, frames: Frames) -> list[Result | MissingScore]:
-    """A score's entries; MemoryError and torch.OutOfMemoryError are the caller's to deal with."""
+    """The scores of a metric. Raises MemoryError and torch.OutOfMemoryError."""
     try:
         return list(score.measure(frames))
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except MetricUnavailable as error:
         return [MissingScore(score.name, error.why, error.remedy, error.fetch)]
-    except Exception as error:  # a story's other scores, and its pictures, must not go down with this one
+    except Exception as error:  # must not take the story's other scores and images with it
         log.exception("%s failed", score.name)
-        return [MissingScore(score.name, f"computing it failed ({type(error).__name__}: {error})")]
+        return [MissingScore(score.name, f"the computation failed ({type(error).__name__}: {error})")]
 
 
 def harmonic_means(results: Mapping[str, Result]) -> Iterator[Result | MissingScore]:
-    """S_H of CLIPScore, CLIP-I, 1 - DreamSim and DINO similarity, on whole pictures and on subjects alone.
+    """The harmonic mean S_H of CLIPScore, CLIP-I, 1 - DreamSim and DINO similarity.
 
-    CLIPScore always looks at the whole picture. Source: issue 5.
+    For whole images and for subjects alone; CLIPScore always uses whole images.
     """
     for suffix in ("", " (subject only)"):
         names = ("CLIPScore", f"CLIP-I{suffix}", f"DreamSim{suffix}", f"DINO similarity{suffix}")
         missing = [name for name in names if name not in results]
         if missing:
             if not suffix:
-                yield MissingScore(
-                    HARMONIC, f"it is made of {', '.join(names)}, and there is no {missing[0]}"
-                )
+                yield MissingScore(HARMONIC, f"it combines {', '.join(names)}, and {missing[0]} is missing")
             continue
-        score, alike, distance, dino = (results[name] for name in names)
-        parts = [score.value, alike.value, 1 - distance.value, dino.value]
+        score, image_cosine, distance, dino = (results[name] for name in names)
+        parts = [score.value, image_cosine.value, 1 - distance.value, dino.value]
         if min(parts) <= 0:
-            yield MissingScore(f"{HARMONIC}{suffix}", "one of its parts is not above zero")
+            yield MissingScore(f"{HARMONIC}{suffix}", "one of its terms is not above zero")
             continue
         yield Result(
             name=f"{HARMONIC}{suffix}",

@@ -1,4 +1,4 @@
-"""Which of the storybook world's attributes a text names."""
+"""The storybook world's vocabulary, and the attributes that a text names."""
 
 from __future__ import annotations
 
@@ -14,22 +14,16 @@ VOCABULARY_FILE = ASSETS / "storybook" / "words.json"
 
 @cache
 def vocabulary(path: Path = VOCABULARY_FILE) -> dict[str, dict[str, list[str]]]:
-    """Attribute -> class -> the words that name it, as written by the training scripts. Raises
-    FileNotFoundError."""
+    """Attribute -> class -> the words that name it, as the training wrote them. Raises FileNotFoundError."""
     return json.loads(path.read_text())
 
 
-def _find(words: str, text: str) -> re.Match | None:
-    return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text)
-
-
 def attributes_in(prompt: str, words: dict[str, dict[str, list[str]]] | None = None) -> dict[str, str]:
-    """The attributes that `prompt` names, e.g. "a red cat with a blue hat" ->
-    {"subject": "cat", "color": "red", "accessory": "hat", "accessory_color": "blue"}.
+    """The attributes that a prompt names: subject, color, pattern, accessory, accessory_color, scene, action,
+    style. "a red cat with a blue hat" -> {"subject": "cat", "color": "red", "accessory": "hat",
+    "accessory_color": "blue"}.
 
-    Keys are subject, color, pattern, accessory, accessory_color, scene, action and style; what is not named
-    is not a
-    key. Longer names win over shorter ones inside them; a colour right before an accessory is the
+    Longer names take precedence over shorter ones inside them; a colour right before an accessory is the
     accessory's.
     """
     words = words or vocabulary()
@@ -40,7 +34,7 @@ def attributes_in(prompt: str, words: dict[str, dict[str, list[str]]] | None = N
     for name, ways in words["accessory"].items():
         for way in ways:
             match = re.search(rf"(?<!\w)(?:({colors}) )?{re.escape(way)}(?!\w)", text)
-            # "a gift box" has no bow, and "box" is no accessory: only whole words count.
+            # Only whole words count: "a gift box" has no bow.
             if match and "accessory" not in found:
                 found["accessory"] = name
                 if match[1]:
@@ -49,7 +43,7 @@ def attributes_in(prompt: str, words: dict[str, dict[str, list[str]]] | None = N
     for key in ("style", "scene", "subject", "action", "pattern", "color"):
         candidates = [(way, name) for name, ways in words[key].items() for way in ways]
         for way, name in sorted(candidates, key=lambda c: -len(c[0])):
-            match = _find(way, text)
+            match = re.search(rf"(?<!\w){re.escape(way)}(?!\w)", text)
             if match:
                 found[key] = name
                 text = text[: match.start()] + " , " + text[match.end() :]

@@ -1,5 +1,4 @@
-"""What can be fetched for the scores and the filter, how large it is, and one way to fetch it for the page
-and the shell."""
+"""Weights that can be downloaded for metrics and for the content filter: names, sizes and one function."""
 
 from __future__ import annotations
 
@@ -7,25 +6,27 @@ from collections.abc import Sequence
 
 from transformers import ViTForImageClassification, ViTImageProcessorPil
 
-from consistory_svd.metrics.dreamsim_weights import Report, cache_folder, fetch_dreamsim
-from consistory_svd.metrics.networks import Clip, Dino, fetch_network
+from consistory_svd.downloads import ProgressCallback, cache_folder, ignore_progress
+from consistory_svd.errors import FieldError, one_of
+from consistory_svd.metrics.dreamsim_weights import download_dreamsim
+from consistory_svd.metrics.networks import Clip, Dino, download_network
 from consistory_svd.metrics.result import MissingScore
-from consistory_svd.metrics.suite import ScoreSettings
+from consistory_svd.metrics.settings import ScoreSettings
 
-# `Absent.fetch` -> what people call it. In the order in which it is fetched.
+# `MissingScore.fetch` -> the metric's name, in the order in which they are downloaded.
 NAMES = {"dreamsim": "DreamSim", "clip": "CLIP", "dino": "DINO"}
-# Weights of the networks that are the default, counted in their architectures, 4 bytes each. The archives'
-# own sizes are known when their server answers; DreamSim's ensemble is three networks of 86 million weights.
+# Of the default networks: weights counted in their architectures, 4 bytes each. The size of an archive is
+# known only when the server answers; DreamSim's ensemble is three networks of 86 million weights.
 SIZES = {"dreamsim": "over 1 GB", "clip": "605 MB", "dino": "87 MB"}
 
-# Of the filter of `consistory_svd.content_filter`: what it is fetched as, and the classifier of the hub.
+# The classifier of `consistory_svd.content_filter`.
 PICTURE_FILTER = "picture-filter"
 SEXUAL_PICTURES = "Falconsai/nsfw_image_detection"
-FETCHED = {**NAMES, PICTURE_FILTER: "The filter for sexual pictures"}
+DOWNLOADS = {**NAMES, PICTURE_FILTER: "The content filter"}
 
 
 def fetchable(entries: Sequence[object]) -> tuple[str, ...]:
-    """What would bring scores that are absent only because their weights are, in NAMES' order."""
+    """The weights, in the order of NAMES, whose download would add scores that are missing."""
     wanted = {entry.fetch for entry in entries if isinstance(entry, MissingScore)}
     return tuple(what for what in NAMES if what in wanted)
 
@@ -33,24 +34,29 @@ def fetchable(entries: Sequence[object]) -> tuple[str, ...]:
 def fetch_weights(
     what: str,
     settings: ScoreSettings,
-    report: Report = lambda done, whole: None,
+    report: ProgressCallback = ignore_progress,
     url: str | None = None,
 ) -> None:
-    """Fetch what the settings need of "dreamsim", "clip" or "dino", or the "picture-filter", unless it is
-    there.
+    """Download the weights of "dreamsim", "clip", "dino" or "picture-filter" unless they are present.
 
-    `url` is another address of DreamSim's archive. Raises ValueError for anything else, FetchError in one
-    line when it cannot be had.
+    Args:
+        settings: say which networks, and the cache folder.
+        url: another address of DreamSim's archive.
+
+    Raises:
+        ValueError: `what` is something else.
+        DownloadError: the download failed; one line.
     """
     cache = cache_folder(settings.cache)
     match what:
         case "dreamsim":
-            fetch_dreamsim(settings.backbone, cache, url, report)
+            download_dreamsim(settings.backbone, cache, url, report)
         case "clip":
-            fetch_network(Clip.PARTS, settings.clip, cache, report)
+            download_network(Clip.PARTS, settings.clip, cache, report)
         case "dino":
-            fetch_network(Dino.PARTS, settings.dino, cache, report)
+            download_network(Dino.PARTS, settings.dino, cache, report)
         case "picture-filter":
-            fetch_network((ViTForImageClassification, ViTImageProcessorPil), SEXUAL_PICTURES, cache, report)
+            parts = (ViTForImageClassification, ViTImageProcessorPil)
+            download_network(parts, SEXUAL_PICTURES, cache, report)
         case _:
-            raise ValueError(f"what: {what!r} is not allowed; give one of {', '.join(FETCHED)}")
+            raise FieldError("what", what, one_of(DOWNLOADS))

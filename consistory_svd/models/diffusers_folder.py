@@ -1,4 +1,4 @@
-"""A model from a folder in diffusers' format: looked at first, then loaded."""
+"""Load a model from a folder in diffusers' format, after checking what it holds."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -9,8 +9,10 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from safetensors import SafetensorError, safe_open
 
+from consistory_svd.text_format import first_line
+
 INDEX = "model_index.json"
-# What may be in a pipeline, by the name of the part: the loop and the method know these classes.
+# The classes that a pipeline may be made of: those that the denoising loop and the method know.
 CLASSES: dict[str, tuple[str, ...]] = {
     "unet": ("UNet2DConditionModel",),
     "vae": ("AutoencoderKL",),
@@ -23,68 +25,75 @@ WEIGHTED = ("unet", "vae", "text_encoder", "text_encoder_2")
 HALF = (torch.float16, torch.bfloat16)
 
 
-def check_index(place: str, index: Mapping[str, Any]) -> None:
-    """ValueError, naming the model, unless its index describes an SDXL of the classes known here.
+def check_index(name: str, index: Mapping[str, Any]) -> None:
+    """Check that a pipeline's index describes an SDXL model made of known classes.
 
-    Names of other libraries would be code that came with the weights; it is never run.
+    Classes of other libraries would be code that comes with the weights, which is never run.
+
+    Raises:
+        ValueError: it describes something else; the message names the model.
     """
-    kind = index.get("_class_name")
-    wanted = StableDiffusionXLPipeline.__name__
-    if kind != wanted:
-        raise ValueError(f"model: {place!r} holds a {kind}; give a {wanted}")
+    expected = StableDiffusionXLPipeline.__name__
+    if (kind := index.get("_class_name")) != expected:
+        raise ValueError(f"model: {name!r} holds a {kind}; give a {expected}")
     for part, known in CLASSES.items():
         found = index.get(part)
         if not isinstance(found, list) or len(found) != 2 or found[0] is None:
-            raise ValueError(f"model: {place!r} has no {part}; give a whole {wanted}")
-        library, name = found
-        if library not in ("diffusers", "transformers") or name not in known:
+            raise ValueError(f"model: {name!r} has no {part}; give a complete {expected}")
+        library, class_name = found
+        if library not in ("diffusers", "transformers") or class_name not in known:
             raise ValueError(
-                f"model: {place!r} has a {part} of {library}.{name}; code beside weights is never run; "
-                f"give one with {known[0]}"
+                f"model: {name!r} has a {part} of {library}.{class_name}; code that comes with weights is "
+                f"never run; give a model with {known[0]}"
             )
     scheduler = index.get("scheduler")
     if not isinstance(scheduler, list) or scheduler[0] != "diffusers":
-        raise ValueError(f"model: {place!r} has no scheduler of diffusers; give a whole {wanted}")
+        raise ValueError(f"model: {name!r} has no scheduler of diffusers; give a complete {expected}")
     if "FlowMatch" in scheduler[1]:
-        raise ValueError(f"model: {place!r} is a flow-matching model; give one of the SDXL family")
+        raise ValueError(f"model: {name!r} is a flow-matching model; give one of the SDXL family")
 
 
-def read_index(place: str, folder: Path) -> Mapping[str, Any]:
-    """The folder's index, checked. ValueError, naming `place`."""
+def read_index(name: str, folder: Path) -> None:
+    """Read and check the index of a folder. ValueError, naming the model, as `check_index`."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"model: {place!r} cannot be read: its {INDEX} is broken ({error})") from error
-    check_index(place, index)
-    return index
+        raise ValueError(f"model: {name!r} cannot be read: its {INDEX} is corrupted ({error})") from error
+    check_index(name, index)
 
 
-def chosen_variant(files: Collection[str], dtype: torch.dtype) -> str | None:
-    """ "fp16" where a model's half-precision files are to be read: they are wanted or there are no others.
+def choose_variant(files: Collection[str], dtype: torch.dtype) -> str | None:
+    """ "fp16" to read the half-precision files: if `dtype` asks for them or there are no others.
 
-    `files` are names relative to the model's folder.
+    Args:
+        files: names relative to the model's folder.
     """
-    plain, half = set(), set()
+    full, half = set(), set()
     for name in files:
         part, _, file = name.partition("/")
         if part in WEIGHTED and file.endswith(".safetensors"):
-            (half if ".fp16" in file else plain).add(part)
+            (half if ".fp16" in file else full).add(part)
     wanted = dtype in HALF and "unet" in half
-    return "fp16" if wanted or half - plain else None
+    return "fp16" if wanted or half - full else None
 
 
-def load_folder(place: str, folder: Path, dtype: torch.dtype) -> StableDiffusionXLPipeline:
-    """The pipeline of a folder, on the CPU. ValueError, naming `place`, for what cannot be used."""
-    read_index(place, folder)
+def load_folder(name: str, folder: Path, dtype: torch.dtype) -> StableDiffusionXLPipeline:
+    """Load the pipeline of a folder, on the CPU.
+
+    Raises:
+        ValueError: the folder cannot be used; the message names the model.
+    """
+    read_index(name, folder)
     files = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
     for part in WEIGHTED:
-        if not any(name.startswith(f"{part}/") and name.endswith(".safetensors") for name in files):
-            pickled = any(name.startswith(f"{part}/") and name.endswith((".bin", ".ckpt")) for name in files)
+        own = [file for file in files if file.startswith(f"{part}/")]
+        if not any(file.endswith(".safetensors") for file in own):
+            pickled = any(file.endswith((".bin", ".ckpt")) for file in own)
             why = "only pickled ones, which can run code when they are opened" if pickled else "none"
             raise ValueError(
-                f"model: {place!r} cannot be read: its {part} needs .safetensors weights and has {why}"
+                f"model: {name!r} cannot be read: its {part} needs .safetensors weights and has {why}"
             )
-    variant = chosen_variant(files, dtype)
+    variant = choose_variant(files, dtype)
     try:
         pipe = StableDiffusionXLPipeline.from_pretrained(
             folder,
@@ -95,49 +104,45 @@ def load_folder(place: str, folder: Path, dtype: torch.dtype) -> StableDiffusion
             add_watermarker=False,
         )
     except (OSError, SafetensorError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        # Broken off files, wrong shapes, wrong configurations: each reader has its own way to refuse them.
-        raise ValueError(f"model: {place!r} cannot be read: {first_line(error)}") from error
+        # Truncated files, wrong shapes, wrong configurations: each reader has its own exceptions.
+        raise ValueError(f"model: {name!r} cannot be read: {first_line(error)}") from error
     for part in WEIGHTED:
-        _check_names(place, getattr(pipe, part), folder / part, variant)
-    check_whole(place, pipe)
+        _check_names(name, getattr(pipe, part), folder / part, variant)
+    check_pipeline(name, pipe)
     return pipe
 
 
-def _check_names(place: str, part: torch.nn.Module, folder: Path, variant: str | None) -> None:
-    """ValueError where weights lack in the part's files: readers would fill them in at random."""
+def _check_names(name: str, part: torch.nn.Module, folder: Path, variant: str | None) -> None:
+    """ValueError if files lack weights of a part: readers would initialise these at random."""
     files = sorted(folder.glob("*.safetensors"))
     files = [file for file in files if (f".{variant}" in file.name) == bool(variant)] or files
-    there: set[str] = set()
+    present: set[str] = set()
     for file in files:
         with safe_open(file, framework="pt") as opened:
-            there |= {name.removeprefix("text_model.") for name in opened.keys()}  # noqa: SIM118
-    lacking = {name.removeprefix("text_model.") for name, _ in part.named_parameters()} - there
-    if lacking:
+            present |= {key.removeprefix("text_model.") for key in opened.keys()}  # noqa: SIM118
+    _check_missing(
+        name, folder.name, {key.removeprefix("text_model.") for key, _ in part.named_parameters()} - present
+    )
+
+
+def _check_missing(name: str, part: str, missing: set[str]) -> None:
+    if missing:
         raise ValueError(
-            f"model: {place!r} cannot be read: {len(lacking)} weights of its {folder.name} lack, such as "
-            f"{min(lacking)}"
+            f"model: {name!r} cannot be read: {len(missing)} weights of its {part} are missing, such as "
+            f"{min(missing)}"
         )
 
 
-def check_whole(place: str, pipe: StableDiffusionXLPipeline) -> None:
-    """ValueError where weights lack, which readers leave on the meta device, or sizes do not go together."""
+def check_pipeline(name: str, pipe: StableDiffusionXLPipeline) -> None:
+    """ValueError if weights are missing, which readers leave on the meta device, or parts do not match."""
     for part in WEIGHTED:
-        lacking = [name for name, weight in getattr(pipe, part).named_parameters() if weight.is_meta]
-        if lacking:
-            raise ValueError(
-                f"model: {place!r} cannot be read: {len(lacking)} weights of its {part} lack, such as "
-                f"{lacking[0]}"
-            )
+        weights = getattr(pipe, part).named_parameters()
+        _check_missing(name, part, {key for key, weight in weights if weight.is_meta})
     text = pipe.text_encoder.config.hidden_size + pipe.text_encoder_2.config.hidden_size
-    wanted = pipe.unet.config.cross_attention_dim
-    if wanted != text or pipe.unet.config.in_channels != pipe.vae.config.latent_channels:
+    expected = pipe.unet.config.cross_attention_dim
+    if expected != text or pipe.unet.config.in_channels != pipe.vae.config.latent_channels:
         raise ValueError(
-            f"model: {place!r} holds parts that do not go together: its U-Net reads texts of {wanted} and "
-            f"latents of {pipe.unet.config.in_channels} channels, the others make {text} and "
+            f"model: {name!r} holds parts that do not match: its U-Net expects text embeddings of {expected} "
+            f"and latents of {pipe.unet.config.in_channels} channels, the others give {text} and "
             f"{pipe.vae.config.latent_channels}"
         )
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its kind where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,21 +1,27 @@
-"""LoRA files beside a model: small changes to its weights, one or several, each with its own strength."""
+"""LoRA files: load one or several on top of a pipeline, each with its own weight, and unload them."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from diffusers import StableDiffusionXLPipeline
 from safetensors import SafetensorError
 
-from consistory_svd.models.diffusers_folder import first_line
+from consistory_svd.errors import FieldError
 from consistory_svd.models.inspect import is_lora, read_shapes
+from consistory_svd.text_format import first_line
 
-STRONGEST = 4.0
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionXLPipeline
+
+MAX_WEIGHT = 4.0
 
 
 @dataclass(frozen=True)
 class Lora:
-    """A LoRA file and how strongly it acts: 1 as it was trained, 0 not at all, below 0 the other way.
+    """A LoRA file and its weight: 1 as trained, 0 no effect, below 0 the opposite.
 
     Raises:
         ValueError: the weight is out of range.
@@ -25,41 +31,36 @@ class Lora:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not -STRONGEST <= self.weight <= STRONGEST:  # catches NaN too
-            raise ValueError(
-                f"lora: the weight {self.weight} of {str(self.path)!r} is not allowed; "
-                f"give a number from -{STRONGEST:g} to {STRONGEST:g}"
-            )
+        if not -MAX_WEIGHT <= self.weight <= MAX_WEIGHT:  # catches NaN too
+            allowed = f"a file with a weight from -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}"
+            raise FieldError("lora", f"{self.path}:{self.weight}", allowed)
 
     def __str__(self) -> str:
         return f"{self.path.stem}:{self.weight:g}"
 
 
 def read_lora(text: str) -> Lora:
-    """A LoRA from "file.safetensors" or "file.safetensors:0.8". ValueError for another weight."""
+    """Parse "file.safetensors" or "file.safetensors:0.8". ValueError for a wrong weight."""
     text = text.strip()
     name, colon, weight = text.rpartition(":")
     if not colon or Path(text).is_file() or "/" in weight or "\\" in weight:
         return Lora(Path(text).expanduser())  # no weight: a colon may also be part of a path
     try:
-        return Lora(Path(name).expanduser(), float(weight))
+        number = float(weight)
     except ValueError as error:
-        if str(error).startswith("lora:"):
-            raise
-        raise ValueError(
-            f"lora: {text!r} is not allowed; give a file, or a file, a colon and a weight such as 0.8"
-        ) from error
+        raise FieldError("lora", text, "FILE, or FILE:WEIGHT with a weight such as 0.8") from error
+    return Lora(Path(name).expanduser(), number)
 
 
 def load_loras(pipe: StableDiffusionXLPipeline, loras: Sequence[Lora]) -> None:
-    """Put LoRAs on a pipeline, beside its weights and not into them: `unload_loras` takes them off again.
+    """Load LoRAs as adapters, which leave the pipeline's weights unchanged; `unload_loras` removes them.
 
     Raises:
-        ValueError: a file is no LoRA, broken, or made for another model; the pipeline is then without any.
+        ValueError: a file is not a LoRA, corrupted, or made for another model; then no LoRA is loaded.
     """
     for lora in loras:
         if not is_lora(read_shapes("lora", lora.path)):
-            raise ValueError(f"lora: {str(lora.path)!r} holds no LoRA; give a LoRA of the SDXL family")
+            raise ValueError(f"lora: {str(lora.path)!r} is not a LoRA; give a LoRA of the SDXL family")
     names = [f"lora_{position}" for position in range(len(loras))]
     try:
         for lora, name in zip(loras, names, strict=True):
@@ -72,12 +73,12 @@ def load_loras(pipe: StableDiffusionXLPipeline, loras: Sequence[Lora]) -> None:
 
 
 def unload_loras(pipe: StableDiffusionXLPipeline) -> None:
-    """Take all LoRAs off: the pipeline's weights and layers are what they were before."""
+    """Remove all LoRAs: the pipeline's layers and weights are the same as before `load_loras`."""
     pipe.unload_lora_weights()
 
 
 def _load(pipe: StableDiffusionXLPipeline, lora: Lora, name: str) -> None:
-    cure = "it may be made for another model; give a LoRA of the SDXL family"
+    remedy = "it may be made for another model; give a LoRA of the SDXL family"
     before = _adapted(pipe)
     try:
         pipe.load_lora_weights(
@@ -88,12 +89,12 @@ def _load(pipe: StableDiffusionXLPipeline, lora: Lora, name: str) -> None:
             local_files_only=True,
         )
     except (OSError, SafetensorError, ValueError, RuntimeError, KeyError, IndexError, TypeError) as error:
-        # Names and shapes of another architecture: each layout of LoRA files has its own way to fail.
+        # Names and shapes of another architecture: each LoRA layout has its own exceptions.
         raise ValueError(
-            f"lora: {str(lora.path)!r} does not fit this model ({first_line(error)}); {cure}"
+            f"lora: {str(lora.path)!r} does not fit this model ({first_line(error)}); {remedy}"
         ) from error
-    if _adapted(pipe) == before:  # diffusers passes over what it does not know
-        raise ValueError(f"lora: {str(lora.path)!r} changes nothing in this model; {cure}")
+    if _adapted(pipe) == before:  # diffusers ignores names that it does not know
+        raise ValueError(f"lora: {str(lora.path)!r} changes nothing in this model; {remedy}")
 
 
 def _adapted(pipe: StableDiffusionXLPipeline) -> set[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Which model tells the stories: the embedded one, or any SDXL; on which device and in which precision."""
+"""Load a model: the embedded one or any SDXL, on a device, in a number format."""
 
 import json
 import logging
@@ -10,20 +10,14 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionXLPipeline
 
+from consistory_svd.downloads import ProgressCallback, ignore_progress, unreachable_reason
+from consistory_svd.errors import FieldError
 from consistory_svd.memory import MemoryMode, Pace, Placement, check_mode, free_bytes
-from consistory_svd.metrics.dreamsim_weights import Report
-from consistory_svd.models import (
-    HUB_ID,
-    Lora,
-    fetch_model,
-    is_kept,
-    kept_folder,
-    load_folder,
-    load_loras,
-    load_single_file,
-    reachable,
-)
-from consistory_svd.models.inspect import ONLY_SAFE, PICKLED
+from consistory_svd.models.diffusers_folder import load_folder
+from consistory_svd.models.hub import HUB_ID, download_model, downloaded_folder
+from consistory_svd.models.inspect import PICKLED, SAFETENSORS_ONLY
+from consistory_svd.models.lora import Lora, load_loras
+from consistory_svd.models.single_file import load_single_file
 from consistory_svd.paths import ASSETS
 from consistory_svd.schedulers import Recipe, recipe_for
 
@@ -36,20 +30,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded SDXL model, for one story at a time: whoever uses `pipe` holds `lock`.
+    """A loaded SDXL model. It generates one story at a time: hold `lock` while using `pipe`.
 
-    `checkpoint` is what it is called, without the LoRAs that are on it. `words` maps kinds of words
-    ("subject", "scene", ...) to what a small model knows of them; it is empty for models that know
-    everything. Sizes are (height, width) in pixels. `why` says why this model was chosen where nobody asked
-    for it; `recipe` is how a few-step model wants to be run; `memory` is how its memory is planned,
-    `placement` where its parts are, `pace` what its stories took so far.
+    Attributes:
+        checkpoint: the model's name without its LoRAs.
+        vocabulary: the words that a small model knows, by kind ("subject", "scene", ...); else empty.
+        is_embedded: whether it is the storybook model that comes with the package.
+        memory: the memory mode that was asked for; `placement` moves the parts accordingly.
+        recipe: the sampling settings that a few-step model is made for.
+        why: why this model was chosen, if the user did not choose it.
+        pace: how long its stories took so far.
     """
 
     pipe: StableDiffusionXLPipeline
     checkpoint: str
     device: torch.device
     dtype: torch.dtype
-    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    vocabulary: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    is_embedded: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     loras: tuple[Lora, ...] = ()
     memory: MemoryMode = "auto"
@@ -63,24 +61,24 @@ class Model:
 
     @property
     def name(self) -> str:
-        """What the model is called, with its LoRAs and their weights: without them, other pictures come."""
+        """The model's name with its LoRAs and their weights: what is needed to get the same images."""
         loras = ", ".join(map(str, self.loras))
         return f"{self.checkpoint} with {loras}" if loras else self.checkpoint
 
     @property
     def native_size(self) -> tuple[int, int]:
-        """Height and width that the model was trained for."""
+        """Height and width, in pixels, that the model was trained for."""
         sample = self.pipe.unet.config.sample_size
         height, width = (sample, sample) if isinstance(sample, int) else sample
         return height * self.pipe.vae_scale_factor, width * self.pipe.vae_scale_factor
 
     @property
     def size_multiple(self) -> int:
-        """What height and width must be divisible by: the autoencoder's factor times the U-Net's."""
+        """Height and width must be multiples of this: the downsampling of autoencoder and U-Net together."""
         return self.pipe.vae_scale_factor * 2 ** (len(self.pipe.unet.config.block_out_channels) - 1)
 
     def describe(self) -> str:
-        """The model, its picture size, device and number format, in one line of plain words."""
+        """One line: the model, its image size, device and number format."""
         height, width = self.native_size
         device = "CPU" if self.device.type == "cpu" else _device_name(self.device)
         kind = str(self.dtype).removeprefix("torch.")
@@ -88,33 +86,31 @@ class Model:
         return f"{line}. {self.why}" if self.why else line
 
 
-BY_FLAG = "; --model takes another"  # a page has other words for it
+BY_FLAG = "; choose another with --model"  # the page replaces this hint
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which model is loaded where nobody asked for one; None is the embedded one. `why` is for people."""
+    """The default model (None: the embedded one), and why, as a sentence."""
 
     source: str | None
     why: str
 
 
 def default_choice(device: str | None = None) -> Choice:
-    """SDXL base on a CUDA machine that has it or can get it, else the embedded model, and why.
+    """SDXL base if there is a CUDA device and the model can be had, else the embedded model.
 
-    ValueError for a device that is not here.
+    Raises:
+        ValueError: the device is not available.
     """
     chosen = _device(device)
     if chosen.type != "cuda":
         return Choice(None, f"Chosen because there is no CUDA device{BY_FLAG}.")
-    if is_kept(SDXL_BASE):
-        return Choice(SDXL_BASE, "Chosen because there is a CUDA device and SDXL is kept here.")
-    if why := reachable():
-        return Choice(
-            None,
-            f"Chosen because SDXL is not kept here and the hub cannot be reached ({why}).",
-        )
-    return Choice(SDXL_BASE, "Chosen because there is a CUDA device and a network.")
+    if downloaded_folder(SDXL_BASE):
+        return Choice(SDXL_BASE, "Chosen because there is a CUDA device and SDXL is downloaded.")
+    if why := unreachable_reason():
+        return Choice(None, f"Chosen because SDXL is not downloaded and the Hub cannot be reached ({why}).")
+    return Choice(SDXL_BASE, "Chosen because there is a CUDA device and the Hub can be reached.")
 
 
 def load_model(
@@ -126,50 +122,53 @@ def load_model(
     memory: str = "auto",
     config: Path | None = None,
     why: str = "",
-    report: Report = lambda done, whole: None,
+    report: ProgressCallback = ignore_progress,
 ) -> Model:
-    """Load the embedded model (None or "storybook"), a folder in diffusers' format, a single .safetensors
-    checkpoint, or a model of the Hugging Face hub.
+    """Load a model.
 
-    `device` and `dtype` are chosen by what is there: CUDA in float16, else Apple's MPS in float16, else the
-    CPU in float32. float16 is what SDXL's weights are published in; it has three bits of mantissa more than
-    bfloat16, is as fast on every card and is known to cards before Ampere, which bfloat16 is not. An
-    autoencoder that overflows in it stays in float32. Weights are read from safetensors only and no code
-    beside them is run; the hub is asked only for what is not kept here.
+    Weights are read from safetensors only, and code that comes with them is never run. The Hub is asked only
+    for models that are not downloaded yet.
 
     Args:
-        loras: LoRA files, put beside the weights.
-        memory: how memory is planned: "auto", or the name of a plan (`consistory_svd.memory.PLANS`).
-        config: for a single file in another than SDXL's own layout: the folder of its configurations.
-        why: why this model was chosen where nobody asked for it; `describe` says it.
-        report: is told the bytes of a download as they come: those here, and all.
+        source: None or "storybook" for the embedded model; or a folder in diffusers' format, a .safetensors
+            checkpoint, or a model id of the Hugging Face Hub.
+        device: by default CUDA, else Apple's MPS, else the CPU.
+        dtype: by default float32 on the CPU, else float16. SDXL is published in float16, which has three
+            more bits of mantissa than bfloat16, is as fast on every card, and works on cards before Ampere.
+            An autoencoder that overflows in float16 stays in float32.
+        loras: LoRA files, loaded on top of the weights.
+        memory: "auto", or a memory mode of `consistory_svd.memory.PLANS`.
+        config: for a single file that does not have SDXL's layout: the folder of its configurations.
+        why: why this model was chosen, if the user did not choose it.
+        report: called with the progress of a download.
 
     Raises:
-        ValueError: the source, a LoRA, device or dtype is not there or cannot be used; the message names it.
-    Source: issue 2, section 4; issue 7.
+        ValueError: source, LoRA, device or dtype does not exist or cannot be used; the message names it.
     """
     chosen_device = _device(device)
     chosen_dtype = dtype or (torch.float32 if chosen_device.type == "cpu" else torch.float16)
     if chosen_dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise ValueError(f"dtype: {chosen_dtype} is not allowed; give float32, float16 or bfloat16")
+        raise FieldError("dtype", str(chosen_dtype), "float32, float16 or bfloat16")
     mode = check_mode(memory)
     embedded = source is None or (source == EMBEDDED_NAME and not Path(source).exists())
     if embedded and not (EMBEDDED / "model_index.json").is_file():
         raise ValueError(
-            f"model: the embedded model is missing, {EMBEDDED} has no model_index.json; give --model"
+            f"model: the embedded model is missing: {EMBEDDED} has no model_index.json; choose another model"
         )
-    where = str(EMBEDDED) if embedded else str(source)
-    pipe = _pipeline(where, chosen_dtype, config, report)
+    path = str(EMBEDDED) if embedded else str(source)
+    pipe = _load_pipeline(path, chosen_dtype, config, report)
     load_loras(pipe, loras)
-    _make_vae_safe(pipe, chosen_dtype)
-    checkpoint = "the embedded storybook model" if embedded else _short_name(where)
+    if chosen_dtype != torch.float32 and pipe.vae.config.force_upcast:
+        pipe.vae.to(dtype=torch.float32)  # its configuration says that it overflows in half precision
+    checkpoint = "the embedded storybook model" if embedded else _short_name(path)
     recipe = recipe_for(checkpoint, *(lora.path.stem for lora in loras))
     model = Model(
         pipe,
         checkpoint,
         chosen_device,
         chosen_dtype,
-        words=_known_words(Path(where)),
+        vocabulary=_read_vocabulary(Path(path)),
+        is_embedded=embedded,
         loras=tuple(loras),
         memory=mode,
         recipe=recipe,
@@ -180,34 +179,31 @@ def load_model(
     return model
 
 
-def _pipeline(
-    where: str, dtype: torch.dtype, config: Path | None, report: Report
+def _load_pipeline(
+    source: str, dtype: torch.dtype, config: Path | None, report: ProgressCallback
 ) -> StableDiffusionXLPipeline:
-    path = Path(where)
+    path = Path(source)
     if path.is_dir():
         if not (path / "model_index.json").is_file():
             raise ValueError(
-                f"model: the folder {where!r} has no model_index.json; give a folder saved by diffusers"
+                f"model: the folder {source!r} has no model_index.json; give a folder saved by diffusers"
             )
-        return load_folder(where, path, dtype)
+        return load_folder(source, path, dtype)
     if path.suffix.lower() in PICKLED:
-        raise ValueError(f"model: {where!r} is not allowed; {ONLY_SAFE}; give a .safetensors file")
+        raise FieldError("model", source, SAFETENSORS_ONLY)
     if path.is_file():
         return load_single_file(path, dtype, config)
-    if path.exists() or path.suffix == ".safetensors" or not HUB_ID.fullmatch(where):
+    if path.exists() or path.suffix == ".safetensors" or not HUB_ID.fullmatch(source):
         raise ValueError(
-            f"model: {where!r} is not there; give a folder saved by diffusers, a .safetensors file or a hub "
-            "id, owner/name"
+            f"model: {source!r} does not exist; give a folder saved by diffusers, a .safetensors file or a "
+            "Hub id, owner/name"
         )
-    folder = kept_folder(where)
-    if folder is None:
-        log.info("%s is not kept here; asking the hub", where)
-        folder = fetch_model(where, dtype, report)
-    return load_folder(where, folder, dtype)
+    folder = downloaded_folder(source) or download_model(source, dtype, report)
+    return load_folder(source, folder, dtype)
 
 
 def _first_plan(model: Model, mode: MemoryMode) -> str:
-    """The plan until a story, which says how large its pictures are, asks for another."""
+    """The memory mode until the first story, whose image size decides again."""
     if mode != "auto":
         return mode
     pipe, free = model.pipe, free_bytes(model.device)
@@ -218,12 +214,6 @@ def _first_plan(model: Model, mode: MemoryMode) -> str:
     return "offload" if pipe.unet.get_memory_footprint() * 1.2 < free else "group-offload"
 
 
-def _make_vae_safe(pipe: StableDiffusionXLPipeline, dtype: torch.dtype) -> None:
-    """Where its configuration says that it overflows, the autoencoder computes in float32."""
-    if dtype != torch.float32 and pipe.vae.config.force_upcast:
-        pipe.vae.to(dtype=torch.float32)
-
-
 def _device(name: str | None) -> torch.device:
     if name is None:
         if torch.cuda.is_available():
@@ -232,8 +222,8 @@ def _device(name: str | None) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's words for "not here"
-        raise ValueError(f"device: {name!r} cannot be used here; give one such as 'cpu' or 'cuda'") from error
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # whichever torch raises
+        raise FieldError("device", name, "an available device, such as 'cpu' or 'cuda'") from error
     return device
 
 
@@ -241,15 +231,15 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device).upper()
 
 
-def _short_name(place: str) -> str:
-    path = Path(place)
+def _short_name(source: str) -> str:
+    path = Path(source)
     if path.is_dir():
         return path.resolve().name
-    return path.stem if path.is_file() else place
+    return path.stem if path.is_file() else source
 
 
-def _known_words(folder: Path) -> Mapping[str, tuple[str, ...]]:
-    """The first word of every class of `words.json`, which maps kinds to classes to lists of words."""
+def _read_vocabulary(folder: Path) -> Mapping[str, tuple[str, ...]]:
+    """The first word of each class in `words.json`, which maps kinds to classes to lists of words."""
     path = folder / "words.json"
     if not path.is_file():
         return {}

@@ -1,68 +1,53 @@
-"""What a program is told about its model, by flags or on the page, made into a loaded model."""
+"""ModelRequest: which model a user asks for, before it is loaded."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-
+from consistory_svd.errors import FieldError, one_of
 from consistory_svd.memory import check_mode
-from consistory_svd.metrics.dreamsim_weights import Report
-from consistory_svd.models import Lora, read_lora
-from consistory_svd.models.model import Model, default_choice, load_model
+from consistory_svd.models.lora import Lora, read_lora
 from consistory_svd.schedulers import Recipe, recipe_for
 
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+if TYPE_CHECKING:
+    from consistory_svd.downloads import ProgressCallback
+    from consistory_svd.models.model import Model
 
-COLUMNS = (
-    TextColumn("Downloading"),
-    BarColumn(),
-    DownloadColumn(),
-    TransferSpeedColumn(),
-    TimeRemainingColumn(),
-)
+DTYPES = ("float16", "bfloat16", "float32")
 
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """Which model is wanted; all empty: the one that suits the machine.
+    """A model and how to load it. The default is the model that suits the machine.
 
     Attributes:
-        source: a folder, a .safetensors file, a hub id, "storybook", or None.
-        device, dtype: by name; None: the best there is.
+        source: a folder, a .safetensors file, a Hub id, "storybook", or None.
+        device, dtype: by name; None for the default of `load_model`.
         loras: LoRA files with their weights.
-        memory: a memory plan, or "auto".
+        memory: a memory mode, or "auto".
         config: the folder of a single file's configurations.
 
     Raises:
-        ValueError: dtype or memory is not known.
+        ValueError: dtype or memory is unknown.
     """
 
     source: str | None = None
     device: str | None = None
     dtype: str | None = None
-    loras: tuple[Lora, ...] = field(default_factory=tuple)
+    loras: tuple[Lora, ...] = ()
     memory: str = "auto"
     config: Path | None = None
 
     def __post_init__(self) -> None:
         check_mode(self.memory)
         if self.dtype is not None and self.dtype not in DTYPES:
-            raise ValueError(f"dtype: {self.dtype!r} is not allowed; give one of {', '.join(DTYPES)}")
+            raise FieldError("dtype", self.dtype, one_of(DTYPES))
 
     @classmethod
-    def of(
+    def parse(
         cls,
         source: str | None,
         device: str | None = None,
@@ -70,18 +55,27 @@ class ModelRequest:
         loras: Sequence[str] = (),
         memory: str = "auto",
         config: Path | None = None,
-    ) -> "ModelRequest":
-        """A request from texts: a LoRA is "file.safetensors" or "file.safetensors:0.8"."""
+    ) -> ModelRequest:
+        """A request whose LoRAs are texts: "file.safetensors" or "file.safetensors:0.8"."""
         return cls(source, device, dtype, tuple(map(read_lora, loras)), memory, config)
 
     @property
     def recipe(self) -> Recipe | None:
-        """How a few-step model or LoRA wants to be run, as far as names tell."""
+        """The settings for a few-step model or LoRA, recognised by its name."""
         name = Path(self.source).stem if self.source else ""
         return recipe_for(*(lora.path.stem for lora in self.loras), name)
 
-    def load(self, report: Report = lambda done, whole: None) -> Model:
-        """The model. ValueError, naming the field, for what cannot be loaded."""
+    def load(self, report: ProgressCallback | None = None) -> Model:
+        """Load the model; `report` is called with the progress of a download.
+
+        Raises:
+            ValueError: the model cannot be loaded; the message names the field.
+        """
+        import torch
+
+        from consistory_svd.downloads import ignore_progress
+        from consistory_svd.models.model import default_choice, load_model
+
         source, why = self.source, ""
         if source is None:
             choice = default_choice(self.device)
@@ -89,17 +83,17 @@ class ModelRequest:
         return load_model(
             source,
             self.device,
-            None if self.dtype is None else DTYPES[self.dtype],
+            None if self.dtype is None else getattr(torch, self.dtype),
             loras=self.loras,
             memory=self.memory,
             config=self.config,
             why=why,
-            report=report,
+            report=report or ignore_progress,
         )
 
 
 def with_recipe(recipe: Recipe | None, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """The settings that a few-step model wants and nobody gave, and a sentence that says so."""
+    """The settings of a few-step model that the user did not give, and a sentence about them."""
     if recipe is None:
         return {}, ""
     wanted = {
@@ -108,24 +102,8 @@ def with_recipe(recipe: Recipe | None, given: Mapping[str, Any]) -> tuple[dict[s
         "scheduler": recipe.scheduler,
         "spacing": recipe.spacing,
     }
-    taken = {name: value for name, value in wanted.items() if given.get(name) is None}
-    if not taken:
+    used = {name: value for name, value in wanted.items() if given.get(name) is None}
+    if not used:
         return {}, ""
-    said = ", ".join(f"{name} {value}" for name, value in taken.items())
-    return taken, f"{recipe.name} is made for few steps: {said}, unless you give others"
-
-
-def load_with_bar(request: ModelRequest, console: Console) -> Model:
-    """`request.load` with a line, and a bar in its place once something is downloaded."""
-    with ExitStack() as shown:
-        line = shown.enter_context(console.status("Loading the model"))
-        bars: list[Progress] = []
-
-        def report(done: int, whole: int | None) -> None:
-            if not bars:
-                line.stop()
-                bars.append(shown.enter_context(Progress(*COLUMNS, console=console, transient=True)))
-                bars[0].add_task("model")
-            bars[0].update(bars[0].task_ids[0], completed=done, total=whole)
-
-        return request.load(report)
+    values = ", ".join(f"{name} {value}" for name, value in used.items())
+    return used, f"{recipe.name} is made for few steps: using {values} unless you set them"

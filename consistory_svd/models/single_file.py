@@ -1,4 +1,4 @@
-"""A model from a single .safetensors file, as fine-tunes of SDXL are shared."""
+"""Load a model from a single .safetensors file, the format in which SDXL fine-tunes are shared."""
 
 from pathlib import Path
 from typing import Any
@@ -7,43 +7,44 @@ import torch
 from diffusers import EDMDPMSolverMultistepScheduler, StableDiffusionXLPipeline
 from safetensors import SafetensorError, safe_open
 
-from consistory_svd.models.diffusers_folder import INDEX, check_whole, first_line, read_index
+from consistory_svd.models.diffusers_folder import INDEX, check_pipeline, read_index
 from consistory_svd.models.inspect import other_than_sdxl, read_shapes
 from consistory_svd.paths import ASSETS
+from consistory_svd.text_format import first_line
 
-# Such a file holds weights alone. SDXL's configurations and tokenizers are in the house: no hub is asked.
+# Such a file holds only weights. SDXL's configurations and tokenizers come with the package: no download.
 SDXL_CONFIG = ASSETS / "sdxl"
 
 
 def load_single_file(path: Path, dtype: torch.dtype, config: Path | None = None) -> StableDiffusionXLPipeline:
-    """The pipeline of a file in the original layout, on the CPU.
+    """Load the pipeline of a file in the original layout, on the CPU.
 
     Args:
-        config: a folder in diffusers' format whose configurations and tokenizers are used; SDXL's own by
-            default. What the file itself says of its formulation goes before: Playground v2.5 carries its
-            latents' mean and deviation, v-prediction models a mark.
+        config: a folder in diffusers' format that gives configurations and tokenizers; by default SDXL's.
+            The formulation that the file itself declares takes precedence: Playground v2.5 stores the mean
+            and deviation of its latents, v-prediction models a marker tensor.
 
     Raises:
-        ValueError: it is no whole SDXL checkpoint, or does not fit the configuration.
+        ValueError: the file is not a complete SDXL checkpoint, or does not fit the configuration.
     """
-    place = str(path)
+    name = str(path)
     other = other_than_sdxl(shapes := read_shapes("model", path))
     if other:
-        raise ValueError(f"model: {place!r} holds {other}")
+        raise ValueError(f"model: {name!r} holds {other}")
     config = config or SDXL_CONFIG
     if not (config / INDEX).is_file():
         raise ValueError(f"config: {str(config)!r} has no {INDEX}; give a folder saved by diffusers")
     read_index(str(config), config)
     try:
         pipe = StableDiffusionXLPipeline.from_single_file(
-            place, config=str(config), dtype=dtype, local_files_only=True, add_watermarker=False
+            name, config=str(config), dtype=dtype, local_files_only=True, add_watermarker=False
         )
     except (OSError, SafetensorError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise ValueError(
-            f"model: {place!r} does not fit the configuration in {str(config)!r}: {first_line(error)}; "
-            "for another than SDXL's own layout give its folder (--config)"
+            f"model: {name!r} does not fit the configuration in {str(config)!r}: {first_line(error)}; "
+            "if its layout is not SDXL's own, give the folder of its configurations (--config)"
         ) from error
-    check_whole(place, pipe)
+    check_pipeline(name, pipe)
     if {"edm_mean", "edm_std"} <= set(shapes):
         _make_edm(pipe, path)
     elif "v_pred" in shapes:
@@ -52,7 +53,7 @@ def load_single_file(path: Path, dtype: torch.dtype, config: Path | None = None)
 
 
 def _make_edm(pipe: StableDiffusionXLPipeline, path: Path) -> None:
-    """Playground v2.5: its scheduler, and its latents' scale. Source: the model's published configuration."""
+    """Set the scheduler and latent scale of Playground v2.5, as in the model's published configuration."""
     with safe_open(path, framework="pt") as file:
         mean, deviation = (file.get_tensor(name).flatten().tolist() for name in ("edm_mean", "edm_std"))
     pipe.scheduler = EDMDPMSolverMultistepScheduler(
@@ -73,7 +74,7 @@ def _make_edm(pipe: StableDiffusionXLPipeline, path: Path) -> None:
 
 
 def _predict_velocity(pipe: StableDiffusionXLPipeline, zero_snr: bool) -> None:
-    """A checkpoint that says it predicts v; `zero_snr`: down to no signal at all (Lin et al. 2023)."""
+    """Set v-prediction; `zero_snr` rescales to zero terminal SNR (Lin et al. 2023)."""
     changes: dict[str, Any] = {"prediction_type": "v_prediction"}
     if zero_snr:
         changes |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}

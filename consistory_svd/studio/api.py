@@ -21,8 +21,10 @@ from PIL import Image
 from consistory_svd.library import slug
 from consistory_svd.limits import Limits
 from consistory_svd.metadata import FILE_NAME
-from consistory_svd.metrics import Frames, ScoreSettings, Suite
 from consistory_svd.metrics.report import as_json
+from consistory_svd.metrics.result import Frames
+from consistory_svd.metrics.settings import ScoreSettings
+from consistory_svd.metrics.suite import Suite
 from consistory_svd.models.request import with_recipe
 from consistory_svd.presets import PRESETS, preset
 from consistory_svd.settings import Settings, Story, check, field_of

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from consistory_svd.metrics import MissingScore, Result
 from consistory_svd.metrics.report import ARROWS
+from consistory_svd.metrics.result import ALIGNMENT, CONSISTENCY, MissingScore, Result
 from consistory_svd.settings import Settings, Story
 from consistory_svd.studio import html as view
 from consistory_svd.studio.comparison import Generation, Snapshot
 from consistory_svd.studio.comparison_image import GridRow
-from consistory_svd.studio.components.scores_html import ALIGNED, ALIKE
 from consistory_svd.studio.html import _bar, _plain
+from consistory_svd.text_format import format_duration
 
 # Where the page finds a file.
 Address = Callable[[Path], str]
@@ -39,7 +39,7 @@ def status(snapshot: Snapshot) -> str:
         return _bar(f"{name}: its scores", "", snapshot.share)
     doing = f"{name}: picture {min(len(progress.pictures) + 1, progress.frames)} of {progress.frames}"
     left = snapshot.seconds_left
-    detail = "" if left is None else f"About {view.seconds_in_words(left)} left"
+    detail = "" if left is None else f"About {format_duration(left)} left"
     return _bar(doing, detail, snapshot.share)
 
 
@@ -51,7 +51,7 @@ def _ended(snapshot: Snapshot) -> str:
     if snapshot.failed:
         words = (snapshot.current.error, f"{made} made and kept.", *said)
         return view.alert(" ".join(filter(None, words)))
-    words = (f"{made} in {view.seconds_in_words(snapshot.seconds)}.", *said)
+    words = (f"{made} in {format_duration(snapshot.seconds)}.", *said)
     return _plain(" ".join(filter(None, words)), "note-done")
 
 
@@ -114,7 +114,9 @@ def grid_rows(snapshot: Snapshot) -> tuple[GridRow, ...]:
 def headlines(entries: Sequence[Result | MissingScore]) -> list[Result]:
     """The headline numbers that are known: how alike the pictures are, how well they follow their prompts."""
     known = {entry.name: entry for entry in entries if isinstance(entry, Result)}
-    found = (next((known[name] for name in names if name in known), None) for names in (ALIKE, ALIGNED))
+    found = (
+        next((known[name] for name in names if name in known), None) for names in (CONSISTENCY, ALIGNMENT)
+    )
     return [result for result in found if result is not None]
 
 

@@ -10,8 +10,8 @@ import gradio as gr
 
 from consistory_svd.library import Library, keep_scores
 from consistory_svd.limits import Limits
-from consistory_svd.metrics import ScoreSettings
 from consistory_svd.metrics.report import as_json
+from consistory_svd.metrics.settings import ScoreSettings
 from consistory_svd.metrics.weights import fetchable
 from consistory_svd.pipeline import picture_size
 from consistory_svd.settings import Settings, Story, field_of
@@ -81,8 +81,8 @@ class Handlers:
         line = self.manager.description
         return (
             view.model_line(f"{line.rstrip('.')}. {few}" if few else line),
-            gr.update(visible=bool(model.words)),
-            view.word_groups(model.words),
+            gr.update(visible=bool(model.vocabulary)),
+            view.word_groups(model.vocabulary),
         )
 
     # -- the form ----------------------------------------------------------------------------------------

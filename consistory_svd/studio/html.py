@@ -1,6 +1,5 @@
 """What the page says: snapshots and models as small pieces of HTML. Pure functions, everything escaped."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -9,6 +8,7 @@ import gradio as gr
 
 from consistory_svd.studio.generated_story import Picture
 from consistory_svd.studio.progress import Progress
+from consistory_svd.text_format import format_duration
 
 TAG = re.compile("<[^>]*>")
 # `Picture.withheld` -> what is said of one such picture, and of several.
@@ -22,15 +22,6 @@ FILTERED = {
         "were withheld: the filter for sexual pictures failed, so they were not looked at. Try them again.",
     ),
 }
-
-
-def seconds_in_words(seconds: float) -> str:
-    """A duration as a person would say it, never more exact than it can be known."""
-    whole = max(1, math.ceil(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 10 else f"{minutes} min"
 
 
 def pictures_in_words(count: int) -> str:
@@ -66,7 +57,7 @@ def waiting(model_is_ready: bool, stories_before: int, seconds: float | None = N
         return _bar("Waiting for the model to load", "Your story begins by itself.", None)
     if stories_before:
         others = "Another story is" if stories_before == 1 else f"{stories_before} other stories are"
-        long = "" if seconds is None else f" in about {seconds_in_words(seconds)}"
+        long = "" if seconds is None else f" in about {format_duration(seconds)}"
         return _bar("Waiting for your turn", f"{others} before yours. It begins by itself{long}.", None)
     return _bar("Getting ready", "", None)
 
@@ -124,7 +115,7 @@ def _status(progress: Progress) -> str:
             if progress.continues
             else pictures_in_words(made)
         )
-        words = f"{generated} in {seconds_in_words(progress.seconds)}.", filtered, said
+        words = f"{generated} in {format_duration(progress.seconds)}.", filtered, said
         return _plain(" ".join(filter(None, words)), "note-done")
     if progress.state == "stopped":
         if progress.continues and not progress.finished:
@@ -180,7 +171,7 @@ def _generating(progress: Progress) -> str:
     if progress.first_pass:
         headline += " of the first pass"
     left = progress.seconds_left
-    detail = "" if left is None else f"About {seconds_in_words(left)} left"
+    detail = "" if left is None else f"About {format_duration(left)} left"
     notes = (f"Note: {note}." for note in progress.notes)
     said = " ".join(filter(None, (*notes, filtered_text(progress.pictures))))
     quarters = int(4 * progress.share)  # spoken: which picture, and every quarter of the way

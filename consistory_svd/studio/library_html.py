@@ -9,8 +9,8 @@ from typing import Any
 
 from consistory_svd.library import KeptStory, headline_of
 from consistory_svd.manner import in_short
-from consistory_svd.metrics.headline import ALIGNED
 from consistory_svd.metrics.report import ARROWS
+from consistory_svd.metrics.result import ALIGNMENT
 from consistory_svd.presets import SAMPLING
 from consistory_svd.settings import Settings, Story, SVDFilter, field_of
 from consistory_svd.studio.html import pictures_in_words
@@ -150,7 +150,8 @@ def _cells(story: KeptStory, scenes: Sequence[str]) -> str:
 def _scores(story: KeptStory) -> str:
     alike = headline_of(story.scores)
     aligned = next(
-        (s for name in ALIGNED for s in (story.scores or {}).get("scores", ()) if s.get("name") == name), None
+        (s for name in ALIGNMENT for s in (story.scores or {}).get("scores", ()) if s.get("name") == name),
+        None,
     )
     said = []
     if alike:

@@ -16,7 +16,8 @@ import gradio as gr
 from consistory_svd.studio import html as view
 
 if TYPE_CHECKING:
-    from consistory_svd.metrics import ScoreSettings, Suite
+    from consistory_svd.metrics.settings import ScoreSettings
+    from consistory_svd.metrics.suite import Suite
     from consistory_svd.studio.generated_story import GeneratedStory, OpenedStory
     from consistory_svd.studio.job import GenerationJob
     from consistory_svd.studio.tabs.compare import RunningComparison
@@ -80,7 +81,7 @@ class Session:
 
     def suite_for(self, settings: "ScoreSettings") -> "Suite":
         """Return the scores with these settings; cached embeddings are kept."""
-        from consistory_svd.metrics import Suite
+        from consistory_svd.metrics.suite import Suite
 
         if self.suite is None or self.suite.settings != settings:
             self.suite = Suite(settings, self.suite and self.suite.embeddings)

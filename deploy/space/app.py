@@ -13,7 +13,7 @@ import torch
 from consistory_svd.compat import quiet_libraries
 from consistory_svd.content_filter import ContentFilter, load_content_filter
 from consistory_svd.limits import hides_sexual_pictures, limits_of
-from consistory_svd.metrics import ScoreSettings
+from consistory_svd.metrics.settings import ScoreSettings
 from consistory_svd.metrics.weights import PICTURE_FILTER, fetch_weights
 from consistory_svd.studio import create_demo, launch
 

@@ -15,6 +15,7 @@ from consistory_svd.settings import field_of
 from consistory_svd.studio import html as view
 from consistory_svd.studio.session import Sessions
 from consistory_svd.studio.visitor_storage import VisitorStorage
+from consistory_svd.text_format import format_bytes
 
 log = logging.getLogger(__name__)
 FIELDS = ("format", "title", "captions", "place", "layout", "paper", "seconds", "side", "repeat")
@@ -99,7 +100,7 @@ def connect_export(
             words = f"The file could not be made: {error}"
             yield view.alert(words), gr.update(visible=False), gr.update(interactive=True)
             return
-        label = f"Download {made.name} ({_size_in_words(len(made.content))})"
+        label = f"Download {made.name} ({format_bytes(len(made.content))})"
         yield "", gr.update(value=str(path), label=label, visible=True), gr.update(interactive=True)
 
     widgets.make.click(
@@ -156,7 +157,3 @@ def _in_words(refusal: ValueError) -> str:
     if isinstance(refusal, FieldError) and refusal.field in FIELDS:
         return refusal.named(field_of(ExportSettings, refusal.field).label)
     return str(refusal)
-
-
-def _size_in_words(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{max(1, round(size / 1e3))} kB"

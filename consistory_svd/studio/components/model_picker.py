@@ -12,8 +12,8 @@ from consistory_svd.models.model import EMBEDDED_NAME, SDXL_BASE
 from consistory_svd.models.request import ModelRequest
 from consistory_svd.studio import html as view
 from consistory_svd.studio.components.model_following import few_steps
-from consistory_svd.studio.components.scores_fetching import in_megabytes
 from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.text_format import format_progress
 
 AUTO = "auto"
 
@@ -86,7 +86,7 @@ def load_chosen(
             raise ValueError("model: it is empty; choose one, or give a folder, a file or a hub id")
         lines = [line for line in (loras or "").splitlines() if line.strip()]
         now = manager.requested
-        wanted = ModelRequest.of(source.strip(), now.device, now.dtype, lines, memory or AUTO, now.config)
+        wanted = ModelRequest.parse(source.strip(), now.device, now.dtype, lines, memory or AUTO, now.config)
         if manager.loading is None and manager.has(wanted):
             yield view.loading_words("This model is loaded already; nothing was changed.")
             return
@@ -104,7 +104,7 @@ def load_chosen(
     while not manager.wait(0.2):
         done, whole = manager.download_progress
         if done:
-            yield view.loading_words(f"Downloading the model: {in_megabytes(done, whole)}.")
+            yield view.loading_words(f"Downloading the model: {format_progress(done, whole)}.")
         else:
             yield gr.skip()
     failure = manager.last_error or manager.error

@@ -12,9 +12,10 @@ from functools import partial
 from html import escape
 from typing import Any
 
-from consistory_svd.metrics import ScoreSettings
-from consistory_svd.metrics.dreamsim_weights import FetchError
+from consistory_svd.downloads import DownloadError
+from consistory_svd.metrics.settings import ScoreSettings
 from consistory_svd.metrics.weights import NAMES, SIZES, fetch_weights
+from consistory_svd.text_format import format_progress
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Fetching:
         try:
             for what in wanted:
                 fetch_weights(what, settings, partial(self._generate, what))
-        except FetchError as failure:
+        except DownloadError as failure:
             error = str(failure)
         except Exception as failure:  # the thread's top: whatever went wrong, the page has to tell it
             log.exception("fetching weights failed")
@@ -90,14 +91,14 @@ def progress(now: Fetched) -> str:
     name = NAMES[now.what]
     if now.error:
         return (
-            f'<div class="note note-alert" role="alert">{escape(name)} could not be fetched. '
-            f"{escape(now.error.removeprefix('weights: '))}. Is there a network? "
-            "Your pictures and all other scores need none. Press the button to try again.</div>"
+            f'<div class="note note-alert" role="alert">{escape(name)} could not be downloaded: '
+            f"{escape(now.error.removeprefix('weights: '))}. Your images and all other scores "
+            "do not need it. Press the button to try again.</div>"
         )
     if now.over:
         return _note("The weights are here.")
     share = now.done / now.whole if now.whole else None
-    detail = in_megabytes(now.done, now.whole) if now.done or now.whole else "Asking its server"
+    detail = format_progress(now.done, now.whole) if now.done or now.whole else "Asking its server"
     percent = "" if share is None else f' aria-valuenow="{100 * share:.0f}"'
     width = "" if share is None else f' style="width:{100 * share:.0f}%"'
     return (
@@ -108,12 +109,6 @@ def progress(now: Fetched) -> str:
         f'aria-label="Fetching {escape(name)}" aria-valuemin="0" aria-valuemax="100"{percent}>'
         f"<div{width}></div></div></div>"
     )
-
-
-def in_megabytes(done: int, whole: int | None) -> str:
-    """ "120 of 605 MB"; "120 MB" where the whole is not known. A megabyte is a million bytes."""
-    million = 10**6
-    return f"{done // million} MB" if whole is None else f"{done // million} of {whole // million} MB"
 
 
 def _note(message: str) -> str:

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from consistory_svd.metrics import Frames, MissingScore, Result
 from consistory_svd.metrics.folder import of_storybook
-from consistory_svd.metrics.headline import ALIGNED, ALIKE
 from consistory_svd.metrics.report import ARROWS
+from consistory_svd.metrics.result import ALIGNMENT, CONSISTENCY, Frames, MissingScore, Result
 from consistory_svd.studio.generated_story import Picture
 
 LABEL_PIXELS = 56
@@ -62,8 +61,8 @@ def card(entries: Sequence[Result | MissingScore], frames: Frames, note: str = "
     """All that is known of a story's scores; `note` is what `left_out` says of its pictures."""
     results = {entry.name: entry for entry in entries if isinstance(entry, Result)}
     missing = [entry for entry in entries if isinstance(entry, MissingScore)]
-    alike = next((results[name] for name in ALIKE if name in results), None)
-    aligned = next((results[name] for name in ALIGNED if name in results), None)
+    alike = next((results[name] for name in CONSISTENCY if name in results), None)
+    aligned = next((results[name] for name in ALIGNMENT if name in results), None)
     parts = [f"<p>Note: {escape(note)}</p>"] if note else []
     parts.append(f'<div class="headlines">{"".join(_headline(r) for r in (alike, aligned) if r)}</div>')
     if alike:

@@ -5,9 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from consistory_svd.metrics import ScoreSettings
 from consistory_svd.metrics.dreamsim_weights import BACKBONES
-from consistory_svd.metrics.images import FILLS
+from consistory_svd.metrics.settings import FILLS, ScoreSettings
 
 
 @dataclass(frozen=True)

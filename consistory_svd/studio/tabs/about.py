@@ -8,7 +8,8 @@ import gradio as gr
 
 from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.tabs.about_text import PARTS, PICTURES, STEPS, Part
-from consistory_svd.system_info import Memory, in_gigabytes, memory, versions
+from consistory_svd.system_info import Memory, memory, versions
+from consistory_svd.text_format import format_bytes
 
 # Commands that exist; the tests run each with --help.
 COMMANDS = (
@@ -83,11 +84,11 @@ def facts(model: str, memories: Sequence[Memory], known: dict[str, str]) -> str:
 
 def _memory(item: Memory) -> str:
     used, ours = (100 * part / item.whole for part in (item.used, item.ours))
-    said = f"{in_gigabytes(item.used)} of {in_gigabytes(item.whole)} in use, {in_gigabytes(item.free)} free"
+    said = f"{format_bytes(item.used)} of {format_bytes(item.whole)} in use, {format_bytes(item.free)} free"
     name = escape(item.name)
     return (
         f'<div class="memory"><p><strong>{name}:</strong> {said}; '
-        f"{in_gigabytes(item.ours)} by this studio.</p>"
+        f"{format_bytes(item.ours)} by this studio.</p>"
         f'<div class="bar" role="meter" aria-label="{name}" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{used:.0f}" aria-valuetext="{said}"><div class="others" style="width:{used:.1f}%">'
         f'</div><div class="ours" style="width:{min(ours, used):.1f}%"></div></div></div>'

@@ -13,7 +13,7 @@ import gradio as gr
 from PIL.PngImagePlugin import PngInfo
 
 from consistory_svd.metadata import replace_file
-from consistory_svd.metrics import ScoreSettings
+from consistory_svd.metrics.settings import ScoreSettings
 from consistory_svd.presets import PRESETS, preset_label
 from consistory_svd.settings import Settings
 from consistory_svd.studio import compare_html as compare_view

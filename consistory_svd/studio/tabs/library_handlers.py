@@ -7,8 +7,8 @@ from typing import Any
 import gradio as gr
 
 from consistory_svd.library import KeptStory, found, ordered
-from consistory_svd.metrics import MissingScore, Result
 from consistory_svd.metrics.report import from_json
+from consistory_svd.metrics.result import MissingScore, Result
 from consistory_svd.metrics.weights import fetchable
 from consistory_svd.studio import html as view
 from consistory_svd.studio import library_html as library_view

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from consistory_svd import FrameDone, Model, Settings, Story, generate, load_model
 from consistory_svd.attention.anchor_cache import fingerprint
-from consistory_svd.models import Lora, load_loras, read_lora, unload_loras
+from consistory_svd.models.lora import Lora, load_loras, read_lora, unload_loras
 
 STORY = Story("a fox", ("in the forest", "on the beach"))
 SETTINGS = Settings(steps=2)
@@ -100,14 +100,14 @@ def test_wrong_loras_are_refused_and_leave_nothing(fresh: Model, tmp_path: Path)
     torch.save({}, pickled := tmp_path / "old.pt")
     plain = latents(fresh)
     for path, words in (
-        (tmp_path / "nowhere.safetensors", "is not there"),
-        (pickled, "safetensors only"),
-        (broken, "no whole safetensors file"),
-        (none, "holds no LoRA"),
+        (tmp_path / "nowhere.safetensors", "does not exist"),
+        (pickled, "must be a .safetensors file"),
+        (broken, "not a complete safetensors file"),
+        (none, "is not a LoRA"),
         (wide, "does not fit this model"),
         (flux, "give a LoRA of the SDXL family"),
     ):
-        with pytest.raises(ValueError, match=rf"^lora: .*{words}"):
+        with pytest.raises(ValueError, match=rf"^lora.*{words}"):
             load_loras(fresh.pipe, (Lora(good), Lora(path)))
         assert not fresh.pipe.get_list_adapters()
     assert torch.equal(latents(fresh), plain)
@@ -118,9 +118,11 @@ def test_a_lora_is_read_from_text(tmp_path: Path) -> None:
     assert read_lora(" toys.safetensors ") == Lora(Path("toys.safetensors"), 1.0)
     assert read_lora("C:/my/toys.safetensors") == Lora(Path("C:/my/toys.safetensors"))
     assert read_lora("toys.safetensors:-1").weight == -1
-    with pytest.raises(ValueError, match=r"^lora: 'toys.safetensors:strong' is not allowed; give a file"):
+    with pytest.raises(
+        ValueError, match=r"^lora must be FILE, or FILE:WEIGHT .*, got 'toys.safetensors:strong'"
+    ):
         read_lora("toys.safetensors:strong")
     for weight in ("9", "nan", "inf"):
-        with pytest.raises(ValueError, match=r"^lora: the weight .* give a number from -4 to 4"):
+        with pytest.raises(ValueError, match=r"^lora must be a file with a weight from -4 to 4, got"):
             read_lora(f"toys.safetensors:{weight}")
     assert replace(Lora(tmp_path / "a.safetensors"), weight=2).weight == 2

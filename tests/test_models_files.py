@@ -13,10 +13,12 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
 from consistory_svd import FrameDone, Settings, Story, generate, load_model
-from consistory_svd.models import SDXL_CONFIG, reachable
+from consistory_svd.downloads import unreachable_reason
+from consistory_svd.errors import FieldError
 from consistory_svd.models import model as models
-from consistory_svd.models.diffusers_folder import chosen_variant
+from consistory_svd.models.diffusers_folder import choose_variant
 from consistory_svd.models.request import ModelRequest
+from consistory_svd.models.single_file import SDXL_CONFIG
 from tests.checkpoint_files import same_weights, two_sized_pipeline, write_original
 from tests.tiny_models import make_pipeline
 
@@ -98,9 +100,9 @@ def test_a_file_of_another_size_than_sdxl_asks_for_its_configuration(single: Pat
         (("conditioner.embedders.0.model.ln_final.weight",), "holds the SDXL refiner"),
         (("model.diffusion_model.joint_blocks.0.x",), "holds Stable Diffusion 3"),
         (("down_blocks.0.resnets.0.conv1.weight",), "holds a U-Net without its text encoders"),
-        (("decoder.conv_in.weight",), "holds an autoencoder alone"),
-        (("lora_unet_down_blocks_1_x.lora_down.weight",), "holds a LoRA; give it as a LoRA"),
-        (("something",), "holds nothing that is known as SDXL"),
+        (("decoder.conv_in.weight",), "holds only an autoencoder"),
+        (("lora_unet_down_blocks_1_x.lora_down.weight",), "holds a LoRA; load it on top of a model"),
+        (("something",), "holds no known SDXL layout"),
     ],
 )
 def test_another_architecture_is_named(names: tuple[str, ...], words: str, tmp_path: Path) -> None:
@@ -113,16 +115,16 @@ def test_another_architecture_is_named(names: tuple[str, ...], words: str, tmp_p
 def test_broken_off_and_pickled_files_are_refused(single: Path, tmp_path: Path) -> None:
     broken = tmp_path / "half.safetensors"
     broken.write_bytes(single.read_bytes()[: single.stat().st_size // 2])
-    with pytest.raises(ValueError, match=r"^model: .*no whole safetensors file.*download it again"):
+    with pytest.raises(ValueError, match=r"^model: .*not a complete safetensors file.*download it again"):
         load_model(str(broken), "cpu")
     for ending in (".ckpt", ".pt", ".bin"):
         pickled = tmp_path / f"model{ending}"
         torch.save({"x": torch.zeros(1)}, pickled)
         with pytest.raises(
-            ValueError, match=r"^model: .*is not allowed; weights are read from safetensors only"
+            ValueError, match=r"^model must be a .safetensors file, because pickled weights can run code"
         ):
             load_model(str(pickled), "cpu")
-    with pytest.raises(ValueError, match=r"^model: .*nowhere.safetensors' is not there"):
+    with pytest.raises(ValueError, match=r"^model: .*nowhere.safetensors' does not exist"):
         load_model(str(tmp_path / "nowhere.safetensors"), "cpu")
 
 
@@ -157,7 +159,7 @@ def test_a_broken_off_folder_is_refused(config: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
-        ({"unet": ["their_code", "TheirUNet"]}, "code beside weights is never run"),
+        ({"unet": ["their_code", "TheirUNet"]}, "code that comes with weights is never run"),
         ({"unet": ["diffusers", "FluxTransformer2DModel"]}, "a unet of diffusers.FluxTransformer2DModel"),
         ({"vae": [None, None]}, "has no vae"),
         ({"scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"]}, "a flow-matching model"),
@@ -182,9 +184,9 @@ def test_half_precision_files_are_read_where_wanted_or_alone(config: Path, tmp_p
     assert alone.pipe.unet.dtype == torch.float32
     assert same_weights(alone, pipe)
     plain, half = "unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors"
-    assert chosen_variant({plain, half}, torch.float16) == "fp16"
-    assert chosen_variant({plain, half}, torch.float32) is None
-    assert chosen_variant({plain}, torch.float16) is None
+    assert choose_variant({plain, half}, torch.float16) == "fp16"
+    assert choose_variant({plain, half}, torch.float32) is None
+    assert choose_variant({plain}, torch.float16) is None
 
 
 def test_without_a_network_it_fails_at_once_and_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,12 +196,12 @@ def test_without_a_network_it_fails_at_once_and_says_what_to_do(monkeypatch: pyt
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
         began = time.monotonic()
         with pytest.raises(
-            ValueError, match=r"^model: 'someone/model' is not kept here.*check the network, or give"
+            ValueError, match=r"^model: 'someone/model' is not downloaded yet.*check the network, or give"
         ):
             load_model("someone/model", "cpu")
         assert time.monotonic() - began < 2
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert reachable() == "HF_HUB_OFFLINE is set"
+    assert unreachable_reason() == "HF_HUB_OFFLINE is set"
     with pytest.raises(ValueError, match="unset HF_HUB_OFFLINE"):
         load_model("someone/model", "cpu")
 
@@ -209,26 +211,24 @@ def test_the_default_is_sdxl_where_it_can_be_had(monkeypatch: pytest.MonkeyPatch
     assert choice.source is None
     assert "no CUDA device" in choice.why
     monkeypatch.setattr(models, "_device", lambda name: torch.device("cuda"))
-    for kept, network, source, words in (
-        (True, "no", models.SDXL_BASE, "kept here"),
-        (False, "", models.SDXL_BASE, "a network"),
+    for downloaded, reason, source, text in (
+        (True, "no", models.SDXL_BASE, "is downloaded"),
+        (False, "", models.SDXL_BASE, "can be reached"),
         (False, "no route", None, "cannot be reached (no route)"),
     ):
-        monkeypatch.setattr(models, "is_kept", lambda place, kept=kept: kept)
-        monkeypatch.setattr(models, "reachable", lambda network=network: network)
+        monkeypatch.setattr(models, "downloaded_folder", lambda repo_id, found=downloaded: found)
+        monkeypatch.setattr(models, "unreachable_reason", lambda reason=reason: reason)
         choice = models.default_choice()
         assert choice.source == source
-        assert words in choice.why
+        assert text in choice.why
 
 
 def test_a_request_says_which_field_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"^dtype: 'int8' is not allowed; give one of float16, bfloat16, float32"
-    ):
-        ModelRequest.of(None, dtype="int8")
+    with pytest.raises(FieldError, match=r"^dtype must be one of float16, bfloat16, float32, got 'int8'"):
+        ModelRequest.parse(None, dtype="int8")
     with pytest.raises(ValueError, match=r"^memory: 'small' is not allowed; give one of auto, full"):
-        ModelRequest.of(None, memory="small")
+        ModelRequest.parse(None, memory="small")
     make_pipeline("small").save_pretrained(tmp_path / "tiny_lightning_8step")
-    model = ModelRequest.of(str(tmp_path / "tiny_lightning_8step"), "cpu", "bfloat16").load()
+    model = ModelRequest.parse(str(tmp_path / "tiny_lightning_8step"), "cpu", "bfloat16").load()
     assert model.pipe.unet.dtype == torch.bfloat16
     assert (model.recipe.name, model.recipe.steps, model.recipe.spacing) == ("Lightning", 8, "trailing")
