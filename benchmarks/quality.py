@@ -24,7 +24,7 @@ from consistory_svd.cli.options import run, wrong_values
 from consistory_svd.metrics.attribute_reader import load_reader
 from consistory_svd.metrics.vocabulary import vocabulary
 from consistory_svd.presets import preset
-from consistory_svd.settings import Story
+from consistory_svd.story import Story
 
 FRAMES = 2
 STEPS = 30

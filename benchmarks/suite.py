@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from consistory_svd.settings import Story
+from consistory_svd.story import Story
 
 STORYBOOK_SUITE = Path(__file__).parent / "suites" / "storybook.yaml"
 NEEDED = ("subject", "settings")

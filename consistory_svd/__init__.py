@@ -13,7 +13,8 @@ cure_torchvision()  # before anything imports transformers or diffusers
 from consistory_svd.models.model import Model, load_model  # noqa: E402
 from consistory_svd.pipeline import Cancelled, Finished, FrameDone, Preview, Started, generate  # noqa: E402
 from consistory_svd.presets import PRESETS, preset  # noqa: E402
-from consistory_svd.settings import Settings, Story  # noqa: E402
+from consistory_svd.settings import Settings  # noqa: E402
+from consistory_svd.story import Scene, Story  # noqa: E402
 
 __all__ = [
     "PRESETS",
@@ -22,6 +23,7 @@ __all__ = [
     "FrameDone",
     "Model",
     "Preview",
+    "Scene",
     "Settings",
     "Started",
     "Story",

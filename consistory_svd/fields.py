@@ -1,25 +1,31 @@
-"""Fields of settings as a person sees them, label, help and range in one place, and checks of values.
+"""Dataclasses whose fields carry label, help and range, and whose constructor raises `FieldError`.
 
-A data class declares its fields with `text_field` and `number_field`; `knob(owner, name)` gives one back, for
-the studio, the command line and validation. The checks raise ValueError with the field's name, the value and
-what is allowed.
+The page, the command line and validation share one definition: `field_of(Settings, "steps").maximum`.
 """
 
-import math
-import sys
-from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import wraps
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from consistory_svd.errors import FieldError
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from consistory_svd.errors import FieldError, one_of
 
 LONGEST_TEXT = 1000
+Text = Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]
+FilledText = Annotated[str, StringConstraints(max_length=LONGEST_TEXT, pattern=r"\S")]
+
+Class = TypeVar("Class", bound=type)
 
 
 @dataclass(frozen=True)
-class Field:
-    """A field as a person sees it; `minimum`, `maximum` and `step` are None where it is not a number,
-    `choices` empty where it is not one of a few words."""
+class FieldInfo:
+    """A field as a person sees it.
+
+    `minimum`, `maximum` and `step` are None unless it is a number, `choices` is empty unless it is a choice.
+    """
 
     name: str
     label: str
@@ -28,66 +34,94 @@ class Field:
     minimum: float | None = None
     maximum: float | None = None
     step: float | None = None
-    choices: tuple[str, ...] = ()
+    choices: tuple[Any, ...] = ()
 
 
-def field_of(owner: type, name: str) -> Field:
-    """The knob of the field `name` of `Story` or `Settings`. KeyError when there is no such field."""
-    found = {item.name: item for item in fields(owner)}[name]
-    default = None if found.default is MISSING else found.default
-    kind = get_type_hints(owner)[name]
-    choices = get_args(kind) if get_origin(kind) is Literal else ()
-    return Field(name=name, default=default, choices=choices, **found.metadata)
+def field(label: str, help: str, default: Any = ..., step: float | None = None, **limits: float) -> Any:
+    """Declare a field of a `validated` dataclass; `limits` are pydantic's: ge, le, multiple_of and so on."""
+    extra = None if step is None else {"step": step}
+    return Field(default, title=label, description=help, json_schema_extra=extra, **limits)
 
 
-def text_field(label: str, help: str, **extra: Any) -> Any:
-    """A field of a data class that has no range: a text, a switch, one of a few words."""
-    return field(metadata={"label": label, "help": help}, **extra)
+def field_of(owner: type, name: str) -> FieldInfo:
+    """Return label, help, default and range of a field of a `validated` dataclass; KeyError for no field."""
+    info = owner.__pydantic_fields__[name]
+    limits = {
+        key: getattr(limit, key)
+        for limit in info.metadata
+        for key in ("ge", "le", "multiple_of")
+        if hasattr(limit, key)
+    }
+    step = (info.json_schema_extra or {}).get("step", limits.get("multiple_of", 1))
+    literals = [kind for kind in (info.annotation, *get_args(info.annotation)) if get_origin(kind) is Literal]
+    return FieldInfo(
+        name=name,
+        label=info.title,
+        help=info.description,
+        default=None if info.is_required() else info.default,
+        minimum=limits.get("ge"),
+        maximum=limits.get("le"),
+        step=step if "ge" in limits else None,
+        choices=get_args(literals[0]) if literals else (),
+    )
 
 
-def number_field(label: str, help: str, minimum: float, maximum: float, step: float, default: Any) -> Any:
-    """A field of a data class that is a number from `minimum` to `maximum`, moved by `step`."""
-    metadata = {"label": label, "help": help, "minimum": minimum, "maximum": maximum, "step": step}
-    return field(metadata=metadata, default=default)
+def validated(owner: Class) -> Class:
+    """Class decorator: a frozen pydantic dataclass that raises FieldError for a wrong value.
+
+    Types are strict: True and "3" are not numbers. Fields are declared with `field`.
+    """
+    config = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
+    made = pydantic_dataclass(frozen=True, config=config)(owner)
+    construct = made.__init__
+
+    @wraps(construct)
+    def construct_or_name_field(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            construct(self, *args, **kwargs)
+        except ValidationError as error:
+            raise _field_error(made, error.errors(include_url=False)[0]) from None
+
+    made.__init__ = construct_or_name_field
+    return made
 
 
-def items(name: str, values: Any) -> tuple[Any, ...]:
-    """The values as a tuple. ValueError where they are no list."""
-    if isinstance(values, str) or not isinstance(values, Sequence):
-        raise FieldError(name, values, f"a list of {'numbers' if name == 'seeds' else 'texts'}")
-    return tuple(values)
+def _field_error(owner: type, found: Mapping[str, Any]) -> FieldError:
+    """Translate the first of pydantic's errors."""
+    limits, value = found.get("ctx", {}), found["input"]
+    if isinstance(limits.get("error"), FieldError):  # raised by a validator
+        return limits["error"]
+    place = found["loc"][0]  # a position if the argument was positional
+    name = list(owner.__pydantic_fields__)[place] if isinstance(place, int) else place
+    match found["type"]:
+        case "unexpected_keyword_argument":
+            names = ", ".join(owner.__pydantic_fields__)
+            return FieldError(name, value, f"a field of {owner.__name__} ({names})")
+        case "missing":
+            return FieldError(name, None, "given")
+        case "string_too_long":
+            return FieldError(name, len(value), f"text of at most {limits['max_length']} characters")
+        case "string_pattern_mismatch":
+            return FieldError(name, value, "text that is not empty")
+        case "string_type":
+            return FieldError(name, value, "text")
+        case "tuple_type":
+            return FieldError(name, value, "a list")
+        case "bool_type":
+            return FieldError(name, value, "True or False")
+        case "dataclass_type" | "dataclass_exact_type":
+            return FieldError(name, value, f"of type {limits['class_name']}")
+    known = field_of(owner, name)
+    if known.choices:
+        return FieldError(name, value, one_of(known.choices))
+    if found["type"] == "multiple_of":
+        return FieldError(name, value, f"a multiple of {known.step}")
+    return FieldError(name, value, _allowed_number(owner, known))
 
 
-def check_text(name: str, value: Any) -> None:
-    """Raise ValueError where `value` is no text, or one too long."""
-    if not isinstance(value, str):
-        raise FieldError(name, value, "text")
-    if len(value) > LONGEST_TEXT:
-        raise FieldError(name, len(value), f"text of at most {LONGEST_TEXT} characters")
-
-
-def check_filled(name: str, values: tuple[str, ...]) -> None:
-    """Raise ValueError at the first value that is no text, or a blank one."""
-    for value in values:
-        check_text(name, value)
-        if not value.strip():
-            raise FieldError(name, value, "texts that are not empty")
-
-
-def is_number(value: Any, whole: bool = False) -> bool:
-    """Whether `value` is a finite number, a whole one where asked."""
-    kind = int if whole else (int, float)
-    return isinstance(value, kind) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def check_number(limits: Field, value: Any, whole: bool) -> None:
-    """Raise ValueError where `value` is not in the range of the knob."""
-    kind = "a whole number" if whole else "a number"
-    allowed = f"{kind} from {limits.minimum:g} to {limits.maximum:g}"
-    if isinstance(limits.minimum, int) and isinstance(limits.maximum, int):
-        allowed = f"{kind} from {limits.minimum} to {limits.maximum}"
-    right_kind = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not right_kind or not math.isfinite(value) or not limits.minimum <= value <= limits.maximum:
-        raise FieldError(limits.name, value, allowed)
-    if limits.name in ("height", "width") and value % limits.step:
-        raise FieldError(limits.name, value, f"a multiple of {limits.step}")
+def _allowed_number(owner: type, known: FieldInfo) -> str:
+    kind = owner.__pydantic_fields__[known.name].annotation
+    whole = "a number" if float in (kind, *get_args(kind)) else "a whole number"
+    if known.maximum is None:
+        return f"{whole} of at least {known.minimum:.10g}"
+    return f"{whole} from {known.minimum:.10g} to {known.maximum:.10g}"

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from consistory_svd.errors import FieldError, one_of
-from consistory_svd.manner import manner
 from consistory_svd.metadata import FILE_NAME, StoryRecord, read_story_json, replace_file
 from consistory_svd.metrics.result import CONSISTENCY, Better
-from consistory_svd.presets import preset_of
+from consistory_svd.presets import describe
 
 VARIABLE = "CONSISTORY_SVD_LIBRARY"
 SCORES_NAME = "scores.json"
@@ -72,13 +71,13 @@ class KeptStory:
 
     @property
     def preset(self) -> str:
-        """The preset that the settings are."""
-        return preset_of(self.record.settings) if self.record else ""
+        """The preset's name."""
+        return self.record.preset if self.record else ""
 
     @property
-    def manner(self) -> str:
-        """The preset, or the nearest one and what is changed in it, in words."""
-        return manner(self.record.settings) if self.record else ""
+    def description(self) -> str:
+        """The preset and what the settings change in it."""
+        return describe(self.record.settings, self.record.preset) if self.record else ""
 
     @cached_property
     def pictures(self) -> tuple[Path, ...]:
@@ -98,7 +97,7 @@ class KeptStory:
     @property
     def scenes(self) -> tuple[str, ...]:
         """The scenes of `pictures`; where a prompt is not the story's, the prompt itself."""
-        known = dict(zip(self.record.story.prompts, self.record.story.scenes, strict=True))
+        known = dict(zip(self.record.story.prompts, self.record.story.scene_texts, strict=True))
         return tuple(known.get(prompt, prompt) for prompt in self.prompts)
 
     @property
@@ -333,12 +332,12 @@ def _searched(story: KeptStory) -> str:
         generated = story.record.story
         words += [
             generated.subject,
-            *generated.scenes,
+            *generated.scene_texts,
             generated.style,
             *generated.concepts,
             story.record.model,
         ]
-        words += [story.preset, story.manner]
+        words += [story.preset, story.description]
     return "\n".join(words).casefold()
 
 

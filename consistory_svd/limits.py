@@ -3,24 +3,20 @@ reach needs to say."""
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 from typing import Any
 
 from consistory_svd.errors import FieldError
-from consistory_svd.settings import MOST_FRAMES, Settings, Story, field_of
+from consistory_svd.fields import field, validated
+from consistory_svd.settings import Settings
+from consistory_svd.story import MOST_SCENES, Story
 
-MOST_WAITING = 1000
 # Where no flags can be given, this says whether pictures are screened (`consistory_svd.content_filter`).
 FILTER_VARIABLE = "CONSISTORY_SVD_HIDE_SEXUAL_PICTURES"
 ON, OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
-def _limit(label: str, help: str, minimum: int, maximum: int) -> Any:
-    metadata = {"label": label, "help": help, "minimum": minimum, "maximum": maximum, "step": 1}
-    return field(metadata=metadata, default=None)
-
-
-@dataclass(frozen=True)
+@validated
 class Limits:
     """The most that a visitor may ask for, on the page and by the API; None: whatever settings allow.
 
@@ -30,21 +26,13 @@ class Limits:
         ValueError: a limit is of a wrong type or out of range.
     """
 
-    frames: int | None = _limit("Most frames", "Most pictures a story may have.", 1, MOST_FRAMES)
-    steps: int | None = _limit("Most steps", "Most steps a picture may take.", 2, 200)
-    size: int | None = _limit(
-        "Largest size", "Most pixels a side, unless the model's own is larger.", 64, 4096
+    frames: int | None = field("Most frames", "Most images per story.", None, ge=1, le=MOST_SCENES)
+    steps: int | None = field("Most steps", "Most denoising steps per image.", None, ge=2, le=200)
+    size: int | None = field(
+        "Largest size", "Most pixels per side, unless the model's default is larger.", None, ge=64, le=4096
     )
-    queue: int | None = _limit("Longest queue", "Most stories that may wait their turn.", 1, MOST_WAITING)
-    batch: int | None = _limit("Largest batch", "Most pictures that may be drawn together.", 1, 64)
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            value, known = getattr(self, item.name), field_of(Limits, item.name)
-            right = isinstance(value, int) and not isinstance(value, bool)
-            if value is not None and not (right and known.minimum <= value <= known.maximum):
-                allowed = f"a whole number from {known.minimum} to {known.maximum}"
-                raise FieldError(f"max-{item.name}", value, allowed)
+    queue: int | None = field("Longest queue", "Most stories waiting in the queue.", None, ge=1, le=1000)
+    batch: int | None = field("Largest batch", "Most images generated at the same time.", None, ge=1, le=64)
 
     @property
     def _most(self) -> dict[str, int | None]:

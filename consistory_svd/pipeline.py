@@ -34,7 +34,8 @@ from consistory_svd.sampling import (
     prepare_scheduler,
 )
 from consistory_svd.schedulers import noise_levels
-from consistory_svd.settings import Settings, Story, check, notes
+from consistory_svd.settings import Settings, check, notes
+from consistory_svd.story import Story
 
 PREVIEW_SIDE = 256
 T = TypeVar("T")
@@ -351,7 +352,9 @@ class _Generation:
         noise = initial_latents(pipe, generators, self._size)
         if settings.same_latent:
             first = initial_latents(pipe, frame_generators([self._story.seed_at(0)]), self._size)
-            own = noise.new_tensor([self._story.has_own_seed(frame) for frame in wave], dtype=torch.bool)
+            own = noise.new_tensor(
+                [self._story.scenes[frame].seed is not None for frame in wave], dtype=torch.bool
+            )
             noise = torch.where(own.view(-1, 1, 1, 1), noise, first)
         if self._latents is not None:
             noise = self._latents[list(wave)].to(noise)

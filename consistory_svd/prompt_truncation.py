@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from diffusers import StableDiffusionXLPipeline
 
 from consistory_svd.attention import find_concept_spans
-from consistory_svd.settings import Settings, Story
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
 
 MOST_NAMED = 6  # groups of pictures; the rest is counted
 LONGEST_NAMED = 80  # characters

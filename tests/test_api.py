@@ -20,10 +20,11 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from consistory_svd.downloads import CACHE_VARIABLE
+from consistory_svd.fields import field_of
 from consistory_svd.limits import Limits
 from consistory_svd.metadata import read_frame
 from consistory_svd.presets import PRESETS
-from consistory_svd.settings import Settings, field_of
+from consistory_svd.settings import Settings
 from consistory_svd.studio import create_demo, launch
 from consistory_svd.studio.api import ApiClients
 from consistory_svd.studio.model_manager import ModelManager
@@ -131,7 +132,7 @@ def test_pictures_stream_while_a_story_is_told(client: Client):
     ("changes", "said"),
     [
         ({"subject": " "}, "subject: ' ' is empty"),
-        ({"scenes": ["a", "b", "c", "d"]}, "scenes: 4 are not allowed in this studio; give at most 3"),
+        ({"scenes": ["a", "b", "c", "d"]}, "scenes must be at most 3 in this studio, got 4"),
         ({"steps": 151}, "steps must be at most 150 in this studio, got 151"),
         ({"steps": "many"}, "steps must be a whole number from 1 to 200, got 'many'"),
         ({"settings": {"height": 136}}, "height must be at most 128 in this studio, got 136"),

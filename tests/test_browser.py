@@ -111,15 +111,15 @@ def test_examples_fill_the_form(page: Page) -> None:
 
 def test_what_has_no_effect_is_disabled_and_says_why(page: Page) -> None:
     dropout = page.locator("#mask_dropout input[type=range]")
-    page.get_by_label("Mask the subject").uncheck()
+    page.get_by_label("Subject masks").uncheck()
     expect(dropout).to_be_disabled()
     expect(page.locator("#mask_dropout")).to_contain_text("no effect while masking is off")
     expect(page.locator("#anchors input[type=range]")).to_be_enabled()
-    page.get_by_label("Share the subject").uncheck()
-    expect(page.get_by_label("Mask the subject")).to_be_disabled()
-    page.get_by_label("Inject features").uncheck()
+    page.get_by_label("Shared attention (SDSA)").uncheck()
+    expect(page.get_by_label("Subject masks")).to_be_disabled()
+    page.get_by_label("Feature injection").uncheck()
     expect(page.locator("#anchors input[type=range]")).to_be_disabled()
-    page.get_by_label("Share the subject").check()
+    page.get_by_label("Shared attention (SDSA)").check()
     expect(page.locator("#anchors input[type=range]")).to_be_enabled()
     expect(dropout).to_be_disabled()
 
@@ -129,10 +129,10 @@ def test_a_preset_sets_the_switches_and_follows_them(page: Page) -> None:
     expect(chosen).to_have_value("ConsiStory")
     chosen.click()
     page.get_by_role("option", name="Shared attention").click()
-    expect(page.get_by_label("Inject features")).not_to_be_checked()
+    expect(page.get_by_label("Feature injection")).not_to_be_checked()
     expect(page.get_by_label("Short first pass")).to_be_disabled()
     page.get_by_label("Random anchors").check()
-    expect(chosen).to_have_value("your own")
+    expect(chosen).to_have_value("custom")
     expect(page.locator("#anchors")).to_contain_text("no effect while anchors are random")
 
 
@@ -168,7 +168,7 @@ def test_a_filtered_story_shows_what_the_filter_did(page: Page) -> None:
     page.get_by_role("option", name="count", exact=True).click()
     expect(page.locator("#v_amount")).to_contain_text("V count")
     expect(page.locator("#v_amount input[type=number]")).to_have_value("8")
-    expect(page.locator("#preset input")).to_have_value("your own")
+    expect(page.locator("#preset input")).to_have_value("custom")
     page.get_by_label("Record the spectra").check()
     _generate_short_story(page)
     filter_log = page.locator("#spectra")

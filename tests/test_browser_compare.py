@@ -138,7 +138,7 @@ def test_limits_are_on_the_page(page: Page) -> None:
     write_story(page, "a cat", ["in the forest"] * 5, steps=2)
     page.get_by_role("button", name="Generate").click()
     expect(page.locator("#status").get_by_role("alert")).to_contain_text(
-        "Scenes: 5 are not allowed in this studio; give at most 4"
+        "Scenes must be at most 4 in this studio, got 5"
     )
 
 

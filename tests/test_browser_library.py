@@ -158,7 +158,7 @@ def _compare(page: Page) -> None:
     expect(table.locator("img")).to_have_count(4)
     widths = table.locator("thead th").evaluate_all("cells => cells.slice(2).map(one => one.offsetWidth)")
     assert max(widths) - min(widths) <= 1
-    expect(table).to_contain_text("Filter on keys: energy 0.95")
+    expect(table).to_contain_text("K filter: energy 0.95")
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.set_viewport_size({"width": 1440, "height": 900})

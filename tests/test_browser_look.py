@@ -144,10 +144,10 @@ def test_what_has_no_effect_looks_like_it(generated: Page) -> None:
         )
 
     assert colour("mask_dropout") == colour("masking")
-    generated.get_by_label("Mask the subject").uncheck()
+    generated.get_by_label("Subject masks").uncheck()
     expect(generated.locator("#mask_dropout input[type=range]")).to_be_disabled()
     assert colour("mask_dropout") != colour("masking")
-    generated.get_by_label("Mask the subject").check()
+    generated.get_by_label("Subject masks").check()
     expect(generated.locator("#mask_dropout input[type=range]")).to_be_enabled()
 
 

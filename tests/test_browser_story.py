@@ -9,7 +9,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from consistory_svd.metadata import read_frame, write_story_json
-from consistory_svd.settings import Settings, Story, SVDFilter
+from consistory_svd.settings import Settings, SVDFilter
+from consistory_svd.story import Story
 from consistory_svd.studio import links
 from tests.browser import (
     STORY_MS,
@@ -25,12 +26,11 @@ from tests.browser import (
 
 GENERATED = Story(
     "a red fox",
-    ("in the snow", "on the beach", "in a library"),
+    ("in the snow", ("on the beach", 91), "in a library"),
     style="a watercolor of",
     concepts=("fox",),
     negative="text",
     seed=77,
-    seeds=(None, 91),
 )
 WITH = Settings(
     steps=9,
@@ -227,7 +227,7 @@ def test_pictures_are_foreseen_while_they_are_drawn(page: Page) -> None:
 
 def expect_restored(page: Page) -> None:
     expect(page.locator("#subject textarea")).to_have_value("a red fox")
-    expect_scenes(page, *GENERATED.scenes)
+    expect_scenes(page, *GENERATED.scene_texts)
     boxes = {
         "#concepts textarea": "fox",
         "#style input": "a watercolor of",
@@ -239,11 +239,11 @@ def expect_restored(page: Page) -> None:
         "#width textarea": "192",
         "#height textarea": "256",
         "#batch input[type=number]": "2",
-        "#preset input": "your own",
+        "#preset input": "custom",
     }
     for box, value in boxes.items():
         expect(page.locator(box)).to_have_value(value)
-    expect(page.get_by_label("Mask the subject")).not_to_be_checked()
+    expect(page.get_by_label("Subject masks")).not_to_be_checked()
     expect(page.locator("#spectrum")).to_contain_text("K count 12; V energy 0.9, exp 0.5")
 
 

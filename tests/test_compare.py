@@ -18,12 +18,12 @@ import gradio as gr
 
 from consistory_svd.downloads import CACHE_VARIABLE
 from consistory_svd.limits import Limits
-from consistory_svd.manner import differences, manner
 from consistory_svd.metadata import read_frame
 from consistory_svd.metrics.result import MissingScore, Result
 from consistory_svd.metrics.settings import ScoreSettings
-from consistory_svd.presets import PRESETS
-from consistory_svd.settings import Settings, Story, SVDFilter
+from consistory_svd.presets import PRESETS, describe, differences
+from consistory_svd.settings import Settings, SVDFilter
+from consistory_svd.story import Story
 from consistory_svd.studio import compare_html as compare_view
 from consistory_svd.studio.comparison import Comparison, Generation, Snapshot, compared
 from consistory_svd.studio.comparison_image import GridRow, cell_box, cell_size, draw_grid, first_row
@@ -81,14 +81,14 @@ def test_only_what_differs_and_has_an_effect_is_named():
         ),
         (
             replace(PRESETS["consistory"], anchors=1, mask_dropout=0.1, freeu=True, same_latent=True),
-            "your own",
+            "custom",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_manner_is_said_by_the_nearest_preset(settings: Settings, said: str):
-    assert manner(settings) == said
-    assert manner(replace(settings, steps=7, guidance=2.0, height=512, batch=1)) == said
+def test_settings_are_described_by_the_closest_preset(settings: Settings, said: str):
+    assert describe(settings) == said
+    assert describe(replace(settings, steps=7, guidance=2.0, height=512, batch=1)) == said
 
 
 def test_filters_are_named_by_their_matrix():
@@ -311,9 +311,9 @@ def test_the_room_streams_grids_and_offers_the_picture_at_the_end(room: Comparin
 
 def test_a_wrong_form_is_refused_by_the_names_on_the_page(room: Comparing):
     for rows, changes, said in (
-        (("plain", CURRENT), {"subject": ""}, "Subject: "),
-        (("plain", CURRENT), {"scenes": "a\nb\nc\nd"}, "Scenes: 4 are not allowed in this studio"),
-        (("plain",), {}, "Settings: 1 are chosen"),
+        (("plain", CURRENT), {"subject": ""}, "Subject must be"),
+        (("plain", CURRENT), {"scenes": "a\nb\nc\nd"}, "Scenes must be at most 3 in this studio, got 4"),
+        (("plain",), {}, "ettings: 1 are chosen"),
     ):
         updates = start(room, ANN, *rows, **changes)
         assert said in next(updates)[1]
@@ -382,7 +382,7 @@ def test_two_visitors_have_their_own_comparisons(room: Comparing):
 
 def test_the_rooms_story_is_said_or_why_there_is_none(room: Comparing):
     assert "a photo of a cat, 3 scenes, seed 0, 2 steps." in room.summarise(**form())
-    assert "Subject: " in room.summarise(**form(subject=""))
+    assert "Subject must be" in room.summarise(**form(subject=""))
 
 
 # -- what the page shows ---------------------------------------------------------------------------------

@@ -31,7 +31,8 @@ from consistory_svd.library import ORDERS, Library
 from consistory_svd.limits import FILTER_VARIABLE
 from consistory_svd.metadata import read_frame, read_story_json
 from consistory_svd.metrics.result import MissingScore, Result
-from consistory_svd.settings import Settings, Story
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
 from consistory_svd.studio import compare_html as compare_view
 from consistory_svd.studio import create_demo, launch
 from consistory_svd.studio import html as view
@@ -48,6 +49,7 @@ from consistory_svd.studio.visitor_storage import VisitorStorage
 from tests.browser import STORY_MS, captions, pictures, visit
 from tests.classifiers import EVERY, NONE, keep_in_cache, save_classifier, screen_against, screen_of
 from tests.packaging_helpers import HOUSE, run
+from tests.stories import with_seeds
 from tests.test_compare import PLAIN, SDSA, comparison
 from tests.test_studio import form
 from tests.visitors import ANN
@@ -174,7 +176,7 @@ def test_what_is_redone_added_continued_and_taken_back_is_looked_at(
     run = generated(manager, folder)
     assert not any(picture.filtered for picture in run.progress.pictures)
     content_filter(EVERY)
-    story = replace(STORY, seeds=(None, 99, None))
+    story = with_seeds(STORY, None, 99)
     again = continued(run, story, 1)
     assert [picture.filtered for picture in again.progress.pictures] == ["", "sexual", ""]
     assert pixels(folder / "frame-02-2.png") == BLANK
@@ -185,7 +187,7 @@ def test_what_is_redone_added_continued_and_taken_back_is_looked_at(
     assert pixels(folder / "frame-04.png") == BLANK
     assert "Pictures 2 and 4 were withheld" in view.status(more.progress)
     manager.content_filter = None
-    third = continued(more, replace(longer, seeds=(None, 98)), 1)
+    third = continued(more, with_seeds(longer, None, 98), 1)
     back = undo(third.generated, 1)
     assert back.pictures[1].filtered == "sexual", "it comes back as it was"
 
@@ -195,7 +197,7 @@ def test_anchors_that_are_told_again_unseen_stay_unseen(manager: ModelManager, c
     run._generated = replace(run._generated, anchor_cache=None)
     content_filter(EVERY)
     before = all_files(folder)
-    again = continued(run, replace(STORY, seeds=(None, None, 77)), 2)
+    again = continued(run, with_seeds(STORY, None, None, 77), 2)
     assert set(all_files(folder)) - set(before) == {"frame-03-2.png"}
     assert again.progress.pictures[2].filtered == "sexual"
 

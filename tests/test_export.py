@@ -21,7 +21,8 @@ from consistory_svd.export.layout import Box, Look, arrange
 from consistory_svd.export.pdf import PRINT_DPI, RENDERER, as_pictures
 from consistory_svd.export.settings import FORMATS, LAYOUTS
 from consistory_svd.metadata import read_story_json, save_frame, write_story_json
-from consistory_svd.settings import Settings, Story
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
 
 COLOURS = ((220, 30, 30), (30, 160, 40), (40, 60, 220), (230, 180, 20), (150, 40, 170))
 STORY = Story("a cat", ("in the forest", "on the beach", "in the snow", "at home", "far away"), seed=7)
@@ -103,7 +104,7 @@ def test_a_storybook_has_a_title_a_scene_a_page_and_how_it_was_told(folder: Path
     title, *pages, colophon = texts(file.content)
     assert title == "The Cat's journey A story in five pictures"
     assert pages == [
-        f"{scene[0].upper()}{scene[1:]} {number}" for number, scene in enumerate(STORY.scenes, start=1)
+        f"{scene[0].upper()}{scene[1:]} {number}" for number, scene in enumerate(STORY.scene_texts, start=1)
     ]
     for said in (
         "How this story was told",

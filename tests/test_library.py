@@ -32,7 +32,8 @@ from consistory_svd.metadata import save_frame, write_story_json
 from consistory_svd.metrics.report import as_json, from_json
 from consistory_svd.metrics.result import MissingScore, Result
 from consistory_svd.presets import PRESETS, preset_of
-from consistory_svd.settings import Settings, Story, SVDFilter
+from consistory_svd.settings import Settings, SVDFilter
+from consistory_svd.story import Story
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import FORM
 from consistory_svd.studio.tabs.library_handlers import LibraryHandlers
@@ -84,7 +85,7 @@ def test_a_story_is_found_again_by_another_library_on_the_same_folder(library: L
     folder = keep(library)
     (story,) = Library(library.root).stories()
     assert story.folder == folder
-    assert (story.title, story.scenes, story.problem) == ("a cat", CAT.scenes, "")
+    assert (story.title, story.scenes, story.problem) == ("a cat", CAT.scene_texts, "")
     assert story.record.settings == SETTINGS
     assert [path.name for path in story.pictures] == ["frame-01.png", "frame-02.png"]
     assert [mask.name for mask in story.masks] == ["mask-01.png", "mask-02.png"]
@@ -237,7 +238,8 @@ def test_stories_are_sorted(library: Library):
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_known_whatever_the_sampling(name: str):
     assert preset_of(replace(PRESETS[name], steps=7, guidance=2.0, height=512, batch=1)) == name
-    assert preset_of(replace(PRESETS[name], k_filter=SVDFilter("count", 3))) == "your own"
+    changed = preset_of(replace(PRESETS[name], k_filter=SVDFilter("count", 3)))
+    assert changed == ("custom" if PRESETS[name].sdsa else name), "filters have no effect without sharing"
 
 
 # -- scores and thumbnails -------------------------------------------------------------------------------
@@ -402,7 +404,7 @@ def test_a_kept_story_is_opened_with_everything(common: Handlers, library: Libra
     ).open(folder.name, ANN)
     assert (message, tab["selected"], masks, offered) == ("", "story", False, "cat")
     assert "Opened from the library" in status
-    assert [caption for _, caption in pictures] == list(CAT.scenes)
+    assert [caption for _, caption in pictures] == list(CAT.scene_texts)
     assert "0.250" in scores
     assert svd_filter["open"]
     filled = dict(zip(FORM, values, strict=True))

@@ -13,7 +13,8 @@ import gradio as gr
 import app as studio_app
 from consistory_svd.cli.options import run
 from consistory_svd.limits import PUBLIC, Limits, limits_of, public, read_auth, warnings
-from consistory_svd.settings import Settings, Story
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
 from consistory_svd.studio import html as view
 from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.layout import lay_out
@@ -59,7 +60,7 @@ def test_a_story_at_its_limits_and_of_the_models_own_size_is_allowed():
     "wrong", [{"frames": 0}, {"steps": 1}, {"size": 5000}, {"queue": True}, {"queue": "9"}]
 )
 def test_a_wrong_limit_names_its_flag(wrong: dict):
-    with pytest.raises(ValueError, match=f"max-{next(iter(wrong))} must be a whole number from .*, got "):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be a whole number from .*, got "):
         Limits(**wrong)
 
 

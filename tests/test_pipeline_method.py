@@ -279,7 +279,7 @@ def test_a_frame_without_the_word_takes_and_gives_nothing(small_model: Model) ->
 
 
 def test_a_hundred_frames(small_model: Model, story: Story) -> None:
-    long = replace(story, scenes=tuple(f"{scene} {k}" for k in range(25) for scene in story.scenes))
+    long = replace(story, scenes=tuple(f"{scene} {k}" for k in range(25) for scene in story.scene_texts))
     events = generate(small_model, long, Settings(steps=2, batch=14))
     assert len(finished(events).images) == 100
 

@@ -13,6 +13,7 @@ from diffusers import (
 
 from consistory_svd import FrameDone, Model, Settings, Story, generate, load_model, preset
 from consistory_svd.attention import Schedule
+from consistory_svd.fields import field_of
 from consistory_svd.sampling import (
     Trajectory,
     denoise,
@@ -23,7 +24,6 @@ from consistory_svd.sampling import (
     prepare_scheduler,
 )
 from consistory_svd.schedulers import EDM_KINDS, KINDS, make_scheduler, noise_levels, recipe_for
-from consistory_svd.settings import field_of
 from tests.tiny_models import make_pipeline
 
 STORY = Story("a fox", ("in the forest", "on the beach", "in the snow"))
@@ -130,7 +130,7 @@ def test_spacing_is_where_the_steps_lie(small_model: Model) -> None:
     assert make_scheduler(own, "own", "trailing").config.timestep_spacing == "trailing"
     assert own.config.timestep_spacing == "leading"
     started = next(iter(generate(small_model, STORY, replace(SHARED, scheduler="lcm", spacing="trailing"))))
-    assert any(note.startswith("spacing: has no effect with lcm") for note in started.notes)
+    assert any(note.startswith("timestep spacing has no effect with lcm") for note in started.notes)
 
 
 @pytest.mark.parametrize("steps", [2, 3, 4, 6, 8, 9])

@@ -13,6 +13,7 @@ from consistory_svd import Model, Settings, Story
 from consistory_svd.events import Cancelled, Event, Finished, FrameDone, Preview
 from consistory_svd.metadata import read_frame, read_story_json, save_frame, write_story_json
 from consistory_svd.pipeline import generate
+from tests.stories import with_seeds
 
 QUICK = Settings(steps=3, anchors=2)
 
@@ -25,37 +26,36 @@ def generated(events) -> dict[int, torch.Tensor]:
 
 
 def test_a_seed_of_its_own_changes_no_other(story: Story):
-    own = replace(story, seeds=(None, 99))
+    own = with_seeds(story, None, 99)
     assert own.frame_seeds == (story.frame_seeds[0], 99, *story.frame_seeds[2:])
-    assert [own.has_own_seed(k) for k in range(4)] == [False, True, False, False]
-    assert Story("a fox", story.scenes, seed=3, seeds=[None, None]).frame_seeds == story.frame_seeds
+    assert [scene.seed for scene in own.scenes] == [None, 99, None, None]
+    assert Story("a fox", story.scene_texts, seed=3).frame_seeds == story.frame_seeds
 
 
 @pytest.mark.parametrize(
     ("seeds", "words"),
     [
-        ((1, 2, 3, 4, 5), "seeds must be at most 4, one for each scene, got 5"),
         ((1, 1), "seeds must be different for images 1 and 2, got 1"),
         ((-1,), "seeds must be a whole number from 0 to 4294967295, got -1"),
         ((1.5,), "got 1.5"),
         ((True,), "got True"),
-        ("12", "seeds must be a list of numbers"),
+        (("1",), "got '1'"),
     ],
     ids=str,
 )
 def test_wrong_seeds_are_refused_in_words(story: Story, seeds, words: str):
     with pytest.raises(ValueError, match=r"^seeds must be") as refusal:
-        replace(story, seeds=seeds)
+        with_seeds(story, *seeds)
     assert words in str(refusal.value)
 
 
 def test_a_seed_that_another_picture_has_is_refused(story: Story):
     with pytest.raises(ValueError, match="different for images 1 and 3"):
-        replace(story, seeds=(None, None, story.frame_seeds[0]))
+        with_seeds(story, None, None, story.frame_seeds[0])
 
 
 def test_records_keep_the_seeds_and_who_lent(story: Story, tmp_path: Path):
-    own = replace(story, seeds=(None, 99), scenes=("on the red beach", *story.scenes[1:]))
+    own = replace(story, scenes=("on the red beach", ("in the snow", 99), *story.scenes[2:]))
     picture = tmp_path / "frame-02.png"
     save_frame(picture, Image.new("RGB", (8, 8)), own.prompts[1], 99, own, QUICK, "m", anchor_story=story)
     write_story_json(tmp_path, own, QUICK, "m", [picture], frames=[1], anchor_story=story)
@@ -76,7 +76,7 @@ def test_records_without_seeds_are_still_read(story: Story, tmp_path: Path):
 
 
 def test_a_frame_told_anew_is_the_one_of_the_whole_story(small_model: Model, story: Story):
-    own = replace(story, seeds=(None, None, None, 99))
+    own = with_seeds(story, None, None, None, 99)
     *_, finished = generate(small_model, story, QUICK, keep_anchors=True)
     full_run = generated(generate(small_model, own, QUICK, anchor_cache=finished.anchor_cache, frames=(3,)))
     whole, before = (
@@ -93,7 +93,7 @@ def test_a_frame_told_anew_is_the_one_of_the_whole_story(small_model: Model, sto
 def test_the_same_noise_leaves_a_frame_its_own_seed(small_model: Model, story: Story):
     alike = replace(QUICK, same_latent=True, sdsa=False)
     before = generated(generate(small_model, story, alike))
-    after = generated(generate(small_model, replace(story, seeds=(99,)), alike))
+    after = generated(generate(small_model, with_seeds(story, 99), alike))
     assert not torch.equal(before[0], after[0])
     assert all(torch.equal(before[k], after[k]) for k in (1, 2, 3))
 

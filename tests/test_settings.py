@@ -6,8 +6,10 @@ import math
 import pytest
 
 from consistory_svd.errors import FieldError
+from consistory_svd.fields import field_of
 from consistory_svd.presets import PRESETS, preset
-from consistory_svd.settings import Settings, Story, check, field_of, find_concept
+from consistory_svd.settings import Settings, check
+from consistory_svd.story import Story, find_concept
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_prompts_are_joined_by_single_spaces() -> None:
 def test_concepts_may_stand_in_the_subject_or_in_any_scene() -> None:
     scenes = ("in the forest", "with a Red hat")
     assert Story("a cat", scenes, concepts=("CAT", "red hat")).concept_words == ("CAT", "red hat")
-    assert Story("a cat", list(scenes)).scenes == scenes
+    assert Story("a cat", list(scenes)).scene_texts == scenes
 
 
 @pytest.mark.parametrize("concept", ["dog", "ca", "cats", "cat the"])

@@ -16,7 +16,8 @@ import gradio as gr
 
 from consistory_svd.metadata import read_frame, read_story_json
 from consistory_svd.models.model import BY_FLAG
-from consistory_svd.settings import Settings, Story
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
 from consistory_svd.studio import create_demo
 from consistory_svd.studio import html as view
 from consistory_svd.studio.examples import EXAMPLES
@@ -124,14 +125,14 @@ def test_the_form_becomes_a_story_and_settings():
         ({"guidance": "much"}, "Guidance"),
         ({"mask_dropout": -0.1}, "Mask dropout"),
         ({"seed": -1}, "Seed"),
-        ({"sdsa": "yes"}, "Share the subject"),
+        ({"sdsa": "yes"}, "Shared attention (SDSA)"),
         ({"style": 3}, "Style"),
-        ({"seeds": "2"}, "Seeds of single pictures"),
-        ({"seeds": "1=7, 2=7"}, "Seeds of single pictures"),
+        ({"seeds": "2"}, "Scene seeds"),
+        ({"seeds": "1=7, 2=7"}, "Scene seeds"),
         ({"width": "wide"}, "Width"),
         ({"height": 100.5}, "Height"),
         ({"height": "100"}, "Height"),
-        ({"batch": 0}, "Batch"),
+        ({"batch": 0}, "Batch size"),
         ({"negative": "x" * 5000}, "Negative prompt"),
         ({"k_keep": "most"}, "K keeps"),
         ({"k_keep": ["count"]}, "K keeps"),
@@ -150,7 +151,7 @@ def test_the_form_becomes_a_story_and_settings():
 def test_a_refusal_names_the_field_as_it_is_called_on_the_page(changes: dict[str, Any], label: str):
     with pytest.raises(ValueError) as refusal:  # noqa: PT011 - the label is looked at below
         read_form(form(**changes))
-    assert in_words(refusal.value).startswith(f"{label}: ")
+    assert in_words(refusal.value).startswith(f"{label} must be ")
 
 
 @pytest.mark.parametrize(

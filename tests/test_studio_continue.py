@@ -11,7 +11,8 @@ import pytest
 from PIL import Image, ImageChops
 
 from consistory_svd.metadata import read_frame, read_story_json
-from consistory_svd.settings import Settings, Story, SVDFilter
+from consistory_svd.settings import Settings, SVDFilter
+from consistory_svd.story import Story
 from consistory_svd.studio import html as view
 from consistory_svd.studio import job as worker
 from consistory_svd.studio import links
@@ -92,7 +93,7 @@ def test_a_scene_more_is_the_one_that_the_whole_story_would_have(generate, manag
         )
     )
     assert same(paths(longer)[3], paths(whole)[3])
-    assert longer.generated.story.scenes == (*SCENES, "in a library")
+    assert longer.generated.story.scene_texts == (*SCENES, "in a library")
     assert "1 picture of 4 in" in view.status(longer.progress)
 
 
@@ -104,14 +105,14 @@ def test_another_seed_keeps_the_former_picture_until_it_is_wanted(generate, tmp_
     assert not same(paths(again)[2], paths(run)[2])
     assert (tmp_path / "frame-03.png").is_file()
     record = read_story_json(tmp_path)
-    assert record.story.seeds == (None, None, 99)
+    assert [scene.seed for scene in record.story.scenes] == [None, None, 99]
     assert record.pictures[2] == "frame-03-2.png"
     assert record.masks[2] == "mask-03-2.png"
 
     back = undo(again.generated, 2)
     assert [picture.path for picture in back.pictures] == paths(run)
     assert back.story == STORY
-    assert undo(back, 2).story.seeds == (None, None, 99)
+    assert undo(back, 2).story.scenes[2].seed == 99
     with pytest.raises(ValueError, match="give a picture that was redone"):
         undo(again.generated, 1)
 
@@ -121,7 +122,7 @@ def test_an_anchor_that_is_changed_leaves_the_others_looking_at_the_former_one(g
     changed = goes_on(run, with_text(STORY, 0, "in the desert"), 0)
     assert paths(changed)[1:] == paths(run)[1:]
     record = read_story_json(tmp_path)
-    assert (record.story.scenes[0], record.anchor_story) == ("in the desert", STORY)
+    assert (record.story.scene_texts[0], record.anchor_story) == ("in the desert", STORY)
     assert read_frame(paths(changed)[0]).anchor_story == STORY
     assert "Where you change picture 1 itself" in how_it_goes_on(changed.generated)
     # Whoever comes later still looks at the anchor as it was.
@@ -213,7 +214,8 @@ def test_a_change_that_is_stopped_leaves_the_story_as_it_was(generate, tmp_path:
     assert read_story_json(tmp_path).story == STORY
     assert "as it was" in view.status(again.progress)
     assert (
-        goes_on(again, with_text(STORY, 2, "in the desert"), 2).generated.story.scenes[2] == "in the desert"
+        goes_on(again, with_text(STORY, 2, "in the desert"), 2).generated.story.scene_texts[2]
+        == "in the desert"
     )
 
 
@@ -236,7 +238,7 @@ def test_wishes_that_cannot_be_met_get_words(handlers: Handlers):
 
     assert "tell one first" in refusal("redo")
     list(handlers.generate(ANN, **the_form()))
-    assert "Scenes must be texts that are not empty" in refusal("add", scene="  ")
+    assert "Scenes must be text that is not empty" in refusal("add", scene="  ")
     assert "choose one of the story" in refusal("redo", picture=9)
     assert "choose one of the story" in refusal("redo", picture=None)
     assert "shows already" in refusal("change", picture=1, text="on the beach")
@@ -277,7 +279,12 @@ def test_an_unlocked_seed_is_rolled_in_begin(handlers: Handlers):
 
 # -- files, links, sizes ---------------------------------------------------------------------------------
 
-OWN = replace(STORY, seeds=(None, 91), negative="text", style="ein Aquarell von", scenes=("im Wald", *SCENES))
+OWN = replace(
+    STORY,
+    negative="text",
+    style="ein Aquarell von",
+    scenes=("im Wald", (SCENES[0], 91), *SCENES[1:]),
+)
 FILTERED = replace(QUICK, k_filter=SVDFilter("energy", 0.9), width=128, height=64, masking=False)
 
 
@@ -286,7 +293,7 @@ def test_the_form_holds_all_that_a_story_says():
     story, settings = read_form(values)
     assert settings == FILTERED
     assert replace(story, concepts=()) == OWN
-    assert seeds_text(OWN.seeds) == "2=91"
+    assert seeds_text(OWN) == "2=91"
 
 
 def test_links_carry_what_differs_and_nothing_else():

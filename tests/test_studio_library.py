@@ -23,7 +23,8 @@ from consistory_svd.metadata import read_story_json
 from consistory_svd.metrics.report import as_json
 from consistory_svd.metrics.result import MissingScore
 from consistory_svd.models.lora import Lora
-from consistory_svd.settings import Settings, Story
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
 from consistory_svd.studio import launch
 from consistory_svd.studio.components.open_and_share import Restoring
 from consistory_svd.studio.generated_story import GenerationRequest

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from consistory_svd.metadata import FILE_NAME, read_story_json
-from consistory_svd.settings import Settings, Story
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
 from consistory_svd.studio.components.open_and_share import Restoring
 from consistory_svd.studio.generated_story import GeneratedStory, GenerationRequest, with_seed
 from consistory_svd.studio.handlers import Handlers

@@ -15,7 +15,7 @@ import gradio as gr
 from consistory_svd.attention import FilterSummary
 from consistory_svd.attention.svd_filter_summary import FilterStats, SingularValues
 from consistory_svd.metadata import read_frame
-from consistory_svd.presets import OWN_PRESET, PRESETS
+from consistory_svd.presets import CUSTOM, PRESETS
 from consistory_svd.settings import SVDFilter
 from consistory_svd.studio.components import svd_filter_plots as curves
 from consistory_svd.studio.components.charts import Axis, Polyline, chart
@@ -148,14 +148,14 @@ def test_the_folded_spectrum_says_what_it_does(changes: dict, title: str):
 def test_the_preset_follows_the_switches_and_fills_them():
     assert switches(*ALIKE.values())[-1]["value"] == "consistory"
     for changes in ({"mask_dropout": 0.2}, {"k_reweight": "log"}, {"k_keep": "count", "k_amount": None}):
-        assert switches(*{**ALIKE, **changes}.values())[-1]["value"] == OWN_PRESET
+        assert switches(*{**ALIKE, **changes}.values())[-1]["value"] == CUSTOM
     for name, preset in PRESETS.items():
         *updates, group = preset_values(name)
         values = {field: update["value"] for field, update in zip(METHOD_FIELDS, updates, strict=True)}
         assert switches(*values.values())[-1]["value"] == name
         assert read_form(form(**values, scenes="one\ntwo"))[1] == replace(preset, steps=2)
         assert group == (gr.update(open=True) if preset.filters else gr.skip())
-    assert all(update == gr.skip() for update in preset_values(OWN_PRESET))
+    assert all(update == gr.skip() for update in preset_values(CUSTOM))
 
 
 # -- what the filter did ---------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from torch import Tensor
 from consistory_svd.attention import svd_filter as filters
 from consistory_svd.attention.svd_filter import filter_matrix, filter_with_report
 from consistory_svd.errors import FieldError
-from consistory_svd.settings import SVDFilter, field_of
+from consistory_svd.fields import field_of
+from consistory_svd.settings import SVDFilter
 
 DATA = Path(__file__).parent / "data"
 SHAPES = {"tall": (60, 24), "wide": (24, 40), "square": (32, 32)}

@@ -185,7 +185,7 @@ def test_the_presets_are_the_reports(small_model: Model, story: Story) -> None:
 def test_a_filter_without_sharing_says_that_it_has_no_effect(small_model: Model, story: Story) -> None:
     started = next(iter(generate(small_model, story, replace(FILTERED, sdsa=False))))
     assert isinstance(started, Started)
-    assert started.notes[0].startswith("k_filter, v_filter: have no effect without sharing")
+    assert started.notes[0].startswith("SVD filters have no effect")
 
 
 def test_a_spectrum_is_read_from_a_record() -> None:
@@ -193,5 +193,5 @@ def test_a_spectrum_is_read_from_a_record() -> None:
     assert Settings(k_filter=recorded).k_filter == SVDFilter("quantile", 0.05)
     with pytest.raises(ValueError, match=r"^v_filter\.amount must be .*, got 2$"):
         Settings(v_filter={"keep": "quantile", "amount": 2})
-    with pytest.raises(ValueError, match=r"^v_filter must be an SVDFilter"):
+    with pytest.raises(ValueError, match=r"^v_filter.selects must be a field of SVDFilter"):
         Settings(v_filter={"selects": "all"})

@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from consistory_svd.settings import Settings, Story
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
 
 FORMAT = 1
 TENSORS, HEADER = "bank.safetensors", "bank.json"
@@ -58,7 +59,7 @@ class Origin:
     ) -> "Origin":
         """The origin of a bank that the first `anchors` scenes of a story fill."""
         shaping = {name: asdict(settings)[name] for name in SHAPING}
-        scenes = story.scenes[:anchors]
+        scenes = story.scene_texts[:anchors]
         return cls(model_name, fingerprint(unet), size, timesteps, shaping, scenes, story.seed)
 
     def check_fits(self, wanted: "Origin") -> None:

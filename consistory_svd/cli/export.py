@@ -16,7 +16,7 @@ from consistory_svd.export.settings import (
     PLACES,
     ExportSettings,
 )
-from consistory_svd.settings import field_of
+from consistory_svd.fields import field_of
 
 CHOICES = {"format": FORMATS, "captions": CAPTIONS, "place": PLACES, "layout": LAYOUTS, "paper": PAPERS}
 MOST_NAMED = 5

@@ -15,7 +15,8 @@ from consistory_svd.attention import AnchorCache
 from consistory_svd.content_filter import WORDS
 from consistory_svd.metadata import save_frame, write_story_json
 from consistory_svd.pipeline import Cancelled, Event, Finished, FrameDone, Note, Preview, Started
-from consistory_svd.settings import Settings, Story
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
 
 INTERRUPTED, FAILED = 130, 1
 # What a story leaves in its folder; nothing else is ever removed from it.

@@ -20,12 +20,14 @@ from consistory_svd.cli.studio import studio
 from consistory_svd.compat import quiet_libraries
 from consistory_svd.content_filter import filter_events, load_content_filter
 from consistory_svd.errors import FieldError
+from consistory_svd.fields import field_of
 from consistory_svd.limits import hides_sexual_pictures
 from consistory_svd.models.request import ModelRequest, with_recipe
 from consistory_svd.pipeline import generate
 from consistory_svd.presets import PRESETS, preset
 from consistory_svd.schedulers import Recipe
-from consistory_svd.settings import BOOL_FIELDS, CHOICE_FIELDS, Settings, Story, check, field_of
+from consistory_svd.settings import BOOL_FIELDS, CHOICE_FIELDS, Settings, check
+from consistory_svd.story import Story
 
 # Numbers of Settings that have a flag of `tell`.
 NUMBERS = ("steps", "guidance", "anchors", "mask_dropout", "height", "width", "batch")

@@ -11,6 +11,7 @@ from consistory_svd.cli.model_options import CONFIG, DEVICE, DTYPE, HIDE_SEXUAL,
 from consistory_svd.cli.options import wrong_values
 from consistory_svd.compat import quiet_libraries
 from consistory_svd.errors import FieldError
+from consistory_svd.fields import field_of
 from consistory_svd.library import VARIABLE, Library, open_library
 from consistory_svd.limits import (
     PUBLIC,
@@ -22,7 +23,6 @@ from consistory_svd.limits import (
     warnings,
 )
 from consistory_svd.models.request import ModelRequest
-from consistory_svd.settings import field_of
 
 # A Hugging Face Space reaches its app from outside; on a person's machine only the person should.
 DEFAULT_HOST = "0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1"

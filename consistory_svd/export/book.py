@@ -8,8 +8,10 @@ from PIL import Image
 
 from consistory_svd.export.fonts import plain
 from consistory_svd.export.settings import ExportSettings
+from consistory_svd.fields import field_of
 from consistory_svd.library import KeptStory, look_at, slug
-from consistory_svd.settings import Settings, Story, field_of
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def _generated(story: KeptStory) -> dict[str, str]:
         field_of(Story, "style").label: record.story.style,
         field_of(Story, "negative").label: record.story.negative,
         field_of(Story, "seed").label: str(record.story.seed),
-        "Preset": story.manner,
+        "Preset": story.description,
         field_of(Settings, "steps").label: str(record.settings.steps),
         field_of(Settings, "guidance").label: f"{record.settings.guidance:g}",
         "Size": f"{first.width} × {first.height} pixels",

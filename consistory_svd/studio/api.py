@@ -18,6 +18,7 @@ from gradio.data_classes import ListFiles
 from gradio_client.utils import is_file_obj_with_meta
 from PIL import Image
 
+from consistory_svd.fields import field_of
 from consistory_svd.library import slug
 from consistory_svd.limits import Limits
 from consistory_svd.metadata import FILE_NAME
@@ -27,7 +28,8 @@ from consistory_svd.metrics.settings import ScoreSettings
 from consistory_svd.metrics.suite import Suite
 from consistory_svd.models.request import with_recipe
 from consistory_svd.presets import PRESETS, preset
-from consistory_svd.settings import Settings, Story, check, field_of
+from consistory_svd.settings import Settings, check
+from consistory_svd.story import Story
 from consistory_svd.studio import compare_html as compare_view
 from consistory_svd.studio import html as view
 from consistory_svd.studio.comparison import Comparison, compared

@@ -8,7 +8,8 @@ from PIL import Image
 
 from consistory_svd.metrics.report import ARROWS
 from consistory_svd.metrics.result import ALIGNMENT, CONSISTENCY, MissingScore, Result
-from consistory_svd.settings import Settings, Story
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
 from consistory_svd.studio import html as view
 from consistory_svd.studio.comparison import Generation, Snapshot
 from consistory_svd.studio.comparison_image import GridRow
@@ -92,7 +93,7 @@ def _left_out(snapshot: Snapshot) -> set[tuple[int, ...]]:
 
 def grid(snapshot: Snapshot, address: Address) -> str:
     """The pictures, a row a setting and a column a scene; what differs and the scores beside each row."""
-    scenes = snapshot.story.scenes
+    scenes = snapshot.story.scene_texts
     entries = [generation.entries or () for generation in snapshot.generations]
     best = best_values(entries) if len(_left_out(snapshot)) <= 1 else {}
     head = "".join(f'<th scope="col">{escape(scene)}</th>' for scene in scenes)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from consistory_svd.library import keep_scores
 from consistory_svd.limits import Limits
-from consistory_svd.manner import differences
 from consistory_svd.metadata import read_frame
 from consistory_svd.metrics.report import as_json
 from consistory_svd.metrics.result import MissingScore, Result
 from consistory_svd.metrics.settings import ScoreSettings
 from consistory_svd.metrics.suite import Suite
-from consistory_svd.settings import Settings, Story, check
+from consistory_svd.presets import differences
+from consistory_svd.settings import Settings, check
+from consistory_svd.story import Story
 from consistory_svd.studio.comparison_rows import Row, in_story
 from consistory_svd.studio.components import scores_html as scorecard
 from consistory_svd.studio.generated_story import GenerationRequest

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from consistory_svd.presets import PRESETS, preset, preset_label
-from consistory_svd.settings import Settings, Story
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
 from consistory_svd.studio.components.method_settings import METHOD
 
 # What tells rows apart; all else, from steps to size, a comparison's rows have in common.

@@ -1,21 +1,13 @@
 """What visitors typed, made into a Story and Settings; every refusal is a ValueError that names the field."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from consistory_svd.errors import FieldError
-from consistory_svd.settings import (
-    BOOL_FIELDS,
-    CHOICE_FIELDS,
-    MOST_FRAMES,
-    Settings,
-    Story,
-    SVDFilter,
-    check,
-    field_of,
-    find_concept,
-)
+from consistory_svd.fields import field_of
+from consistory_svd.settings import BOOL_FIELDS, CHOICE_FIELDS, Settings, SVDFilter, check
+from consistory_svd.story import MOST_SCENES, Story, find_concept
 from consistory_svd.studio.own_seeds import followed
 
 # The spectral filter's boxes on each matrix, by what they are called in the form: k_keep, v_keep, ...
@@ -34,6 +26,7 @@ LABELS = {
         for side in "kv"
         for name, label in SVD_FILTER_LABELS.items()
     },
+    "seeds": "Scene seeds",
     "v_as_k": "V as K",
     "record_svd": "Record the spectra",
     "show_masks": "Show the subject masks",
@@ -55,15 +48,15 @@ def read_form(values: Mapping[str, Any]) -> tuple[Story, Settings]:
             value and what is allowed.
     """
     scenes = _parts(_text("scenes", values["scenes"]).splitlines())
+    seeds = [*_seeds(_text("seeds", followed(values))), *[None] * len(scenes)]
     story = Story(
         subject=_text("subject", values["subject"]),
-        scenes=scenes,
+        # A list that has become shorter leaves the seeds of scenes that are gone.
+        scenes=tuple(zip(scenes, seeds, strict=False)),
         style=_text("style", values["style"]),
         concepts=_parts(_text("concepts", values["concept"]).split(",")),
         negative=_text("negative", values["negative"]),
         seed=_whole("seed", values["seed"]),
-        # A list that has become shorter leaves the seeds of scenes that are gone.
-        seeds=_seeds(_text("seeds", followed(values)))[: len(scenes)],
     )
     k_filter, v_filter = read_record_svd(values)
     settings = Settings(
@@ -125,16 +118,17 @@ def in_words(refusal: ValueError) -> str:
     return str(refusal)
 
 
-def seeds_text(seeds: Sequence[int | None]) -> str:
+def seeds_text(story: Story) -> str:
     """Seeds of single pictures as they are typed: "2=91, 5=7" for the second and the fifth."""
-    return ", ".join(f"{number}={seed}" for number, seed in enumerate(seeds, start=1) if seed is not None)
+    seeds = enumerate((scene.seed for scene in story.scenes), start=1)
+    return ", ".join(f"{number}={seed}" for number, seed in seeds if seed is not None)
 
 
 def _seeds(text: str) -> tuple[int | None, ...]:
     given: dict[int, int] = {}
     for part in _parts(text.split(",")):
         number, sign, seed = (piece.strip() for piece in part.partition("="))
-        if not (sign and number.isdecimal() and seed.isdecimal() and 1 <= int(number) <= MOST_FRAMES):
+        if not (sign and number.isdecimal() and seed.isdecimal() and 1 <= int(number) <= MOST_SCENES):
             raise FieldError("seeds", part, "an image's number and its seed, such as 2=91")
         given[int(number)] = int(seed)
     return tuple(given.get(number) for number in range(1, max(given, default=0) + 1))

@@ -13,7 +13,8 @@ from PIL import Image
 from consistory_svd.library import KeptStory, look_at
 from consistory_svd.metadata import mark_subject, read_frame, replace_file, save_frame, write_story_json
 from consistory_svd.models.request import ModelRequest
-from consistory_svd.settings import Settings, Story
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
 
 if TYPE_CHECKING:
     from consistory_svd.attention import AnchorCache, FilterSummary
@@ -201,17 +202,15 @@ def with_scene(story: Story, scene: str) -> Story:
 def with_text(story: Story, frame: int, scene: str) -> Story:
     """Return the story with another text for one scene. ValueError for an empty one."""
     scenes = list(story.scenes)
-    scenes[frame] = scene.strip()
+    scenes[frame] = (scene.strip(), story.scenes[frame].seed)
     return replace(story, scenes=tuple(scenes))
 
 
 def with_seed(story: Story, frame: int, seed: int | None) -> Story:
     """Return the story with a custom seed for one frame; None: derived from the story's seed."""
-    seeds = [*story.seeds, *(None,) * (frame + 1 - len(story.seeds))]
-    seeds[frame] = seed
-    while seeds and seeds[-1] is None:
-        seeds.pop()
-    return replace(story, seeds=tuple(seeds))
+    scenes = list(story.scenes)
+    scenes[frame] = replace(scenes[frame], seed=seed)
+    return replace(story, scenes=tuple(scenes))
 
 
 def undo(generated: GeneratedStory, frame: int) -> GeneratedStory:
@@ -224,9 +223,9 @@ def undo(generated: GeneratedStory, frame: int) -> GeneratedStory:
     if not of_frame:
         raise ValueError(f"frame: {frame + 1} is not allowed; give a picture that was redone")
     previous = of_frame[-1]
-    old = read_frame(previous.path).story
-    story = with_text(generated.story, frame, old.scenes[frame])
-    story = with_seed(story, frame, old.seeds[frame] if old.has_own_seed(frame) else None)
+    scenes = list(generated.story.scenes)
+    scenes[frame] = read_frame(previous.path).story.scenes[frame]
+    story = replace(generated.story, scenes=tuple(scenes))
     present = tuple(picture for picture in generated.pictures if picture.frame == frame)
     others = tuple(picture for picture in generated.pictures if picture.frame != frame)
     # The present image becomes the oldest of those replaced: repeated undo goes through all of them.
@@ -274,7 +273,7 @@ def save_picture(event: "FrameDone", generated: GeneratedStory) -> Picture:
     if event.mask is not None:
         mask = path.with_name(f"mask-{ending}")
         event.mask.save(mask)
-    scene = generated.story.scenes[event.frame]
+    scene = generated.story.scenes[event.frame].text
     return Picture(path, event.frame, event.prompt, scene, mask, event.filtered)
 
 

@@ -8,13 +8,15 @@ from typing import Any, Protocol
 
 import gradio as gr
 
+from consistory_svd.fields import field_of
 from consistory_svd.library import Library, keep_scores
 from consistory_svd.limits import Limits
 from consistory_svd.metrics.report import as_json
 from consistory_svd.metrics.settings import ScoreSettings
 from consistory_svd.metrics.weights import fetchable
 from consistory_svd.pipeline import picture_size
-from consistory_svd.settings import Settings, Story, field_of
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
 from consistory_svd.studio import html as view
 from consistory_svd.studio.components import scores_fetching as fetching
 from consistory_svd.studio.components import scores_html as scorecard

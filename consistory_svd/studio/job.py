@@ -66,7 +66,7 @@ class GenerationJob:
         self._progress = Progress(
             "loading",
             frames=len(story.scenes),
-            scenes=story.scenes,
+            scenes=story.scene_texts,
             subject=" ".join(f"{story.style} {story.subject}".split()),
             pictures=() if previous is None else previous.pictures,
             continues=previous is not None,

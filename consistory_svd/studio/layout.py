@@ -5,7 +5,9 @@ from typing import Any
 
 import gradio as gr
 
-from consistory_svd.settings import Settings, Story, field_of
+from consistory_svd.fields import field_of
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
 from consistory_svd.studio import html as view
 from consistory_svd.studio.components.continue_panel import ContinuePanel, continue_panel
 from consistory_svd.studio.components.export_panel import ExportWidgets, export_widgets
@@ -108,10 +110,10 @@ def form_values(story: Story, settings: Settings) -> list[Any]:
     """What every box of the form holds for a story told with these settings, in the form's order."""
     values = {
         **{name: getattr(story, name) for name in ("subject", "style", "negative", "seed")},
-        "seeds": seeds_text(story.seeds),
-        "seeds_of": owner_of(story.subject, "\n".join(story.scenes), seeds_text(story.seeds)),
+        "seeds": seeds_text(story),
+        "seeds_of": owner_of(story.subject, "\n".join(story.scene_texts), seeds_text(story)),
         "concept": ", ".join(story.concept_words),
-        "scenes": "\n".join(story.scenes),
+        "scenes": "\n".join(story.scene_texts),
         **method_values(settings),
         "record_svd": False,
         **{name: getattr(settings, name) for name in ("steps", "guidance", "batch", "scheduler", "spacing")},

@@ -7,12 +7,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from consistory_svd.fields import field_of
 from consistory_svd.library import KeptStory, headline_of
-from consistory_svd.manner import in_short
 from consistory_svd.metrics.report import ARROWS
 from consistory_svd.metrics.result import ALIGNMENT
-from consistory_svd.presets import SAMPLING
-from consistory_svd.settings import Settings, Story, SVDFilter, field_of
+from consistory_svd.presets import SAMPLING_FIELDS, format_filter
+from consistory_svd.settings import Settings, SVDFilter
+from consistory_svd.story import Scene, Story
 from consistory_svd.studio.html import pictures_in_words
 from consistory_svd.thumbnails import UNREADABLE, thumbnail
 
@@ -31,7 +32,7 @@ def card(story: KeptStory) -> str:
     if story.record is None:
         return f"{story.name} · cannot be read"
     title = story.title if len(story.title) <= LONGEST_CAPTION else f"{story.title[:LONGEST_CAPTION]}…"
-    words = [title, date(story), pictures_in_words(len(story.pictures)), story.manner]
+    words = [title, date(story), pictures_in_words(len(story.pictures)), story.description]
     if story.headline:
         words.append(f"alike {story.headline.value:.2f} {'↑' if story.headline.better == 'higher' else '↓'}")
     return " · ".join(words)
@@ -77,7 +78,7 @@ def heading(story: KeptStory) -> str:
 def generated_with(story: KeptStory) -> dict[str, str]:
     """A story and its settings in words, by the labels of the page. Empty texts are left out."""
     record = story.record
-    said = {"Preset": story.manner}
+    said = {"Preset": story.description}
     for owner, values in ((Story, record.story), (Settings, record.settings)):
         for item in fields(owner):
             said[field_of(owner, item.name).label] = in_words(getattr(values, item.name))
@@ -91,8 +92,10 @@ def in_words(value: Any) -> str:
             return "on" if value else "off"
         case None:
             return ""
+        case Scene():
+            return value.text if value.seed is None else f"{value.text} (seed {value.seed})"
         case SVDFilter():
-            return in_short(value)
+            return format_filter(value)
         case tuple():
             return "; ".join(in_words(item) for item in value)
         case float():
@@ -121,14 +124,16 @@ def compared(stories: Sequence[KeptStory]) -> str:
 
 def _row_title(story: KeptStory, differing: Mapping[str, str]) -> str:
     words = "".join(f"<li>{escape(label)}: {escape(value)}</li>" for label, value in differing.items())
-    return f"{escape(story.title)}<p>{escape(story.manner)}<br>{date(story)}</p><ul>{words}</ul>"
+    return f"{escape(story.title)}<p>{escape(story.description)}<br>{date(story)}</p><ul>{words}</ul>"
 
 
 def _differing(stories: Sequence[KeptStory]) -> list[dict[str, str]]:
     """For each story the settings in which not all are alike."""
     said = [generated_with(story) for story in stories]
     labels = [label for label in dict.fromkeys(label for one in said for label in one) if label != "Preset"]
-    skipped = {field_of(Settings, name).label for name in SAMPLING if name in ("batch", "preview_every")}
+    skipped = {
+        field_of(Settings, name).label for name in SAMPLING_FIELDS if name in ("batch", "preview_every")
+    }
     skipped |= {field_of(Story, name).label for name in ("subject", "scenes")}
     differ = [x for x in labels if x not in skipped and len({one.get(x, "–") for one in said}) > 1]
     return [{label: one.get(label, "–") for label in differ} for one in said]

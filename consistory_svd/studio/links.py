@@ -3,11 +3,12 @@
 import base64
 import binascii
 import json
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict, fields
 from typing import Any
 
-from consistory_svd.metadata import settings_of, story_of
-from consistory_svd.settings import Settings, Story
+from consistory_svd.metadata import settings_of, story_as_dict, story_of
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
 
 PARAMETER = "story"
 # Servers and proxies cut longer addresses off.
@@ -36,11 +37,12 @@ def decode(code: str) -> tuple[Story, Settings]:
 
 
 def _changed(record: Story | Settings) -> dict[str, Any]:
-    defaults = {
-        item.name: item.default_factory() if item.default is MISSING else item.default
+    same = [
+        item.name
         for item in fields(record)
-        if item.default is not MISSING or item.default_factory is not MISSING
-    }
-    values = asdict(record)
-    same = [name for name, default in defaults.items() if getattr(record, name) == default]
+        if getattr(record, item.name) == getattr(type(record), item.name, ...)
+    ]
+    values = story_as_dict(record) if isinstance(record, Story) else asdict(record)
+    if all(seed is None for seed in values.get("seeds", ())):
+        values.pop("seeds", None)
     return {name: value for name, value in values.items() if name not in same}

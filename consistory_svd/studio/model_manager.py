@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from consistory_svd.models.request import ModelRequest
-from consistory_svd.settings import Settings, Story
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
 from consistory_svd.studio.components.svd_filter_settings import MOST_VALUES
 from consistory_svd.studio.generated_story import GeneratedStory
 from consistory_svd.studio.queue import GenerationQueue, Ticket

@@ -12,7 +12,8 @@ from typing import Any
 
 import gradio as gr
 
-from consistory_svd.settings import Story, field_of
+from consistory_svd.fields import field_of
+from consistory_svd.story import Story
 
 PAIR = re.compile(r"([1-9]\d*)\s*=\s*(\d+)")
 ONLY_PAIRS = re.compile(rf"(\s*{PAIR.pattern}\s*(,|$))*\s*")

@@ -22,7 +22,8 @@ from consistory_svd.attention import FilterSummary
 from consistory_svd.content_filter import ContentFilter
 from consistory_svd.models.model import Model, load_model
 from consistory_svd.pipeline import Cancelled, Event, Finished, FrameDone, Started, generate, picture_size
-from consistory_svd.settings import Settings, Story, check
+from consistory_svd.settings import Settings, check
+from consistory_svd.story import Story
 from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.queue import GenerationQueue
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import gradio as gr
 
+from consistory_svd.fields import field_of
 from consistory_svd.limits import Limits
-from consistory_svd.settings import Story, check, field_of
+from consistory_svd.settings import check
+from consistory_svd.story import Story
 from consistory_svd.studio import html as view
 from consistory_svd.studio.form import in_words, seeds_text
 from consistory_svd.studio.gallery import gallery_items
@@ -178,8 +180,8 @@ class ContinueHandlers:
             gr.update(visible=bool(generated.missing), value=_resume_label(generated)),
             gr.update(visible=bool(frames)),
             gr.update(value=""),
-            gr.update(choices=[(f"{k + 1}: {generated.story.scenes[k]}", k) for k in frames], value=at),
-            gr.update(value="" if at is None else generated.story.scenes[at]),
+            gr.update(choices=[(f"{k + 1}: {generated.story.scenes[k].text}", k) for k in frames], value=at),
+            gr.update(value="" if at is None else generated.story.scenes[at].text),
             gr.update(interactive=generated.can_undo(at)),
             *self._form_follows(scenes, seeds, before, generated.story),
         )
@@ -188,20 +190,20 @@ class ContinueHandlers:
     def _form_follows(scenes: str, seeds: str, before: Story, now: Story) -> tuple[Any, Any, Any]:
         if (
             before == now
-            or tuple(line.strip() for line in scenes.splitlines() if line.strip()) != before.scenes
+            or tuple(line.strip() for line in scenes.splitlines() if line.strip()) != before.scene_texts
         ):
             return gr.skip(), gr.skip(), gr.skip()
-        lines = "\n".join(now.scenes)
-        if seeds.strip() != seeds_text(before.seeds):
+        lines = "\n".join(now.scene_texts)
+        if seeds.strip() != seeds_text(before):
             return lines, gr.skip(), gr.skip()
-        return lines, seeds_text(now.seeds), owner_of(now.subject, lines, seeds_text(now.seeds))
+        return lines, seeds_text(now), owner_of(now.subject, lines, seeds_text(now))
 
     def choose(self, picture: Any, request: gr.Request) -> tuple[Any, Any]:
         """The scene of a chosen picture, and whether a former one can be taken back."""
         generated = self._sessions.story_of(request)
         if generated is None or picture is None:
             return gr.skip(), gr.skip()
-        return generated.story.scenes[picture], gr.update(interactive=generated.can_undo(picture))
+        return generated.story.scenes[picture].text, gr.update(interactive=generated.can_undo(picture))
 
     def point(self, request: gr.Request, event: gr.SelectData) -> Any:
         """The picture that was chosen among the pictures, for the box that chooses one."""
@@ -229,7 +231,7 @@ class ContinueHandlers:
             view.said(
                 f"Picture {frame + 1} is the former one again; the other one can be taken back in turn."
             ),
-            now.scenes[frame],
+            now.scene_texts[frame],
             *self._form_follows(scenes, seeds, generated.story, now),
         )
 

@@ -11,7 +11,7 @@ import gradio as gr
 from consistory_svd.errors import FieldError
 from consistory_svd.export.exporter import FORMATS, ExportSettings, as_one, export
 from consistory_svd.export.settings import CAPTIONS, LAYOUTS, MOVING, OWN_LAYOUT, PAPER_LABELS, PLACES
-from consistory_svd.settings import field_of
+from consistory_svd.fields import field_of
 from consistory_svd.studio import html as view
 from consistory_svd.studio.session import Sessions
 from consistory_svd.studio.visitor_storage import VisitorStorage

@@ -4,7 +4,8 @@ from typing import Any
 
 import gradio as gr
 
-from consistory_svd.settings import Settings, field_of
+from consistory_svd.fields import field_of
+from consistory_svd.settings import Settings
 
 NO_EFFECT_SDSA = "Has no effect while sharing is off."
 

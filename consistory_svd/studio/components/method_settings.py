@@ -5,8 +5,9 @@ from typing import Any
 
 import gradio as gr
 
-from consistory_svd.presets import OWN_PRESET, PRESET_WORDS, PRESETS, preset_label
-from consistory_svd.settings import Settings, field_of
+from consistory_svd.fields import field_of
+from consistory_svd.presets import CUSTOM, PRESET_TEXTS, PRESETS, preset_label
+from consistory_svd.settings import Settings
 from consistory_svd.studio.components.fields import (
     NO_EFFECT_SDSA,
     card_title,
@@ -59,7 +60,7 @@ def method_settings() -> tuple[gr.Dropdown, gr.Accordion, dict[str, Any]]:
     with gr.Group(elem_classes="card"):
         card_title("How alike", "What ties the pictures to each other.")
         choice = gr.Dropdown(
-            [*((preset_label(name), name) for name in PRESETS), OWN_PRESET],
+            [*((preset_label(name), name) for name in PRESETS), CUSTOM],
             value=START_PRESET,
             label="Preset",
             info=preset_info(START_PRESET),
@@ -96,7 +97,7 @@ def switches(*alike: Any, most: int = MOST_VALUES) -> tuple[Any, ...]:
 
 def preset_info(name: str) -> str:
     """What a preset does, and that it is only a beginning."""
-    does = PRESET_WORDS[name][1] if name in PRESET_WORDS else "No preset: what the switches below say."
+    does = PRESET_TEXTS[name][1] if name in PRESET_TEXTS else "No preset: what the switches below say."
     return f"{does} Presets set all that is below."
 
 
@@ -119,16 +120,16 @@ def preset_values(name: str, most: int = MOST_VALUES) -> list[Any]:
 
 
 def _fitting(on: Mapping[str, Any]) -> str:
-    """The preset that the values are, or OWN_PRESET."""
+    """The preset that the values are, or CUSTOM."""
     try:
         filter_log = read_record_svd(on)
     except ValueError:
-        return OWN_PRESET  # a box is empty while it is being edited
+        return CUSTOM  # a box is empty while it is being edited
     for name, preset in PRESETS.items():
         same = all(getattr(preset, field) == on[field] for field in METHOD)
         if same and filter_log == (preset.k_filter, preset.v_filter):
             return name
-    return OWN_PRESET
+    return CUSTOM
 
 
 def _looks(on: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

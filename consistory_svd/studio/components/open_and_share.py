@@ -8,7 +8,8 @@ import gradio as gr
 from PIL import UnidentifiedImageError
 
 from consistory_svd.metadata import StoryRecord, read_frame, read_story_json
-from consistory_svd.settings import Settings, Story
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
 from consistory_svd.studio import html as view
 from consistory_svd.studio import links
 from consistory_svd.studio.form import in_words, read_form

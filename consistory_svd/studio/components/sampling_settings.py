@@ -4,11 +4,13 @@ from typing import Any
 
 import gradio as gr
 
-from consistory_svd.settings import Settings, Story, field_of
+from consistory_svd.fields import field_of
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
 from consistory_svd.studio.components.fields import dial, enabled_or_reason, one_of, text
 from consistory_svd.studio.components.image_sizes import OWN, offered_sizes
 from consistory_svd.studio.components.method_settings import DEFAULTS
-from consistory_svd.studio.form import size_text
+from consistory_svd.studio.form import LABELS, size_text
 from consistory_svd.studio.model_manager import ModelManager
 
 # What decides on the looks of the folded part's own boxes.
@@ -45,8 +47,10 @@ def advanced(concept: str) -> tuple[dict[str, Any], gr.Dropdown]:
             made["scheduler"] = one_of("scheduler", DEFAULTS.scheduler)
             made["spacing"] = one_of("spacing", DEFAULTS.spacing)
         made["batch"] = dial("batch", DEFAULTS.batch)
-        follow = " Each stays with its scene when that is moved, and is not used for another text or subject."
-        made["seeds"] = text(Story, "seeds", "", placeholder="2=91, 5=7", more_help=follow)
+        follow = "Each stays with its scene when that is moved, and is not used for another text or subject."
+        made["seeds"] = gr.Textbox(
+            "", label=LABELS["seeds"], info=follow, placeholder="2=91, 5=7", elem_id="seeds"
+        )
         made["seeds_of"] = gr.Textbox("", visible=False)  # whose seeds they are, see own_seeds
     return made, size
 

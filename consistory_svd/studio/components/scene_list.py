@@ -6,7 +6,8 @@ from pathlib import Path
 
 import gradio as gr
 
-from consistory_svd.settings import Story, field_of
+from consistory_svd.fields import field_of
+from consistory_svd.story import Story
 from consistory_svd.studio.components.fields import text
 
 KNOWN = field_of(Story, "scenes")

@@ -7,8 +7,9 @@ from typing import Any, get_args, get_type_hints
 
 import gradio as gr
 
-from consistory_svd.manner import in_short
-from consistory_svd.settings import Settings, SVDFilter, field_of
+from consistory_svd.fields import field_of
+from consistory_svd.presets import format_filter
+from consistory_svd.settings import Settings, SVDFilter
 from consistory_svd.studio.components.fields import NO_EFFECT_SDSA, enabled_or_reason
 from consistory_svd.studio.form import LABELS, read_record_svd
 
@@ -166,5 +167,5 @@ def svd_filter_title(on: Mapping[str, Any]) -> str:
     if not on["sdsa"] or (keys.identity and shared_values.identity):
         return "Spectrum: off"
     if keys == shared_values:
-        return f"Spectrum: K and V {in_short(keys)}"
-    return f"Spectrum: K {in_short(keys)}; V {in_short(shared_values)}"
+        return f"Spectrum: K and V {format_filter(keys)}"
+    return f"Spectrum: K {format_filter(keys)}; V {format_filter(shared_values)}"

@@ -107,7 +107,7 @@ def method(parts: Sequence[Part]) -> str:
 
 
 def _part(part: Part) -> str:
-    scenes = ", ".join(part.story.scenes)
+    scenes = ", ".join(part.story.scene_texts)
     strips = "".join(
         f'<figure><figcaption>{escape(name)}</figcaption><img loading="lazy" '
         f'src="gradio_api/file={escape(str(PICTURES / file), quote=True)}" '

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from consistory_svd.paths import ASSETS
 from consistory_svd.presets import PRESETS
-from consistory_svd.settings import Settings, Story, SVDFilter
+from consistory_svd.settings import Settings, SVDFilter
+from consistory_svd.story import Story
 from consistory_svd.studio.comparison_rows import Row
 
 PICTURES = ASSETS / "about"

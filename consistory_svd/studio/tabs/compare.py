@@ -12,7 +12,7 @@ from urllib.parse import quote
 import gradio as gr
 from PIL.PngImagePlugin import PngInfo
 
-from consistory_svd.metadata import replace_file
+from consistory_svd.metadata import replace_file, story_as_dict
 from consistory_svd.metrics.settings import ScoreSettings
 from consistory_svd.presets import PRESETS, preset_label
 from consistory_svd.settings import Settings
@@ -286,10 +286,10 @@ def save_grid(snapshot: Snapshot, folder: Path) -> Path:
     """The comparison as one PNG in `folder`, with the story and its settings in its metadata."""
     story = snapshot.story
     title = f"{snapshot.title}. {story.style} {story.subject}".strip(". ")
-    sheet = draw_grid(title, story.scenes, compare_view.grid_rows(snapshot))
+    sheet = draw_grid(title, story.scene_texts, compare_view.grid_rows(snapshot))
     rows = [{"name": t.row.name, "settings": asdict(t.row.settings)} for t in snapshot.generations]
     info = PngInfo()
-    info.add_itxt("comparison", json.dumps({"story": asdict(story), "rows": rows}, ensure_ascii=False))
+    info.add_itxt("comparison", json.dumps({"story": story_as_dict(story), "rows": rows}, ensure_ascii=False))
     content = io.BytesIO()
     sheet.save(content, format="PNG", pnginfo=info)
     path = folder / "comparison.png"
