@@ -13,13 +13,13 @@ from PIL import Image
 
 from consistory_svd.cli.main import app
 from consistory_svd.cli.options import run
-from consistory_svd.export.animation import MOST_PIXELS, frames
+from consistory_svd.export.animation import MAX_PIXELS, render_frames
 from consistory_svd.export.book import book_of, read_story
-from consistory_svd.export.exporter import ExportedFile, ExportSettings, as_one, export
-from consistory_svd.export.fonts import CUT, FONTS, plain, typeface
-from consistory_svd.export.layout import Box, Look, arrange
-from consistory_svd.export.pdf import PRINT_DPI, RENDERER, as_pictures
-from consistory_svd.export.settings import FORMATS, LAYOUTS
+from consistory_svd.export.exporter import ExportedFile, as_one, export
+from consistory_svd.export.fonts import ELLIPSIS, FONTS, plain, typeface
+from consistory_svd.export.layout import Box, PageLayout, Spacing
+from consistory_svd.export.pdf import PRINT_DPI, RENDERER, as_images
+from consistory_svd.export.settings import FORMATS, LAYOUTS, ExportSettings
 from consistory_svd.metadata import read_story_json, save_frame, write_story_json
 from consistory_svd.settings import Settings
 from consistory_svd.story import Story
@@ -107,7 +107,7 @@ def test_a_storybook_has_a_title_a_scene_a_page_and_how_it_was_told(folder: Path
         f"{scene[0].upper()}{scene[1:]} {number}" for number, scene in enumerate(STORY.scene_texts, start=1)
     ]
     for said in (
-        "How this story was told",
+        "How this story was generated",
         "a cat",
         "a photo of",
         "Seed 7",
@@ -116,7 +116,7 @@ def test_a_storybook_has_a_title_a_scene_a_page_and_how_it_was_told(folder: Path
         "a model",
     ):
         assert said in colophon
-    shown = list(as_pictures(file.content, 50))
+    shown = list(as_images(file.content, 50))
     for page, colour in zip(shown[1:-1], COLOURS, strict=True):
         left, top, right, bottom = places(page, colour)
         assert abs((right - left) - (bottom - top)) <= 2
@@ -252,9 +252,9 @@ def test_an_animation_that_needs_too_much_memory_is_refused(folder: Path):
     story = read_story(folder)
     settings = ExportSettings(format="gif", side=1024)
     book = book_of(story, settings)
-    long = replace(book, leaves=book.leaves * (MOST_PIXELS // 1024**2 // 5 + 1))
-    with pytest.raises(ValueError, match=r"^side: 1024 is not allowed for \d+ pictures; give at most \d+"):
-        frames(long, settings, typeface())
+    long = replace(book, leaves=book.leaves * (MAX_PIXELS // 1024**2 // 5 + 1))
+    with pytest.raises(ValueError, match=r"^side must be at most \d+ pixels for \d+ images, got 1024"):
+        render_frames(long, settings, typeface())
 
 
 # -- all of them -----------------------------------------------------------------------------------------
@@ -269,12 +269,12 @@ def test_the_same_story_gives_the_same_bytes(folder: Path, form: str):
 def test_a_broken_picture_is_named(folder: Path, form: str):
     whole = (folder / "frame-03.png").read_bytes()
     (folder / "frame-03.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"^story: the picture frame-03.png cannot be read"):
+    with pytest.raises(ValueError, match=r"^story: the image frame-03.png cannot be read"):
         made(folder, format=form)
 
 
 def test_what_is_no_story_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"^story: .* is no folder"):
+    with pytest.raises(ValueError, match=r"^story: .* is not a folder"):
         made(tmp_path / "nothing")
     with pytest.raises(ValueError, match=r"^story: .* no story.json"):
         made(tmp_path)
@@ -325,11 +325,11 @@ def test_letters_of_many_languages_are_drawn(tmp_path: Path):
 @pytest.mark.parametrize("scene", ["猫が好き", "القط في الغابة", "a cat 🐈"])
 def test_letters_that_cannot_be_drawn_are_named(tmp_path: Path, scene: str):
     foreign = generated(tmp_path / "story", Story("a cat", (scene,)))
-    with pytest.raises(ValueError, match=r"^captions: '.+' cannot be drawn.*--font"):
+    with pytest.raises(ValueError, match=r"^captions: no font has '.+'; .*--font"):
         made(foreign)
     (file,) = made(foreign, captions="none")
     assert len(texts(file.content)) == 3
-    with pytest.raises(ValueError, match=r"^title: '猫' cannot be drawn"):
+    with pytest.raises(ValueError, match=r"^title: no font has '猫'"):
         made(foreign, captions="none", title="a 猫")
 
 
@@ -342,15 +342,15 @@ def test_a_font_of_ones_own_is_used(folder: Path, tmp_path: Path):
 def test_lines_are_balanced_broken_and_cut():
     face = typeface()
     words = "a fluffy red cat with a long scarf sits in the middle of the wide forest"
-    lines = face.wrapped(words, 12, 200)
+    lines = face.wrap(words, 12, 200)
     assert " ".join(lines) == words
     widths = [face.width(line, 12) for line in lines]
     assert max(widths) <= 200
     assert min(widths) > 0.6 * max(widths)
-    assert "".join(face.wrapped("x" * 200, 12, 100)) == "x" * 200
-    cut = face.cut(words, 12, 100, 2)
+    assert "".join(face.wrap("x" * 200, 12, 100)) == "x" * 200
+    cut = face.truncate(words, 12, 100, 2)
     assert len(cut) == 2
-    assert cut[-1].endswith(CUT)
+    assert cut[-1].endswith(ELLIPSIS)
     assert all(face.width(line, 12) <= 100 for line in cut)
     assert plain(" a\u200b\tcafe\u0301 \n") == "a café"
 
@@ -359,23 +359,23 @@ def test_lines_are_balanced_broken_and_cut():
 @pytest.mark.parametrize("panels", LAYOUTS)
 @pytest.mark.parametrize("length", [3, 60, 3000])
 def test_panels_and_captions_stay_on_the_page_and_apart(covers: bool, panels: int, length: int):
-    space, look = Box(30, 40, 500, 700), Look(tuple(range(20, 7, -1)), 12, 6, 6)
+    space, spacing = Box(30, 40, 500, 700), Spacing(tuple(range(20, 7, -1)), 12, 6, 6)
     captions = [("word " * length)[:length].strip()] * 7
-    pages = arrange(captions, 1.0, space, panels, covers, typeface(), look)
+    pages = PageLayout(space, panels, 1.0, covers, typeface(), spacing).arrange(captions)
     assert sum(map(len, pages)) == 7
     for page in pages:
         cells = []
         for panel in page:
-            assert panel.picture.width == pytest.approx(panel.picture.height)
+            assert panel.image.width == pytest.approx(panel.image.height)
             caption = panel.caption.box
-            for box in (panel.picture, caption):
+            for box in (panel.image, caption):
                 assert box.left >= space.left - 0.01
                 assert box.top >= space.top - 0.01
                 assert box.left + box.width <= space.left + space.width + 0.01
                 assert box.top + box.height <= space.top + space.height + 0.01
-            assert (caption.top >= panel.picture.top + panel.picture.height) is not covers
+            assert (caption.top >= panel.image.top + panel.image.height) is not covers
             assert panel.caption.height <= caption.height + 0.01
-            cells.append(panel.picture)
+            cells.append(panel.image)
         for k, one in enumerate(cells):
             for other in cells[:k]:
                 assert one.left >= other.left + other.width or one.top >= other.top + other.height

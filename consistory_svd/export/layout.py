@@ -1,15 +1,15 @@
-"""Where pictures and captions stand on a page. Lengths are points, 72 an inch; y grows downwards."""
+"""Where images and captions stand on a page. Lengths are points, 72 per inch; y grows downwards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from consistory_svd.export.fonts import Typeface
 
-LEADING = 1.22  # of the letters' size, from line to line
-# Columns and rows that a layout may have; the one that shows pictures larger is taken.
+LEADING = 1.22  # line height, as a multiple of the font size
+# (columns, rows) by panels per page; the grid with the larger images is used.
 GRIDS = {1: [(1, 1)], 2: [(1, 2), (2, 1)], 4: [(2, 2)], 6: [(2, 3), (3, 2)]}
-MOST_LINES = 4
-MOST_COVERED = 0.4  # of a picture's height, by the caption in it
+MAX_LINES = 4  # in any font size but the smallest
+MAX_COVERED = 0.4  # of an image's height, by the caption on it
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,8 @@ class Box:
     width: float
     height: float
 
-    def inset(self, by: float) -> "Box":
-        """The rectangle without a rim."""
-        return Box(self.left + by, self.top + by, self.width - 2 * by, self.height - 2 * by)
-
-    def moved(self, right: float, down: float) -> "Box":
-        """The rectangle elsewhere."""
-        return replace(self, left=self.left + right, top=self.top + down)
-
     def fitted(self, aspect: float) -> "Box":
-        """The largest rectangle of width to height `aspect` in the middle of this one."""
+        """The largest rectangle of width / height `aspect`, centred in this one."""
         width = min(self.width, self.height * aspect)
         height = width / aspect
         return Box(self.left + (self.width - width) / 2, self.top + (self.height - height) / 2, width, height)
@@ -38,141 +30,144 @@ class Box:
 
 @dataclass(frozen=True)
 class Caption:
-    """Lines of one size, the box that they stand in, and the rim that they leave free in it at both sides;
-    `covers` says that the box lies on the picture."""
+    """Lines of text in a box.
+
+    Attributes:
+        padding: free space at the left and right in the box.
+        covers: whether the box lies on the image.
+    """
 
     lines: tuple[str, ...]
     size: float
     box: Box
-    rim: float
+    padding: float
     covers: bool
 
     @property
     def height(self) -> float:
-        """What the lines take."""
+        """The height of the lines."""
         return len(self.lines) * self.size * LEADING
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A cell of a page: its picture's place, and its caption, if it has one."""
+    """A cell of a page: the box of its image, and its caption, if any."""
 
-    picture: Box
+    image: Box
     caption: Caption | None = None
-
-    def moved(self, right: float, down: float) -> "Panel":
-        """The panel elsewhere."""
-        caption = self.caption and replace(self.caption, box=self.caption.box.moved(right, down))
-        return Panel(self.picture.moved(right, down), caption)
 
 
 @dataclass(frozen=True)
-class Look:
-    """What differs between a storybook, a comic and an animation: letters' sizes from large to small, the
-    space between pictures, between a picture and its caption, of a caption in a picture to the picture's rim,
-    and beside a caption below it. `above` is the share of a page's spare height that stays free above."""
+class Spacing:
+    """What differs between a storybook, a comic and an animation.
+
+    Attributes:
+        sizes: font sizes of captions, from large to small.
+        gutter: space between panels.
+        gap: space between an image and the caption below it.
+        inset: space between a caption on an image and the image's edge.
+        margin: space beside a caption below an image.
+        above: the share of a page's spare height that is left above the panels.
+    """
 
     sizes: tuple[float, ...]
     gutter: float
     gap: float
     inset: float
-    rim: float = 0.0
+    margin: float = 0.0
     above: float = 0.5
 
 
-def arrange(
-    captions: Sequence[str],
-    aspect: float,
-    space: Box,
-    panels: int,
-    covers: bool,
-    face: Typeface,
-    look: Look,
-) -> list[list[Panel]]:
-    """Pages of at most `panels` panels in `space`, a panel a caption, all of one size.
+@dataclass(frozen=True)
+class PageLayout:
+    """Pages of equal panels in a rectangle.
 
-    Captions are set in the largest letters in which each takes few lines, and cut where even the smallest
-    do not suffice; `covers` puts them into the pictures. `aspect` is the pictures' width to height.
+    Attributes:
+        space: the part of the page that panels may use.
+        panels: panels per page, a key of GRIDS.
+        aspect: width / height of the images.
+        covers: whether captions lie on the images.
     """
-    under = not covers and any(captions)
-    size, lines = _letters(captions, aspect, space, panels, covers, face, look) if any(captions) else (0, 0)
-    band = lines * size * LEADING + look.gap if under else 0.0
-    columns, rows, picture = _grid(aspect, space, panels, look.gutter, band)
-    cell_width, cell_height = picture.width + look.gutter, picture.height + band + look.gutter
-    left = space.left + (space.width - columns * cell_width + look.gutter) / 2
-    top = space.top + (space.height - rows * cell_height + look.gutter) * look.above
-    pages = []
-    for start in range(0, len(captions), panels):
-        page = []
-        for place, text in enumerate(captions[start : start + panels]):
-            row, column = divmod(place, columns)
-            box = replace(picture, left=left + column * cell_width, top=top + row * cell_height)
-            page.append(Panel(box, _caption(text, box, size, lines, covers, face, look) if text else None))
-        pages.append(page)
-    return pages
 
+    space: Box
+    panels: int
+    aspect: float
+    covers: bool
+    face: Typeface
+    spacing: Spacing
 
-def _letters(
-    captions: Sequence[str],
-    aspect: float,
-    space: Box,
-    panels: int,
-    covers: bool,
-    face: Typeface,
-    look: Look,
-) -> tuple[float, int]:
-    """Size and number of lines that all captions fit."""
-    for size in look.sizes:
-        for lines in range(1, MOST_LINES + 1):
-            width, most = _room(aspect, space, panels, covers, size, lines, look)
-            if lines <= most and all(face.fits(text, size, width, lines) for text in captions):
+    def arrange(self, captions: Sequence[str]) -> list[list[Panel]]:
+        """The panels of each page, one for each caption.
+
+        All captions have the largest font size at which each takes few lines. If even the smallest is too
+        large, they are truncated.
+        """
+        size, lines = self._font_size(captions) if any(captions) else (0, 0)
+        band = 0.0 if self.covers or not any(captions) else lines * size * LEADING + self.spacing.gap
+        columns, rows, image = self._grid(band)
+        gutter, space = self.spacing.gutter, self.space
+        width, height = image.width + gutter, image.height + band + gutter
+        left = space.left + (space.width - columns * width + gutter) / 2
+        top = space.top + (space.height - rows * height + gutter) * self.spacing.above
+        pages = []
+        for start in range(0, len(captions), self.panels):
+            page = []
+            for number, text in enumerate(captions[start : start + self.panels]):
+                row, column = divmod(number, columns)
+                box = replace(image, left=left + column * width, top=top + row * height)
+                page.append(Panel(box, self._caption(text, box, size, lines) if text else None))
+            pages.append(page)
+        return pages
+
+    def _font_size(self, captions: Sequence[str]) -> tuple[float, int]:
+        """The font size and number of lines that fit all captions."""
+        tries = [(size, lines) for size in self.spacing.sizes for lines in range(1, MAX_LINES + 1)]
+        smallest = self.spacing.sizes[-1]
+        tries += [(smallest, lines) for lines in range(MAX_LINES + 1, 30)]
+        best = (smallest, 1)
+        for size, lines in tries:
+            width, limit = self._caption_space(size, lines)
+            if lines > limit:
+                continue
+            if all(self.face.fits(text, size, width, lines) for text in captions):
                 return size, lines
-    size = look.sizes[-1]
-    for lines in range(MOST_LINES + 1, 30):
-        width, most = _room(aspect, space, panels, covers, size, lines, look)
-        if lines > most:
-            break
-        if all(face.fits(text, size, width, lines) for text in captions):
-            return size, lines
-    return size, lines - 1
+            if size == smallest:
+                best = (size, lines)
+        return best
 
+    def _caption_space(self, size: float, lines: int) -> tuple[float, int]:
+        """The width of a caption with this many lines, and how many lines it may have."""
+        band = 0.0 if self.covers else lines * size * LEADING + self.spacing.gap
+        *_, image = self._grid(band)
+        if self.covers:
+            limit = int(MAX_COVERED * image.height / (size * LEADING))
+            return image.width - 4 * self.spacing.inset, max(1, limit)
+        # A caption takes at most as much height as its image.
+        limit = lines if image.height >= band else lines - 1
+        return image.width - 2 * self.spacing.margin, max(1, limit)
 
-def _room(
-    aspect: float, space: Box, panels: int, covers: bool, size: float, lines: int, look: Look
-) -> tuple[float, int]:
-    """How wide a caption of so many lines may be, and how many lines it may have at most."""
-    band = 0.0 if covers else lines * size * LEADING + look.gap
-    *_, picture = _grid(aspect, space, panels, look.gutter, band)
-    if covers:
-        return picture.width - 4 * look.inset, max(1, int(MOST_COVERED * picture.height / (size * LEADING)))
-    # Below half its height the picture gives no more room to words.
-    most = lines if picture.height >= band else lines - 1
-    return picture.width - 2 * look.rim, max(1, most)
+    def _grid(self, band: float) -> tuple[int, int, Box]:
+        """Columns, rows and the size of an image if captions take a band of this height."""
 
+        def cell(columns: int, rows: int) -> Box:
+            width = (self.space.width - (columns - 1) * self.spacing.gutter) / columns
+            height = (self.space.height - (rows - 1) * self.spacing.gutter) / rows - band
+            return Box(0.0, 0.0, width, max(height, 1.0)).fitted(self.aspect)
 
-def _grid(aspect: float, space: Box, panels: int, gutter: float, band: float) -> tuple[int, int, Box]:
-    """Columns, rows, and a picture of the size that they leave."""
+        columns, rows = max(GRIDS[self.panels], key=lambda grid: cell(*grid).width)
+        return columns, rows, cell(columns, rows)
 
-    def cell(columns: int, rows: int) -> Box:
-        width = (space.width - (columns - 1) * gutter) / columns
-        height = (space.height - (rows - 1) * gutter) / rows - band
-        return Box(0.0, 0.0, width, max(height, 1.0)).fitted(aspect)
-
-    columns, rows = max(GRIDS[panels], key=lambda grid: cell(*grid).width)
-    return columns, rows, cell(columns, rows)
-
-
-def _caption(
-    text: str, picture: Box, size: float, lines: int, covers: bool, face: Typeface, look: Look
-) -> Caption:
-    rim = 2 * look.inset if covers else look.rim
-    width = picture.width - 2 * rim
-    written = face.wrapped(text, size, width)
-    written = written if len(written) <= lines else face.cut(text, size, width, lines)
-    bottom = picture.top + picture.height
-    if covers:
-        height = len(written) * size * LEADING + look.inset
-        box = Box(picture.left + look.inset, bottom - look.inset - height, width + rim, height)
-    else:
-        box = Box(picture.left + look.rim, bottom + look.gap, width, lines * size * LEADING)
-    return Caption(tuple(written), size, box, look.inset if covers else 0.0, covers)
+    def _caption(self, text: str, image: Box, size: float, lines: int) -> Caption:
+        spacing = self.spacing
+        edge = 2 * spacing.inset if self.covers else spacing.margin
+        width = image.width - 2 * edge
+        wrapped = self.face.wrap(text, size, width)
+        if len(wrapped) > lines:
+            wrapped = self.face.truncate(text, size, width, lines)
+        bottom = image.top + image.height
+        if self.covers:
+            height = len(wrapped) * size * LEADING + spacing.inset
+            box = Box(image.left + spacing.inset, bottom - spacing.inset - height, width + edge, height)
+        else:
+            box = Box(image.left + spacing.margin, bottom + spacing.gap, width, lines * size * LEADING)
+        return Caption(tuple(wrapped), size, box, spacing.inset if self.covers else 0.0, self.covers)
