@@ -128,3 +128,12 @@ def page(browser: "Browser", address: str) -> Iterator["Page"]:
     page = visit(browser, address)
     yield page
     page.context.close()
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny CLIP of transformers, saved to disk."""
+    from tests.tiny_networks import save_clip
+
+    save_clip(folder := tmp_path_factory.mktemp("networks") / "clip")
+    return folder

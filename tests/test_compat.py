@@ -11,7 +11,8 @@ from consistory_svd.metrics.dreamsim import DreamSim
 from consistory_svd.metrics.dreamsim_weights import dreamsim_folder
 from consistory_svd.metrics.images import Embeddings
 from consistory_svd.metrics.result import MetricUnavailable
-from tests.test_metrics import frames
+from consistory_svd.metrics.settings import ScoreSettings
+from tests.tiny_networks import frames
 
 # What torchvision does at import: it describes operators that its compiled part has registered.
 FOREIGN_WHEEL = """
@@ -67,6 +68,6 @@ def test_what_cannot_be_cured_is_hidden_and_said(tmp_path: Path, content: str, f
 def test_dreamsim_says_why_it_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(compat, "_fault", "RuntimeError: operator torchvision::nms is cursed")
     with pytest.raises(MetricUnavailable, match=r"torchvision does not work here.*is cursed") as caught:
-        DreamSim(Embeddings(), tmp_path, "clip_vitb32").measure(frames())
+        DreamSim(ScoreSettings(cache=tmp_path, backbone="clip_vitb32"), Embeddings()).measure(frames())
     assert "pip install" in caught.value.remedy
     assert not dreamsim_folder("clip_vitb32", tmp_path).exists()

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from benchmarks.random_weights import BACKBONE, shared_weights, write_dreamsim, write_manifest
 from consistory_svd.metrics.dreamsim import DreamSim
 from consistory_svd.metrics.dreamsim_weights import dreamsim_folder
-from consistory_svd.metrics.images import Embeddings, Subject
+from consistory_svd.metrics.images import Embeddings
 from consistory_svd.metrics.result import Frames, MetricUnavailable
+from consistory_svd.metrics.settings import ScoreSettings
 from training.world import render
 
 
@@ -32,7 +34,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def score(cache: Path) -> DreamSim:
-    return DreamSim(Embeddings(), cache, BACKBONE)
+    return DreamSim(ScoreSettings(cache=cache, backbone=BACKBONE), Embeddings())
 
 
 def picture(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
@@ -67,7 +69,7 @@ def test_the_adapter_counts(score: DreamSim, cache: Path, tmp_path: Path):
     save_file({key: 0 * value for key, value in load_file(folder / name).items()}, folder / name)
     write_manifest(folder)
     images = picture(0), picture(1)
-    without = DreamSim(Embeddings(), tmp_path, BACKBONE)
+    without = DreamSim(ScoreSettings(cache=tmp_path, backbone=BACKBONE), Embeddings())
     assert abs(matrix_of(without, *images)[0, 1] - matrix_of(score, *images)[0, 1]) > 1e-4
 
 
@@ -82,7 +84,7 @@ def test_symmetric_zero_on_itself_and_blind_to_order(score: DreamSim):
 
 
 def test_batched_equals_single(cache: Path, score: DreamSim):
-    single = DreamSim(Embeddings(), cache, BACKBONE, batch=1)
+    single = DreamSim(ScoreSettings(cache=cache, backbone=BACKBONE, batch=1), Embeddings())
     single._loaded = score._model()
     images = [picture(seed) for seed in range(3)]
     assert np.abs(matrix_of(single, *images) - matrix_of(score, *images)).max() < 1e-5
@@ -101,7 +103,7 @@ def rendered(subject: str, scene: str, seed: int):
 
 @pytest.mark.parametrize("fill", ["noise", "grey"])
 def test_only_the_subject_counts_where_only_the_background_changes(score: DreamSim, fill: str):
-    score._subject = Subject(fill)
+    score._settings = replace(score._settings, fill=fill)
     here, other = rendered("cat", "forest", 1), rendered("robot", "beach", 2)
     # The same figure to the pixel before another place: pasted, so that nothing of the old place is left.
     place = rendered("cat", "kitchen", 3).image
@@ -121,7 +123,7 @@ def test_only_the_subject_counts_where_only_the_background_changes(score: DreamS
 def test_without_weights_it_says_how_to_get_them(tmp_path: Path):
     frames = Frames([picture(0), picture(1)], ["", ""])
     with pytest.raises(MetricUnavailable) as caught:
-        DreamSim(Embeddings(), tmp_path, BACKBONE).measure(frames)
+        DreamSim(ScoreSettings(cache=tmp_path, backbone=BACKBONE), Embeddings()).measure(frames)
     assert "missing or incomplete" in caught.value.why
     assert f"fetch dreamsim --backbone {BACKBONE} --cache {tmp_path}" in caught.value.remedy
 
@@ -132,7 +134,9 @@ def test_a_spoilt_file_of_the_right_size_is_said(cache: Path, tmp_path: Path):
     path.write_bytes(bytes(path.stat().st_size))
     write_manifest(folder)
     with pytest.raises(MetricUnavailable, match="cannot be read"):
-        DreamSim(Embeddings(), tmp_path, BACKBONE).measure(Frames([picture(0), picture(1)], ["", ""]))
+        DreamSim(ScoreSettings(cache=tmp_path, backbone=BACKBONE), Embeddings()).measure(
+            Frames([picture(0), picture(1)], ["", ""])
+        )
 
 
 def test_a_package_that_cannot_be_imported_is_said(
@@ -143,7 +147,9 @@ def test_a_package_that_cannot_be_imported_is_said(
     for name in [name for name in sys.modules if name.split(".")[0] == "dreamsim"]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(MetricUnavailable, match="torchvision::nms does not exist"):
-        DreamSim(Embeddings(), cache, BACKBONE).measure(Frames([picture(0), picture(1)], ["", ""]))
+        DreamSim(ScoreSettings(cache=cache, backbone=BACKBONE), Embeddings()).measure(
+            Frames([picture(0), picture(1)], ["", ""])
+        )
 
 
 def test_one_picture_has_no_pairs(score: DreamSim):
@@ -153,4 +159,4 @@ def test_one_picture_has_no_pairs(score: DreamSim):
 
 def test_a_wrong_backbone_is_named(tmp_path: Path):
     with pytest.raises(ValueError, match=r"^backbone must be one of .*, got 'resnet'"):
-        DreamSim(Embeddings(), tmp_path, "resnet")
+        DreamSim(ScoreSettings(cache=tmp_path, backbone="resnet"), Embeddings())

@@ -17,7 +17,7 @@ from consistory_svd.metrics.result import MetricUnavailable
 from consistory_svd.metrics.settings import ScoreSettings
 from consistory_svd.metrics.weights import fetch_weights, fetchable
 from tests.fake_hub import FakeHub, serving
-from tests.test_metrics import by_name, frames, save_clip
+from tests.tiny_networks import by_name, frames, save_clip
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_fetched_once_with_progress_and_only_what_is_read(hub: FakeHub, tmp_path
     hub.asked.clear()
     download_network(Clip.PARTS, OPENAI_CLIP, cache, endpoint=hub.url)
     assert hub.asked == []
-    assert "CLIPScore" in by_name(ClipAlignment(Embeddings(), cache).measure(frames()))
+    assert "CLIPScore" in by_name(ClipAlignment(ScoreSettings(cache=cache), Embeddings()).measure(frames()))
 
 
 def test_a_half_download_is_not_there(hub: FakeHub, tmp_path: Path):
@@ -54,14 +54,16 @@ def test_a_half_download_is_not_there(hub: FakeHub, tmp_path: Path):
         from_cache(Clip.PARTS[0], OPENAI_CLIP, tmp_path)
     hub.truncates = False
     download_network(Clip.PARTS, OPENAI_CLIP, tmp_path, endpoint=hub.url)
-    assert "CLIPScore" in by_name(ClipAlignment(Embeddings(), tmp_path).measure(frames()))
+    assert "CLIPScore" in by_name(
+        ClipAlignment(ScoreSettings(cache=tmp_path), Embeddings()).measure(frames())
+    )
 
 
 def test_corrupted_weights_are_reported_and_downloaded_again(hub: FakeHub, tmp_path: Path):
     download_network(Clip.PARTS, OPENAI_CLIP, tmp_path, endpoint=hub.url)
     (weights,) = (path.resolve() for path in (tmp_path / "hub").rglob("model.safetensors"))
     weights.write_bytes(weights.read_bytes()[:5000])
-    entries = ClipAlignment(Embeddings(), tmp_path)
+    entries = ClipAlignment(ScoreSettings(cache=tmp_path), Embeddings())
     with pytest.raises(MetricUnavailable, match="cannot be read") as caught:
         entries.measure(frames())
     assert caught.value.fetch == "clip"
@@ -95,7 +97,7 @@ def test_a_folder_is_never_fetched(tmp_path: Path, capsys: pytest.CaptureFixture
     with pytest.raises(DownloadError, match="a folder is not downloaded"):
         download_network(Clip.PARTS, str(corrupted), tmp_path)
     with pytest.raises(MetricUnavailable) as caught:
-        ClipAlignment(Embeddings(), tmp_path, str(corrupted)).measure(frames())
+        ClipAlignment(ScoreSettings(cache=tmp_path, clip=str(corrupted)), Embeddings()).measure(frames())
     assert caught.value.fetch == ""
     common = ["fetch", "clip", "--cache", str(tmp_path)]
     for arguments, field in (

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
-from consistory_svd.downloads import fetch_command
 from consistory_svd.metrics.images import Embeddings, View, views
 from consistory_svd.metrics.networks import Clip, Dino
 from consistory_svd.metrics.result import (
@@ -20,7 +17,7 @@ from consistory_svd.metrics.result import (
     means_per_frame,
     rows,
 )
-from consistory_svd.metrics.settings import DINO, OPENAI_CLIP, Subject
+from consistory_svd.metrics.settings import OPENAI_CLIP, ScoreSettings
 
 PREFIX = "A photo depicts "
 SCALE = 2.5
@@ -38,7 +35,7 @@ def text_cosines(clip: Clip, embeddings: Embeddings, frames: Frames, prefix: str
     return torch.cosine_similarity(images.double(), texts.double(), dim=1).clamp(-1, 1)
 
 
-def pair_result(name: str, model: str, found: torch.Tensor, view: View) -> Result:
+def _pair_result(name: str, source: str, found: torch.Tensor, view: View) -> Result:
     """The mean cosine over all pairs of embeddings, [n, d]."""
     cosines = cosine_matrix(found)
     return Result(
@@ -46,7 +43,7 @@ def pair_result(name: str, model: str, found: torch.Tensor, view: View) -> Resul
         value=mean_of_pairs(cosines),
         unit="cosine",
         better="higher",
-        model=model,
+        model=source,
         protocol=f"mean over all pairs of images, {view.protocol}",
         per_frame=means_per_frame(cosines),
         matrix=rows(cosines),
@@ -62,32 +59,21 @@ class ClipAlignment:
 
     name = "CLIP"
 
-    def __init__(
-        self,
-        embeddings: Embeddings,
-        cache: Path,
-        model: str = OPENAI_CLIP,
-        subject: Subject | None = None,
-        device: str = "cpu",
-        batch: int = 8,
-    ) -> None:
-        flags = () if model == OPENAI_CLIP else ("--model", model)
-        remedy = fetch_command("clip", cache, *flags)
-        self._clip = Clip(model, cache, device, "" if Path(model).is_dir() else remedy)
+    def __init__(self, settings: ScoreSettings, embeddings: Embeddings) -> None:
+        self._settings = settings
         self._embeddings = embeddings
-        self._subject = subject or Subject()
-        self._batch = batch
+        self._clip = Clip(settings.clip, settings)
 
     def measure(self, frames: Frames) -> list[Result | MissingScore]:
         """CLIP-T, CLIPScore and, for two or more images, CLIP-I. Raises MetricUnavailable without weights."""
-        self._clip.load()
+        clip, batch = self._clip, self._settings.batch
+        clip.load()
         results: list[Result | MissingScore] = [self._raw(frames), self._scaled(frames)]
         if len(frames.images) < 2:
             return [*results, MissingScore("CLIP-I", ONE_IMAGE)]
-        for view in views(frames, self._subject):
-            setting = f"clip {self._clip.source} image"
-            found = self._embeddings.of(setting, view.images, self._clip.images, self._batch)
-            results.append(pair_result("CLIP-I", self._clip.source, found, view))
+        for view in views(frames, self._settings):
+            found = self._embeddings.of(f"clip {clip.source} image", view.images, clip.images, batch)
+            results.append(_pair_result("CLIP-I", clip.source, found, view))
         return results
 
     def free(self) -> None:
@@ -95,7 +81,7 @@ class ClipAlignment:
         self._clip.free()
 
     def _raw(self, frames: Frames) -> Result:
-        cosines = text_cosines(self._clip, self._embeddings, frames, "", self._batch)
+        cosines = text_cosines(self._clip, self._embeddings, frames, "", self._settings.batch)
         return Result(
             name="CLIP-T",
             value=float(cosines.mean()),
@@ -108,7 +94,7 @@ class ClipAlignment:
         )
 
     def _scaled(self, frames: Frames) -> Result:
-        cosines = text_cosines(self._clip, self._embeddings, frames, PREFIX, self._batch)
+        cosines = text_cosines(self._clip, self._embeddings, frames, PREFIX, self._settings.batch)
         scaled = SCALE * cosines.clamp(min=0)
         is_published = self._clip.source == OPENAI_CLIP
         return Result(
@@ -131,31 +117,20 @@ class DinoSimilarity:
 
     name = "DINO similarity"
 
-    def __init__(
-        self,
-        embeddings: Embeddings,
-        cache: Path,
-        model: str = DINO,
-        subject: Subject | None = None,
-        device: str = "cpu",
-        batch: int = 8,
-    ) -> None:
-        flags = () if model == DINO else ("--model", model)
-        remedy = fetch_command("dino", cache, *flags)
-        self._dino = Dino(model, cache, device, "" if Path(model).is_dir() else remedy)
+    def __init__(self, settings: ScoreSettings, embeddings: Embeddings) -> None:
+        self._settings = settings
         self._embeddings = embeddings
-        self._subject = subject or Subject()
-        self._batch = batch
+        self._dino = Dino(settings.dino, settings)
 
     def measure(self, frames: Frames) -> list[Result]:
         """Cosines of all pairs. Raises MetricUnavailable without weights, or with only one image."""
         check_pairs(frames)
-        self._dino.load()
+        dino, batch = self._dino, self._settings.batch
+        dino.load()
         results = []
-        for view in views(frames, self._subject):
-            setting = f"dino {self._dino.source}"
-            found = self._embeddings.of(setting, view.images, self._dino.images, self._batch)
-            results.append(pair_result(self.name, self._dino.source, found, view))
+        for view in views(frames, self._settings):
+            found = self._embeddings.of(f"dino {dino.source}", view.images, dino.images, batch)
+            results.append(_pair_result(self.name, dino.source, found, view))
         return results
 
     def free(self) -> None:

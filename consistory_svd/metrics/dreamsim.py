@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from consistory_svd.compat import torchvision_fault
-from consistory_svd.downloads import fetch_command, is_complete
-from consistory_svd.metrics.dreamsim_weights import check_backbone, dreamsim_folder
+from consistory_svd.downloads import cache_folder, fetch_command, is_complete
+from consistory_svd.metrics.dreamsim_weights import dreamsim_folder
 from consistory_svd.metrics.images import Embeddings, View, views
 from consistory_svd.metrics.result import (
     Frames,
@@ -29,7 +29,7 @@ from consistory_svd.metrics.result import (
     means_per_frame,
     rows,
 )
-from consistory_svd.metrics.settings import Subject
+from consistory_svd.metrics.settings import ScoreSettings
 from consistory_svd.text_format import first_line
 
 log = logging.getLogger(__name__)
@@ -39,46 +39,30 @@ SOURCE = f"{PAPER}: over that paper's stories, with its own masks and noise arou
 
 
 class DreamSim:
-    """Mean pairwise DreamSim distance, on whole images and on the subject alone; lower is more similar.
-
-    Args:
-        backbone: a type of the `dreamsim` package; papers use "ensemble".
-        cache: the folder of downloaded weights.
-    """
+    """Mean pairwise DreamSim distance, on whole images and on the subject alone; lower is more similar."""
 
     name = "DreamSim"
 
-    def __init__(
-        self,
-        embeddings: Embeddings,
-        cache: Path,
-        backbone: str = "ensemble",
-        subject: Subject | None = None,
-        device: str = "cpu",
-        batch: int = 8,
-    ) -> None:
-        check_backbone(backbone)
-        self.backbone = backbone
+    def __init__(self, settings: ScoreSettings, embeddings: Embeddings) -> None:
+        self._settings = settings
         self._embeddings = embeddings
-        self._cache = cache
-        self._folder = dreamsim_folder(backbone, cache)
-        self._subject = subject or Subject()
-        self._device = device
-        self._batch = batch
+        self._cache = cache_folder(settings.cache)
+        self._folder = dreamsim_folder(settings.backbone, self._cache)
         self._loaded: tuple[torch.nn.Module, Callable[[Image.Image], Tensor]] | None = None
 
     def measure(self, frames: Frames) -> list[Result]:
         """Distances of all pairs. Raises MetricUnavailable without package or weights, or with one image."""
         check_pairs(frames)
         self._check_weights()
-        return [self._result(view) for view in views(frames, self._subject)]
+        return [self._result(view) for view in views(frames, self._settings)]
 
     def free(self) -> None:
         """Release the weights."""
         self._loaded = None
 
     def _result(self, view: View) -> Result:
-        found = self._embeddings.of(f"dreamsim {self.backbone}", view.images, self._embed, self._batch)
+        backbone = self._settings.backbone
+        found = self._embeddings.of(f"dreamsim {backbone}", view.images, self._embed, self._settings.batch)
         distances = 1 - cosine_matrix(found)
         unlike = self._unlike(view)
         return Result(
@@ -86,7 +70,7 @@ class DreamSim:
             value=mean_of_pairs(distances),
             unit="distance",
             better="lower",
-            model=f"dreamsim {importlib.metadata.version('dreamsim')}, {self.backbone}",
+            model=f"dreamsim {importlib.metadata.version('dreamsim')}, {self._settings.backbone}",
             protocol=f"mean over all pairs of images, {view.protocol}, resized to 224 x 224",
             per_frame=means_per_frame(distances),
             matrix=rows(distances),
@@ -98,12 +82,12 @@ class DreamSim:
     def _unlike(self, view: View) -> str:
         """How the protocol differs from that of the published values; empty if it does not."""
         differs = []
-        if self.backbone != "ensemble":
-            differs.append(f"ensemble instead of {self.backbone}")
+        if self._settings.backbone != "ensemble":
+            differs.append(f"ensemble instead of {self._settings.backbone}")
         if not view.suffix:
             differs.append("the subject alone instead of whole images")
-        elif self._subject.fill != "noise":
-            differs.append(f"noise instead of {self._subject.fill} around the subject")
+        elif self._settings.fill != "noise":
+            differs.append(f"noise instead of {self._settings.fill} around the subject")
         return f"{PAPER} uses {'; '.join(differs)}" if differs else ""
 
     def _check_weights(self) -> None:
@@ -118,8 +102,8 @@ class DreamSim:
             )
         if not is_complete(self._folder):
             raise MetricUnavailable(
-                f'weights for the "{self.backbone}" backbone are missing or incomplete',
-                fetch_command("dreamsim", self._cache, "--backbone", self.backbone),
+                f'weights for the "{self._settings.backbone}" backbone are missing or incomplete',
+                fetch_command("dreamsim", self._cache, "--backbone", self._settings.backbone),
                 fetch="dreamsim",
             )
 
@@ -128,11 +112,11 @@ class DreamSim:
         """Embeddings, [n, d]; the distance of two images is one minus the cosine of theirs."""
         model, preprocess = self._model()
         pixels = torch.cat([preprocess(image) for image in images])
-        return model.embed(pixels.to(self._device))
+        return model.embed(pixels.to(self._settings.device))
 
     def _model(self) -> tuple[torch.nn.Module, Callable[[Image.Image], Tensor]]:
         if self._loaded is None:
-            self._loaded = load_dreamsim(self.backbone, self._folder, self._device)
+            self._loaded = load_dreamsim(self._settings.backbone, self._folder, self._settings.device)
         return self._loaded
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from consistory_svd.metrics.result import Frames, MissingScore
-from consistory_svd.metrics.settings import Subject
+from consistory_svd.metrics.settings import ScoreSettings
 
 log = logging.getLogger(__name__)
 GREY = 128
@@ -31,13 +31,13 @@ class View:
     protocol: str
 
 
-def views(frames: Frames, subject: Subject) -> list[View]:
+def views(frames: Frames, settings: ScoreSettings) -> list[View]:
     """The whole images and, if every image has a mask that is not empty, the subjects alone."""
     found = [View(frames.images, "", "whole images")]
     if missing_subject(frames) is None:
         pairs = zip(frames.images, frames.masks, strict=True)
-        alone = tuple(subject_only(image, mask, subject) for image, mask in pairs)
-        fill = f"uniform noise of seed {subject.seed}" if subject.fill == "noise" else "grey"
+        alone = tuple(subject_only(image, mask, settings) for image, mask in pairs)
+        fill = f"uniform noise of seed {settings.seed}" if settings.fill == "noise" else "grey"
         found.append(
             View(alone, " (subject only)", f"subject by the given masks, background replaced by {fill}")
         )
@@ -58,7 +58,7 @@ def _numbered(numbers: Sequence[int]) -> str:
     return f"image{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
-def subject_only(image: Image.Image, mask: Image.Image, subject: Subject) -> Image.Image:
+def subject_only(image: Image.Image, mask: Image.Image, settings: ScoreSettings) -> Image.Image:
     """The image with everything outside its mask replaced by uniform noise or by grey.
 
     Each image has its own noise, as in the protocol of arXiv 2501.13554. Here its seed depends on the mask,
@@ -66,11 +66,11 @@ def subject_only(image: Image.Image, mask: Image.Image, subject: Subject) -> Ima
     """
     pixels = np.array(image.convert("RGB"))
     inside = _inside(mask, image.size)
-    if subject.fill == "grey":
+    if settings.fill == "grey":
         pixels[~inside] = GREY
         return Image.fromarray(pixels)
     digest = hashlib.sha256(f"{image.size}".encode() + np.packbits(inside).tobytes()).digest()
-    generator = np.random.default_rng([subject.seed, *np.frombuffer(digest, np.uint32).tolist()])
+    generator = np.random.default_rng([settings.seed, *np.frombuffer(digest, np.uint32).tolist()])
     pixels[~inside] = generator.integers(0, 256, (int((~inside).sum()), 3), np.uint8)
     return Image.fromarray(pixels)
 

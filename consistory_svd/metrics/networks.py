@@ -21,8 +21,16 @@ from transformers import (
 )
 from transformers.modeling_utils import PreTrainedModel
 
-from consistory_svd.downloads import DownloadError, HubRepository, ProgressCallback, ignore_progress
+from consistory_svd.downloads import (
+    DownloadError,
+    HubRepository,
+    ProgressCallback,
+    cache_folder,
+    fetch_command,
+    ignore_progress,
+)
 from consistory_svd.metrics.result import MetricUnavailable
+from consistory_svd.metrics.settings import DINO, OPENAI_CLIP, ScoreSettings
 from consistory_svd.text_format import first_line
 
 log = logging.getLogger(__name__)
@@ -134,17 +142,17 @@ class _Network:
 
     Args:
         source: a folder or a Hub id.
-        remedy: how to get the weights, as a sentence, if they are missing.
+        settings: say the device and the cache folder.
     """
 
     WHAT: str
+    DEFAULT: str
     PARTS: tuple[Any, ...]
 
-    def __init__(self, source: str, cache: Path, device: str, remedy: str = "") -> None:
+    def __init__(self, source: str, settings: ScoreSettings) -> None:
         self.source = source
-        self._cache = cache
-        self._device = device
-        self._remedy = remedy
+        self._cache = cache_folder(settings.cache)
+        self._device = settings.device
         self._parts: tuple[Any, ...] | None = None
 
     def load(self) -> tuple[Any, ...]:
@@ -153,7 +161,11 @@ class _Network:
             try:
                 model, *processors = (from_cache(kind, self.source, self._cache) for kind in self.PARTS)
             except MetricUnavailable as error:
-                raise MetricUnavailable(error.why, self._remedy, self.WHAT if self._remedy else "") from error
+                if Path(self.source).is_dir():
+                    raise
+                flags = () if self.source == self.DEFAULT else ("--model", self.source)
+                remedy = fetch_command(self.WHAT, self._cache, *flags)
+                raise MetricUnavailable(error.why, remedy, self.WHAT) from error
             self._parts = (model.to(self._device), *processors)
         return self._parts
 
@@ -166,6 +178,7 @@ class Clip(_Network):
     """A CLIP model: images and texts in one embedding space."""
 
     WHAT = "clip"
+    DEFAULT = OPENAI_CLIP
     PARTS = (CLIPModel, CLIPTokenizer, CLIPImageProcessorPil)
 
     @torch.inference_mode()
@@ -203,6 +216,7 @@ class Dino(_Network):
     """A self-supervised vision transformer (Caron et al. 2021)."""
 
     WHAT = "dino"
+    DEFAULT = DINO
     PARTS = (ViTModel, ViTImageProcessorPil)
 
     @torch.inference_mode()

@@ -2,77 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from consistory_svd.errors import FieldError, one_of
+from pydantic import model_validator
+
+from consistory_svd.errors import FieldError
+from consistory_svd.fields import field, validated
 from consistory_svd.metrics.dreamsim_weights import check_backbone
 
 OPENAI_CLIP = "openai/clip-vit-base-patch32"
 DINO = "facebook/dino-vits16"
-Fill = Literal["noise", "grey"]
-FILLS: tuple[Fill, ...] = ("noise", "grey")
+FILLS = ("noise", "grey")
 
 
-def check_source(field: str, source: str) -> None:
-    """ValueError, naming `field`, unless `source` is a folder or looks like a Hub id."""
+def check_source(name: str, source: str) -> None:
+    """FieldError, naming the field `name`, unless `source` is a folder or looks like a Hub id."""
     if not Path(source).is_dir() and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
-        raise FieldError(field, source, "a folder or a Hub id, owner/name")
+        raise FieldError(name, source, "a folder or a Hub id, owner/name")
 
 
-@dataclass(frozen=True)
-class Subject:
-    """How a subject is isolated: what replaces the background, and the seed of the noise.
-
-    Raises:
-        ValueError: the fill is unknown.
-    """
-
-    fill: Fill = "noise"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.fill not in FILLS:
-            raise FieldError("fill", self.fill, one_of(FILLS))
-
-
-@dataclass(frozen=True)
+@validated
 class ScoreSettings:
     """How scores are computed.
 
-    Attributes:
-        backbone: DreamSim's network.
-        clip, dino: folders or Hub ids.
-        fill, seed: as in `Subject`.
-        device: a torch device.
-        batch: images that are embedded together.
-        cache: the folder of downloaded weights; None: as in `downloads.cache_folder`.
-
     Raises:
-        ValueError: a value is not allowed; the message names the field.
+        FieldError: a value is not allowed.
     """
 
-    backbone: str = "ensemble"
-    clip: str = OPENAI_CLIP
-    dino: str = DINO
-    fill: Fill = "noise"
-    seed: int = 0
-    device: str = "cpu"
-    batch: int = 8
-    cache: Path | None = None
+    backbone: str = field("DreamSim backbone", "DreamSim's network; papers use the ensemble.", "ensemble")
+    clip: str = field("CLIP", "Folder or Hub id of a CLIP.", OPENAI_CLIP)
+    dino: str = field("DINO", "Folder or Hub id of a DINO.", DINO)
+    fill: Literal["noise", "grey"] = field(
+        "Background", "What replaces the background when the subject is scored alone.", "noise"
+    )
+    seed: int = field("Noise seed", "Seed of the noise that replaces the background.", 0, ge=0)
+    device: str = field("Device", "Torch device.", "cpu")
+    batch: int = field("Batch", "Images that are embedded together.", 8, ge=1)
+    cache: Path | None = field("Cache", "Folder of downloaded weights.", None)
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> ScoreSettings:
         check_backbone(self.backbone)
-        Subject(self.fill, self.seed)
         for name in ("clip", "dino"):
             check_source(name, getattr(self, name))
         if self.device != "cpu":
             _check_device(self.device)
-        for name, smallest in (("seed", 0), ("batch", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-                raise FieldError(name, value, f"a whole number from {smallest}")
+        return self
 
 
 def _check_device(device: str) -> None:

@@ -22,6 +22,7 @@ from consistory_svd.metrics.result import (
     means_per_frame,
     rows,
 )
+from consistory_svd.metrics.settings import ScoreSettings
 
 CLIP_FOLDER = READER_FOLDER.parent / "clip"
 # The attributes of a subject's identity; scene, action and style may change from image to image.
@@ -33,18 +34,11 @@ class StorybookClip:
 
     name = "Storybook CLIP alignment"
 
-    def __init__(
-        self,
-        embeddings: Embeddings,
-        cache: Path,
-        device: str = "cpu",
-        batch: int = 8,
-        folder: Path = CLIP_FOLDER,
-    ):
-        self._clip = Clip(str(folder), cache, device)
+    def __init__(self, settings: ScoreSettings, embeddings: Embeddings, folder: Path = CLIP_FOLDER) -> None:
+        self._clip = Clip(str(folder), settings)
         self._folder = folder
         self._embeddings = embeddings
-        self._batch = batch
+        self._batch = settings.batch
 
     def measure(self, frames: Frames) -> list[Result]:
         """One cosine for each image. Raises MetricUnavailable if the package lacks this CLIP."""

@@ -9,12 +9,11 @@ from collections.abc import Iterator, Mapping
 import psutil
 import torch
 
-from consistory_svd.downloads import cache_folder
 from consistory_svd.metrics.clip_dino import ClipAlignment, DinoSimilarity
 from consistory_svd.metrics.dreamsim import DreamSim
 from consistory_svd.metrics.images import Embeddings, missing_subject
 from consistory_svd.metrics.result import Frames, MetricUnavailable, MissingScore, Result, Score
-from consistory_svd.metrics.settings import ScoreSettings, Subject
+from consistory_svd.metrics.settings import ScoreSettings
 from consistory_svd.metrics.storybook import IdentityAgreement, StorybookClip
 
 log = logging.getLogger(__name__)
@@ -31,20 +30,14 @@ class Suite:
     """
 
     def __init__(self, settings: ScoreSettings | None = None, embeddings: Embeddings | None = None) -> None:
-        self.settings = chosen = settings or ScoreSettings()
-        subject = Subject(chosen.fill, chosen.seed)
-        self.embeddings = kept = embeddings or Embeddings()
-        cache = cache_folder(chosen.cache)
-        common = (subject, chosen.device, chosen.batch)
+        self.settings = settings = settings or ScoreSettings()
+        self.embeddings = embeddings = embeddings or Embeddings()
         self._scores: tuple[Score, ...] = (
-            DreamSim(kept, cache, chosen.backbone, *common),
-            ClipAlignment(kept, cache, chosen.clip, *common),
-            DinoSimilarity(kept, cache, chosen.dino, *common),
+            DreamSim(settings, embeddings),
+            ClipAlignment(settings, embeddings),
+            DinoSimilarity(settings, embeddings),
         )
-        self._storybook: tuple[Score, ...] = (
-            StorybookClip(kept, cache, chosen.device, chosen.batch),
-            IdentityAgreement(),
-        )
+        self._storybook: tuple[Score, ...] = (StorybookClip(settings, embeddings), IdentityAgreement())
         self._lock = threading.Lock()
 
     def measure(self, frames: Frames) -> Iterator[Result | MissingScore]:
