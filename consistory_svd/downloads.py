@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
-from huggingface_hub.utils import get_session
+import huggingface_hub  # loads its parts on first use
+from huggingface_hub import constants
 from tqdm import tqdm
 
 from consistory_svd.text_format import first_line, format_bytes
@@ -125,7 +124,7 @@ class HubRepository:
                 f"({reason}); {remedy}{self.alternatives}"
             )
         try:
-            api = HfApi(endpoint=self.endpoint)
+            api = huggingface_hub.HfApi(endpoint=self.endpoint)
             info = api.model_info(self.id, files_metadata=True, timeout=TIMEOUT_SECONDS)
         except Exception as error:
             raise self._failed(error) from error
@@ -159,7 +158,7 @@ class HubRepository:
         self._check_disk_space(folder, total)
         try:
             path = Path(
-                snapshot_download(
+                huggingface_hub.snapshot_download(
                     self.id,
                     allow_patterns=[file.name for file in files],
                     tqdm_class=_progress_bar(total, report),
@@ -195,6 +194,8 @@ class HubRepository:
             raise DownloadError(f"{self.field}: {file.name} of {self.id!r} arrived damaged; try again")
 
     def _failed(self, error: Exception) -> DownloadError:
+        from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
         if isinstance(error, GatedRepoError):
             reason = "accept its licence on its page, then log in with `hf auth login`"
         elif isinstance(error, RepositoryNotFoundError):
@@ -217,6 +218,8 @@ def unreachable_reason(seconds: float = PROBE_SECONDS, endpoint: str | None = No
 
     def ask() -> None:
         try:
+            from huggingface_hub.utils import get_session
+
             get_session().head(endpoint or constants.ENDPOINT, timeout=seconds)
             reasons.append("")
         except Exception as error:  # every kind of network trouble has its own class

@@ -1,4 +1,4 @@
-"""The export's part of the command line."""
+"""The command `export`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,11 +19,11 @@ from consistory_svd.export.settings import (
 from consistory_svd.fields import field_of
 
 CHOICES = {"format": FORMATS, "captions": CAPTIONS, "place": PLACES, "layout": LAYOUTS, "paper": PAPERS}
-MOST_NAMED = 5
+MAX_NAMED = 5
 
 
 def _flag(name: str, *declarations: str) -> Any:
-    """The flag of a field of ExportSettings: its help and what it takes are the field's own."""
+    """An option for a field of ExportSettings, with its help and allowed values."""
     known = field_of(ExportSettings, name)
     allowed = ""
     if name in CHOICES:
@@ -36,7 +36,7 @@ def _flag(name: str, *declarations: str) -> Any:
 
 
 def export(
-    story: Annotated[Path, typer.Argument(help="A story's folder, with its pictures and story.json.")],
+    story: Annotated[Path, typer.Argument(help="Folder of a saved story, with images and story.json.")],
     form: Annotated[str, _flag("format", "--format")] = ExportSettings.format,
     captions: Annotated[str, _flag("captions")] = ExportSettings.captions,
     place: Annotated[str, _flag("place")] = ExportSettings.place,
@@ -49,12 +49,12 @@ def export(
         bool, typer.Option("--repeat/--once", help=field_of(ExportSettings, "repeat").help)
     ] = ExportSettings.repeat,
     font: Annotated[
-        Path | None, typer.Option(help="A TrueType file for letters that the storybook's fonts lack.")
+        Path | None, typer.Option(help="A TrueType file for letters that the built-in fonts lack.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for what is made.")] = Path(),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of the same names.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the exported files.")] = Path(),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
-    """Take a told story along: as ZIP, storybook, comic pages or animation. Prints the files' names."""
+    """Export a saved story as a ZIP, storybook, comic or animation, and print the names of the files."""
     with wrong_values():
         settings = ExportSettings(
             format=form,
@@ -68,10 +68,10 @@ def export(
             repeat=repeat,
         )
         files = export_story(story, settings, font)
-        there = [file.name for file in files if (out / file.name).exists()]
-        if there and not overwrite:
-            named = ", ".join(there[:MOST_NAMED])
-            raise ValueError(f"out: {out} holds {named} already; give another folder, or --overwrite")
+        existing = [file.name for file in files if (out / file.name).exists()]
+        if existing and not overwrite:
+            named = ", ".join(existing[:MAX_NAMED])
+            raise ValueError(f"out: {out} already has {named}; give another folder, or --overwrite")
         out.mkdir(parents=True, exist_ok=True)
         for file in files:
             (out / file.name).write_bytes(file.content)

@@ -94,21 +94,14 @@ class Surface:
         self._canvas.line(middle - width / 2, self._up(y), middle + width / 2, self._up(y))
 
     def text(
-        self,
-        face: Typeface,
-        text: str,
-        x: float,
-        baseline: float,
-        size: float,
-        align: float,
-        color: Color = INK,
+        self, face: Typeface, text: str, x: float, y: float, size: float, align: float, color: Color = INK
     ) -> None:
-        """Draw a line of text; `align` is the share of its width left of `x`: 0.5 centres it."""
+        """Draw a line of text, its baseline at `y`, the share `align` of its width left of `x`."""
         x -= align * face.width(text, size)
         self._canvas.setFillColor(color)
         for font, piece in face.runs(text):
             self._canvas.setFont(font.fontName, size)
-            self._canvas.drawString(x, self._up(baseline), piece)
+            self._canvas.drawString(x, self._up(y), piece)
             x += font.stringWidth(piece, size)
 
     def caption(self, face: Typeface, caption: Caption, align: float, fill: Color, **outline: float) -> None:

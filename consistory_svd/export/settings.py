@@ -1,4 +1,4 @@
-"""What a person may ask for when a story is taken along: one definition for page, command line and checks."""
+"""Export settings: one definition for the page, the command line and validation."""
 
 from typing import Any, Literal
 
@@ -8,18 +8,18 @@ from consistory_svd.errors import FieldError, one_of
 from consistory_svd.fields import field, validated
 
 FORMATS: dict[str, str] = {
-    "zip": "ZIP: everything, with story.json",
+    "zip": "ZIP: all files, with story.json",
     "pdf": "Storybook (PDF)",
     "comic": "Comic pages (PNG)",
     "comic-pdf": "Comic pages (PDF)",
     "gif": "Animated GIF",
     "webp": "Animated WebP",
 }
-CAPTIONS = {"scene": "The scene", "prompt": "The whole prompt", "none": "None"}
-PLACES = {"under": "Under the picture", "in": "In the picture"}
+CAPTIONS = {"scene": "Scene", "prompt": "Full prompt", "none": "None"}
+PLACES = {"under": "Below the image", "in": "On the image"}
 LAYOUTS = (1, 2, 4, 6)
-OWN_LAYOUT = {"pdf": 1, "comic": 4, "comic-pdf": 4}  # those of FORMATS that have pages
-# Width and height in points, of which an inch has 72.
+OWN_LAYOUT = {"pdf": 1, "comic": 4, "comic-pdf": 4}  # of the formats that have pages
+# Width and height in points, 72 per inch.
 PAPERS = {"a4": (595.28, 841.89), "letter": (612.0, 792.0), "square": (595.28, 595.28)}
 PAPER_LABELS = {"a4": "A4", "letter": "US Letter", "square": "Square, 21 cm"}
 MOVING = ("gif", "webp")
@@ -28,43 +28,29 @@ LONGEST_TITLE = 200
 
 @validated
 class ExportSettings:
-    """How a story is taken along. What a format has no use for is not looked at.
+    """How a story is exported. A format ignores the fields that it does not use.
 
     Raises:
         FieldError: a field is of a wrong type or has a value that is not allowed.
     """
 
     format: Literal["zip", "pdf", "comic", "comic-pdf", "gif", "webp"] = field(
-        "Format", "What the story becomes.", "pdf"
+        "Format", "File format of the export.", "pdf"
     )
-    captions: Literal["scene", "prompt", "none"] = field(
-        "Captions", "What is written to each picture.", "scene"
-    )
+    captions: Literal["scene", "prompt", "none"] = field("Captions", "Text of each image's caption.", "scene")
     place: Literal["under", "in"] = field(
-        "Caption place", "In the picture, a caption covers a part of it.", "under"
+        "Caption position", "A caption on the image covers a part of it.", "under"
     )
     layout: Literal[1, 2, 4, 6] | None = field(
-        "Pictures a page", "1, 2, 4 or 6; by default 1 in a storybook and 4 on a comic page.", None
+        "Images per page", "1, 2, 4 or 6; by default 1 in a storybook and 4 in a comic.", None
     )
-    paper: Literal["a4", "letter", "square"] = field("Paper", "The size of a page.", "a4")
-    title: str = field("Title", "What the story is called; empty: its subject.", "", max_length=LONGEST_TITLE)
+    paper: Literal["a4", "letter", "square"] = field("Paper", "Page size.", "a4")
+    title: str = field("Title", "Title of the story. Empty: its subject.", "", max_length=LONGEST_TITLE)
     seconds: float = field(
-        "Seconds a picture",
-        "How long an animation shows each picture.",
-        1.5,
-        ge=0.1,
-        le=20.0,
-        step=0.1,
+        "Seconds per image", "How long an animation shows each image.", 1.5, ge=0.1, le=20.0, step=0.1
     )
-    side: int = field(
-        "Longest side",
-        "Pixels of an animation's longer side; a large one makes a large file.",
-        512,
-        ge=64,
-        le=1024,
-        step=8,
-    )
-    repeat: bool = field("Repeat", "The animation begins again when it is over.", True)
+    side: int = field("Longer side", "Longer side of an animation, in pixels.", 512, ge=64, le=1024, step=8)
+    repeat: bool = field("Loop", "Repeat the animation forever.", True)
 
     @field_validator("layout", mode="before")
     @classmethod
@@ -75,5 +61,5 @@ class ExportSettings:
 
     @property
     def panels(self) -> int:
-        """How many pictures a page has at most."""
+        """The maximum number of images per page."""
         return self.layout or OWN_LAYOUT.get(self.format, 1)
