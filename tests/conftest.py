@@ -1,5 +1,6 @@
-"""Fixtures: tiny models in folders, loaded models, a story; the studio's engine, its address, a browser."""
+"""Fixtures: tiny models in folders, loaded models, a story; the studio's parts, its address, a browser."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,18 @@ if TYPE_CHECKING:  # a browser and Gradio take seconds that other tests need not
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder without downloaded weights."""
+    return tmp_path_factory.mktemp("no weights")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_downloaded_weights(empty_cache: Path) -> None:
+    """Tests see no weights that this machine happens to have."""
+    os.environ["CONSISTORY_SVD_CACHE"] = str(empty_cache)
 
 
 @pytest.fixture(scope="session")
@@ -102,12 +115,12 @@ def _handlers(manager: "ModelManager", **parts: Any) -> Iterator["Handlers"]:
         handlers.leave(visitor)
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a studio on the embedded model answers, without weights of scores."""
-    from tests.browser import studio
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """The address of a studio on the embedded model where every visitor has their own stories."""
+    from tests.browser import serve
 
-    with studio(tmp_path_factory.mktemp("no weights")) as address:
+    with serve() as address:
         yield address
 
 
@@ -122,7 +135,17 @@ def browser() -> Iterator["Browser"]:
 
 @pytest.fixture
 def page(browser: "Browser", address: str) -> Iterator["Page"]:
-    """A new visitor's page, its model loaded."""
+    """The page of a new visitor, its model loaded."""
+    from tests.browser import visit
+
+    page = visit(browser, address)
+    yield page
+    page.context.close()
+
+
+@pytest.fixture(scope="module")
+def form(browser: "Browser", address: str) -> Iterator["Page"]:
+    """The page of one visitor, for tests of the form that set all they depend on."""
     from tests.browser import visit
 
     page = visit(browser, address)

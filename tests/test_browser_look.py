@@ -1,44 +1,44 @@
-"""How the page looks where that can be measured: what is in sight, and what stays where it is."""
+"""The page's layout where it can be measured: what is in view, and what must not move."""
 
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser import STORY_MS, expect_done, pictures, set_dial, visit, write_story
+from tests.browser import (
+    NARROW,
+    STORY_MS,
+    TOAST,
+    WIDE,
+    alert,
+    expect_done,
+    generate,
+    large_picture,
+    large_view,
+    pictures,
+    resize,
+    set_number,
+    slider,
+    visit,
+    write_story,
+)
 
 SCENES = ["in the forest", "on the beach", "in the snow", "in a library", "in the desert", "in a cafe"]
-WIDE, NARROW = (1440, 900), (390, 844)
-
-
-def _resize(page: Page, size: tuple[int, int]) -> None:
-    page.set_viewport_size({"width": size[0], "height": size[1]})
 
 
 def _top(part: Locator) -> float:
-    """How far a part's upper edge is below the window's."""
+    """Return the distance of a part's upper edge from that of the window."""
     return part.evaluate("part => part.getBoundingClientRect().top")
-
-
-def test_what_acts_on_pictures_comes_with_them(browser: Browser, address: str) -> None:
-    page = visit(browser, address, folded=True)
-    for part in ("#show_masks", "#export", "#scoring", "#scores", "#fetched"):
-        expect(page.locator(part)).to_be_hidden()
-    gap = _top(page.locator("#model")) - page.locator("#pictures").evaluate(
-        "part => part.getBoundingClientRect().bottom"
-    )
-    assert 0 < gap < 30
-    page.context.close()
 
 
 @pytest.fixture(scope="module")
 def generated(browser: Browser, address: str) -> Iterator[Page]:
-    """A story of six scenes, told while the form was scrolled to its end."""
+    """A page with a story of six scenes, generated while the form was scrolled to its end."""
     page = visit(browser, address)
     write_story(page, "a cat", SCENES, steps=2)
-    set_dial(page, "batch", 6)
+    set_number(page, "batch", 6)
     page.locator("#seeds").scroll_into_view_if_needed()
-    page.get_by_role("button", name="Generate").click()
+    generate(page)
     expect(page.locator("#status .progress")).to_be_visible()
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
     before = page.evaluate("scrollY"), _top(page.locator("#status"))
@@ -49,7 +49,7 @@ def generated(browser: Browser, address: str) -> Iterator[Page]:
     page.context.close()
 
 
-def test_pictures_stay_in_sight_when_the_story_ends(generated: Page) -> None:
+def test_images_stay_in_view_when_the_story_ends(generated: Page) -> None:
     scrolled, top = generated.before
     assert scrolled > WIDE[1]
     assert generated.evaluate("scrollY") == scrolled
@@ -57,19 +57,19 @@ def test_pictures_stay_in_sight_when_the_story_ends(generated: Page) -> None:
     expect(pictures(generated).first).to_be_in_viewport(ratio=0.9)
 
 
-@pytest.mark.parametrize("size", [WIDE, (1024, 768), NARROW], ids=str)
-def test_a_large_picture_fills_the_window_and_nothing_jumps(generated: Page, size: tuple[int, int]) -> None:
-    _resize(generated, size)
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=str)
+def test_large_view_fills_the_window_and_scrolls_nothing(generated: Page, size: tuple[int, int]) -> None:
+    resize(generated, size)
     first = pictures(generated).first
     first.scroll_into_view_if_needed()
     scrolled, top = generated.evaluate("scrollY"), _top(first)
     first.click()
-    large = generated.locator("#pictures .preview")
+    large = large_view(generated)
     expect(large).to_have_attribute("role", "dialog")
     frame = large.bounding_box()
     assert (frame["x"], frame["y"], frame["width"], frame["height"]) == (0, 0, *size)
-    expect(large.get_by_test_id("detailed-image")).to_be_in_viewport(ratio=1)
-    # Nothing lies over it: what is seen at its corners and where Generate stands is its own.
+    expect(large_picture(generated)).to_be_in_viewport(ratio=1)
+    # Nothing covers it, neither at its corners nor where Generate is.
     assert large.evaluate(
         """(large, [width, height]) => [[1, 1], [width - 1, height - 1], [100, height - 40]]
             .every(([x, y]) => large.contains(document.elementFromPoint(x, y)))""",
@@ -80,12 +80,12 @@ def test_a_large_picture_fills_the_window_and_nothing_jumps(generated: Page, siz
     expect(large).to_have_count(0)
     assert generated.evaluate("scrollY") == scrolled
     assert _top(first) == pytest.approx(top, abs=2)
-    _resize(generated, WIDE)
+    resize(generated, WIDE)
 
 
-def test_the_keyboard_stays_in_a_large_picture(generated: Page) -> None:
+def test_focus_stays_in_the_large_view(generated: Page) -> None:
     pictures(generated).nth(1).click()
-    large = generated.locator("#pictures .preview")
+    large = large_view(generated)
     for _ in range(len(SCENES) + 4):
         generated.keyboard.press("Tab")
         assert large.evaluate(
@@ -95,68 +95,26 @@ def test_the_keyboard_stays_in_a_large_picture(generated: Page) -> None:
     expect(large).to_have_count(0)
 
 
-LOOK = """(part) => {
-  const style = getComputedStyle(part);
-  return [style.borderTopWidth, style.borderTopStyle, style.borderTopColor, style.fontSize].join(" ");
-}"""
-
-
-def test_all_boxes_look_alike(generated: Page) -> None:
-    for part in ("model-choice", "export"):
-        generated.locator(f"#{part} > .label-wrap").click()
-    generated.locator("#model-loras").scroll_into_view_if_needed()
-    boxes = (
-        "#subject textarea",
-        "#scene-list li textarea",
-        "#seeds textarea",
-        "#negative textarea",
-        "#new-scene textarea",
-    )
-    lists = ("#style", "#scheduler", "#model-source", "#export-format", "#again-picture")
-    numbers = ("#steps", "#batch", "#anchors", "#mask_dropout")
-    for alike in (
-        (*boxes, "#model-loras textarea", "#export-title :is(input, textarea)"),
-        [f"{part} .wrap:has(> .wrap-inner)" for part in lists],
-        [f"{part} .tab-like-container" for part in numbers],
-        [f"{part} input[type=number]" for part in numbers],
-    ):
-        looks = {part: generated.locator(part).first.evaluate(LOOK) for part in alike}
-        assert len(set(looks.values())) == 1, looks
-    for part in ("#model-choice", "#words", "#export", "#scoring", "#advanced", ".form:has(> #show_masks)"):
-        expect(generated.locator(part)).to_have_css("border-top-style", "solid")
-        expect(generated.locator(part)).to_have_css("border-top-width", "1px")
-
-
-@pytest.mark.parametrize(("width", "columns"), [(1440, 2), (1024, 1), (390, 1)])
-def test_switches_stand_in_two_columns_at_most(generated: Page, width: int, columns: int) -> None:
-    _resize(generated, (width, 900))
-    for row in generated.locator("#fine-switches .switches").all():
-        blocks = [block.bounding_box() for block in row.locator(".form > .block").all()]
-        assert len({round(block["x"]) for block in blocks}) == columns
-        assert min(block["width"] for block in blocks) >= 190
-    _resize(generated, WIDE)
-
-
-def test_what_has_no_effect_looks_like_it(generated: Page) -> None:
+def test_disabled_settings_look_disabled(generated: Page) -> None:
     def colour(name: str) -> str:
         return generated.locator(f"#{name} :is(.label-text, [data-testid=block-info])").evaluate(
             "label => getComputedStyle(label).color"
         )
 
     assert colour("mask_dropout") == colour("masking")
-    generated.get_by_label("Subject masks").uncheck()
-    expect(generated.locator("#mask_dropout input[type=range]")).to_be_disabled()
+    generated.locator("#masking input").uncheck()
+    expect(slider(generated, "mask_dropout")).to_be_disabled()
     assert colour("mask_dropout") != colour("masking")
-    generated.get_by_label("Subject masks").check()
-    expect(generated.locator("#mask_dropout input[type=range]")).to_be_enabled()
+    generated.locator("#masking input").check()
+    expect(slider(generated, "mask_dropout")).to_be_enabled()
 
 
-def test_a_refusal_is_brought_into_sight(generated: Page) -> None:
+def test_error_is_scrolled_into_view(generated: Page) -> None:
     for part in ("#show_masks", "#export", "#scoring", "#scores"):
         expect(generated.locator(part)).to_be_visible()
     generated.locator("#words").scroll_into_view_if_needed()
     expect(generated.locator("#status")).not_to_be_in_viewport()
     generated.locator("#subject textarea").fill("")
-    generated.get_by_role("button", name="Generate").click()
-    expect(generated.locator("#status [role=alert]")).to_be_in_viewport(ratio=1)
-    expect(generated.locator(".toast-body")).to_have_count(0)
+    generate(generated)
+    expect(alert(generated)).to_be_in_viewport(ratio=1)
+    expect(generated.locator(TOAST)).to_have_count(0)
