@@ -117,7 +117,7 @@ def _open(page: Page) -> None:
     page.locator("#show_masks input").check()
     expect(pictures(page).first).to_have_attribute("src", re.compile("marked"))
     open_group(page, "export", "#export-make")
-    choose(page, "export-format", "Animated GIF")
+    choose(page, "export-format", re.compile("GIF"))
     expect(page.locator("#export-seconds")).to_be_visible()
     expect(page.locator("#export-layout")).to_be_hidden()
     name, content = download(page, "export")
@@ -151,13 +151,13 @@ def _export(page: Page) -> None:
     document = pypdfium2.PdfDocument(content)
     assert len(document) == 4  # a title, two scenes, the settings
     document.close()
-    choose(page, "library-export-format", "ZIP")
+    choose(page, "library-export-format", re.compile("^ZIP"))
     expect(page.locator("#library-export-file")).to_be_hidden()
     name, content = download(page, "library-export")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         names = {Path(entry).name for entry in archive.namelist()}
     assert {"frame-01.png", "mask-02.png", "story.json", "scores.json"} <= names
-    choose(page, "library-export-format", "Comic pages (PNG)")
+    choose(page, "library-export-format", re.compile(r"^Comic pages.*PNG"))
     page.locator("#library-export-title").get_by_role("textbox").fill("The 猫")
     page.locator("#library-export-make").click()
     expect(alert(page, "library-export-status")).to_contain_text("'猫'")
