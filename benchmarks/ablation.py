@@ -21,6 +21,7 @@ from benchmarks.storybook import generations, measure, summary
 from benchmarks.suite import STORYBOOK_SUITE, load_suite
 from consistory_svd import Settings, load_model
 from consistory_svd.cli.options import run, wrong_values
+from consistory_svd.errors import FieldError, one_of
 from consistory_svd.metrics.attribute_reader import load_reader
 
 FULL = Settings(query_blending=True, injection=True)
@@ -62,7 +63,7 @@ def ablation(
     with wrong_values():
         missing = sorted(set(only or ()) - set(ROWS))
         if missing:
-            raise ValueError(f"only: {', '.join(missing)} is not a row; give one of {', '.join(ROWS)}")
+            raise FieldError("only", missing[0], one_of(ROWS))
         entries = load_suite(suite)
         to_generate = generations(entries, seeds=-(-stories // len(entries)))[:stories]
         model, reader = load_model(source), load_reader()

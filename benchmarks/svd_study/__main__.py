@@ -26,6 +26,7 @@ from benchmarks.svd_study.report import write_report
 from benchmarks.svd_study.rows import ROWS
 from consistory_svd import Settings, load_model
 from consistory_svd.cli.options import run, wrong_values
+from consistory_svd.errors import FieldError, one_of
 from consistory_svd.metrics.attribute_reader import Reader, load_reader
 from consistory_svd.metrics.vocabulary import attributes_in
 from consistory_svd.models.model import Model
@@ -75,9 +76,9 @@ def generate_rows(
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     with wrong_values():
         if missing := sorted(set(only or ()) - set(ROWS)):
-            raise ValueError(f"only: {', '.join(missing)} is not a row; give one of {', '.join(ROWS)}")
+            raise FieldError("only", missing[0], one_of(ROWS))
         if part > parts:
-            raise ValueError(f"part: {part} is not allowed; give a whole number from 1 to {parts}")
+            raise FieldError("part", part, f"a whole number from 1 to {parts}")
         entries = load_suite(suite)
         to_generate = generations(entries, seeds=-(-(skip + stories) // len(entries)))[skip:][:stories]
         model, reader = load_model(source), load_reader()
