@@ -23,7 +23,7 @@ setup(
     package_dir={"consistory_svd.assets": "assets"},
     package_data={
         "": ["*.css", "*.js", "*.html", "*.json"],
-        "consistory_svd.studio": ["static/*"],
+        "consistory_svd.studio": ["static/*", "templates/*"],
         "consistory_svd.assets": ["**/*"],
     },
     include_package_data=False,

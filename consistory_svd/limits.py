@@ -65,8 +65,6 @@ class Limits:
                 widget.info = f"{widget.info} At most {most} in this studio."
                 if isinstance(widget.value, int | float):
                     widget.value = min(widget.value, most)
-        if self.frames is not None:
-            form["scenes"].info = f"{form['scenes'].info} At most {self.frames} in this studio."
 
 
 # What a studio starts with that strangers reach: stories of a size that lets others have a turn, too.

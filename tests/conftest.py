@@ -15,8 +15,8 @@ if TYPE_CHECKING:  # a browser and Gradio take seconds that other tests need not
     from playwright.sync_api import Browser, Page
 
     from consistory_svd.library import Library
-    from consistory_svd.studio.handlers import Handlers
     from consistory_svd.studio.model_manager import ModelManager
+    from consistory_svd.studio.tabs.story import StoryTab
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -84,9 +84,9 @@ def manager(tiny_folder: Path) -> "ModelManager":
 
 
 @pytest.fixture
-def handlers(manager: "ModelManager") -> Iterator["Handlers"]:
-    """The page's handlers in a studio where each visitor has their own stories."""
-    yield from _handlers(manager)
+def story_tab(manager: "ModelManager") -> Iterator["StoryTab"]:
+    """The Story tab of a studio where each visitor has a library of their own."""
+    yield from _story_tab(manager)
 
 
 @pytest.fixture
@@ -98,21 +98,20 @@ def library(tmp_path: Path) -> "Library":
 
 
 @pytest.fixture
-def common(manager: "ModelManager", library: "Library") -> Iterator["Handlers"]:
-    """The page's handlers in a studio where all see one library."""
+def common(manager: "ModelManager", library: "Library") -> Iterator["StoryTab"]:
+    """The Story tab of a studio where all visitors share one library."""
     from consistory_svd.studio.visitor_storage import VisitorStorage
 
-    yield from _handlers(manager, storage=VisitorStorage(library))
+    yield from _story_tab(manager, storage=VisitorStorage(library))
 
 
-def _handlers(manager: "ModelManager", **parts: Any) -> Iterator["Handlers"]:
-    from consistory_svd.studio.handlers import Handlers
-    from tests.visitors import ANN, BEN
+def _story_tab(manager: "ModelManager", **parts: Any) -> Iterator["StoryTab"]:
+    from tests.visitors import ANN, BEN, make_story_tab
 
-    handlers = Handlers(manager, **parts)
-    yield handlers
+    story_tab = make_story_tab(manager, **parts)
+    yield story_tab
     for visitor in (ANN, BEN):
-        handlers.leave(visitor)
+        story_tab.services.leave(visitor)
 
 
 @pytest.fixture(scope="session")

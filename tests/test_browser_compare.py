@@ -17,11 +17,12 @@ from playwright.sync_api import Browser, Page, expect
 
 from consistory_svd.limits import Limits
 from consistory_svd.studio import launch
+from consistory_svd.studio.app import build_page
 from consistory_svd.studio.comparison_rows import RECIPES
-from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.studio.services import Services
 from consistory_svd.studio.tabs.about_text import PARTS
-from consistory_svd.studio.wiring import build
+from consistory_svd.studio.tabs.story import StoryTab
 from tests.browser import (
     STORY_MS,
     alert,
@@ -209,19 +210,17 @@ def twelve(tmp_path: Path) -> list[Path]:
     return files
 
 
-class FinishedAtOnce(Handlers):
-    """Handlers whose story is finished at once, with images from files."""
+def test_twelve_large_images_are_served_as_their_files(
+    browser: Browser, twelve: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def generate(tab: StoryTab, request: gr.Request, **form: object) -> Iterator[dict]:
+        yield {
+            tab.pictures: [(str(file), file.stem) for file in twelve],
+            tab.status: "<p id='shown'>shown</p>",
+        }
 
-    def __init__(self, files: list[Path]) -> None:
-        super().__init__(ModelManager(device="cpu"))
-        self.files = files
-
-    def generate(self, request: gr.Request, **form: object) -> Iterator[tuple]:
-        yield [(str(file), file.stem) for file in self.files], "<p id='shown'>shown</p>"
-
-
-def test_twelve_large_images_are_served_as_their_files(browser: Browser, twelve: list[Path]) -> None:
-    demo = build(FinishedAtOnce(twelve))
+    monkeypatch.setattr(StoryTab, "generate", generate)
+    demo = build_page(Services(ModelManager(device="cpu")))
     launch(demo, port=None, prevent_thread_lock=True, quiet=True)
     try:
         page = visit(browser, demo.local_url)

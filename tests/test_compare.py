@@ -29,9 +29,9 @@ from consistory_svd.studio.comparison import Comparison, Generation, Snapshot, c
 from consistory_svd.studio.comparison_image import GridRow, cell_box, cell_size, draw_grid, first_row
 from consistory_svd.studio.comparison_rows import RECIPES, Row, chosen_rows, in_story, recipe
 from consistory_svd.studio.generated_story import Picture
-from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.progress import Progress
+from consistory_svd.studio.services import Services
 from consistory_svd.studio.tabs import compare as compare_tab
 from consistory_svd.studio.tabs.compare import CURRENT, NOTHING, Comparing, lay_out, save_grid
 from tests.test_studio import form
@@ -282,10 +282,10 @@ def test_a_row_that_fails_says_why_and_rows_before_it_stay(manager: ModelManager
 def room(manager: ModelManager) -> Iterator[Comparing]:
     with gr.Blocks(), gr.Tabs() as rooms:
         widgets = lay_out(rooms)
-    comparing = Comparing(Handlers(manager, Limits(frames=3)), widgets)
+    comparing = Comparing(Services(manager, Limits(frames=3)), widgets)
     yield comparing
     for visitor in (ANN, BEN):
-        comparing.story_tab.leave(visitor)
+        comparing.services.leave(visitor)
 
 
 HOW = (ScoreSettings.backbone, ScoreSettings.fill)
@@ -375,7 +375,7 @@ def test_two_visitors_have_their_own_comparisons(room: Comparing):
     second = list(start(room, BEN, "plain", "sdsa", subject="an owl", concept="owl"))[-1]
     assert "<caption>a cat:" in first[2]
     assert "<caption>an owl:" in second[2]
-    room.story_tab.leave(ANN)
+    room.services.leave(ANN)
     assert not Path(first[3]["value"]).exists()
     assert Path(second[3]["value"]).exists()
 

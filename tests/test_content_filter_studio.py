@@ -39,12 +39,10 @@ from consistory_svd.studio import html as view
 from consistory_svd.studio.comparison import Generation, Snapshot
 from consistory_svd.studio.comparison_rows import Row
 from consistory_svd.studio.generated_story import GenerationRequest, Picture, undo
-from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.progress import Progress
 from consistory_svd.studio.tabs import about as about_tab
-from consistory_svd.studio.tabs.library_handlers import LibraryHandlers
 from consistory_svd.studio.visitor_storage import VisitorStorage
 from tests.browser import STORY_MS, captions, pictures, visit
 from tests.classifiers import EVERY, NONE, keep_in_cache, save_classifier, screen_against, screen_of
@@ -52,7 +50,7 @@ from tests.packaging_helpers import HOUSE, run
 from tests.stories import with_seeds
 from tests.test_compare import PLAIN, SDSA, comparison
 from tests.test_studio import form
-from tests.visitors import ANN
+from tests.visitors import ANN, last, library_of, make_story_tab
 
 SECONDS = 120.0
 SCENES = ("in the forest", "on the beach", "in the snow")
@@ -160,14 +158,15 @@ def test_one_of_three_is_withheld_and_the_others_keep_masks_and_scores(
     assert len(masks) == 2
     assert not any(f"-{at + 1:02d}" in name for name in masks)
     assert len(read_story_json(folder).masks) == 2
-    handlers = Handlers(manager)
-    handlers.show(run.generated, ANN)
-    assert handlers.continuing.offer("", "", ANN)[5]["value"] == at, "it is the one to be redone"
-    shown = handlers.show_masks(True, ANN)
+    story_tab = make_story_tab(manager)
+    story_tab.services.sessions.of(ANN).show(run.generated)
+    panel = story_tab.continue_panel
+    assert panel.refresh([], ANN)[panel.picture]["value"] == at, "it is the one to be redone"
+    shown = story_tab.show_masks(True, ANN)
     assert [text.endswith("(withheld)") for _, text in shown] == [k == at for k in range(3)]
-    *_, card = handlers.score("ensemble", "noise", ANN)
-    assert "1 withheld picture is left out here" in card
-    handlers.leave(ANN)
+    *_, card = story_tab.scores.score("ensemble", "noise", ANN)
+    assert "1 filtered image is excluded from the scores" in card
+    story_tab.services.leave(ANN)
 
 
 def test_what_is_redone_added_continued_and_taken_back_is_looked_at(
@@ -215,11 +214,11 @@ def test_a_filter_that_breaks_holds_pictures_back_and_says_so(
 
 
 def test_the_page_says_that_pictures_are_looked_at(manager: ModelManager, content_filter):
-    handlers = Handlers(manager)
-    *_, (before, *_) = handlers.follow_model()
+    story_tab = make_story_tab(manager)
+    before = last(story_tab.model.wait_for_model(), story_tab.model.line)
     assert NOTICE not in before
     content_filter(NONE)
-    *_, (after, *_) = handlers.follow_model()
+    after = last(story_tab.model.wait_for_model(), story_tab.model.line)
     assert NOTICE in after
     assert NOTICE in about_tab.now(manager)
 
@@ -230,18 +229,23 @@ def test_the_library_keeps_shows_and_exports_the_plain_pictures_alone(
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "no weights"))
     content_filter(EVERY)
     library = Library(tmp_path / "library")
-    handlers = Handlers(manager, storage=VisitorStorage(library))
-    *_, (shown, _) = handlers.generate(ANN, **form())
+    story_tab = make_story_tab(manager, storage=VisitorStorage(library))
+    shown = last(story_tab.generate(ANN, **form()), story_tab.pictures)
     assert {pixels(Path(path)) for path, _ in shown} == {BLANK}
-    assert list(handlers.score("ensemble", "noise", ANN))[-1].count("all pictures were withheld") == 1
-    handlers.leave(ANN)
-    room = LibraryHandlers(handlers)
+    assert (
+        list(story_tab.scores.score("ensemble", "noise", ANN))[-1].count(
+            "all images were removed by the content filter"
+        )
+        == 1
+    )
+    story_tab.services.leave(ANN)
+    room = library_of(story_tab)
     covers, (name,), *_ = room.shelf("", ORDERS[0], 24, ANN)
     _, _, _, _, seen, *_ = room.look(name, ANN)
     assert all(text.endswith("(withheld)") for _, text in seen["value"])
-    _, _, status, opened, *_ = room.open(name, ANN)
-    assert "Pictures 1, 2 and 3 were withheld" in status
-    assert [text.endswith("(withheld)") for _, text in opened] == [True] * 3
+    opened = room.open(name, ANN)
+    assert "Pictures 1, 2 and 3 were withheld" in opened[story_tab.status]
+    assert [text.endswith("(withheld)") for _, text in opened[story_tab.pictures]] == [True] * 3
     assert covers["value"]
     thumbnail = f"thumbnails/{Path(covers['value'][0][0]).name}"
     known = {"frame-01.png", "frame-02.png", "frame-03.png", "story.json", thumbnail}
@@ -329,7 +333,7 @@ def test_a_visitor_sees_plain_pictures_and_reads_why(browser: Browser, public: g
         saved = page.request.get(source).body()
         (path := Path(os.environ[CACHE_VARIABLE]).with_name(f"{number}.png")).write_bytes(saved)
         assert pixels(path) == BLANK
-    expect(page.locator("#scores")).to_contain_text("all pictures were withheld")
+    expect(page.locator("#scores")).to_contain_text("all images were removed by the content filter")
     page.context.close()
 
 

@@ -16,13 +16,11 @@ from consistory_svd.limits import PUBLIC, Limits, limits_of, public, read_auth, 
 from consistory_svd.settings import Settings
 from consistory_svd.story import Story
 from consistory_svd.studio import html as view
-from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.layout import lay_out
 from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.progress import Progress
 from consistory_svd.studio.queue import GenerationQueue, Position
 from tests.test_studio import form
-from tests.visitors import ANN
+from tests.visitors import ANN, last, make_story_tab
 
 STORY = Story("a cat", ("in the forest", "on the beach", "in the snow"))
 SECONDS = 60.0
@@ -79,12 +77,12 @@ def test_strangers_cannot_have_any_number_of_pictures_drawn_together():
 
 
 def test_widgets_end_at_the_limits_and_say_so():
-    _, _, boxes, _ = lay_out()
-    Limits(frames=6, steps=12, batch=8).show_on(boxes)
+    limits = Limits(frames=6, steps=12, batch=8)
+    boxes = make_story_tab(ModelManager(device="cpu"), limits=limits).form
     assert boxes["batch"].maximum == 8
     assert (boxes["steps"].maximum, boxes["steps"].value) == (12, 12)
     assert boxes["steps"].info.endswith("At most 12 in this studio.")
-    assert boxes["scenes"].info.endswith("At most 6 in this studio.")
+    assert "At most 6 in this studio." in boxes["scenes"].html_template
     assert Limits(steps=12).fitted({"steps": 30, "seed": 99, "scenes": "a"}) == {
         "steps": 12,
         "seed": 99,
@@ -93,13 +91,11 @@ def test_widgets_end_at_the_limits_and_say_so():
 
 
 def test_the_page_and_programmes_are_held_to_the_limits(manager: ModelManager):
-    handlers = Handlers(manager, Limits(frames=2))
-    updates = handlers.begin(ANN, "cat", True, **form())
-    assert "Scenes must be at most 2 in this studio, got 3" in next(updates)[0]
+    story_tab = make_story_tab(manager, limits=Limits(frames=2))
+    updates = story_tab.generate(ANN, **form())
+    assert "Scenes must be at most 2 in this studio, got 3" in next(updates)[story_tab.status]
     with pytest.raises(gr.Error, match="Scenes must be at most 2"):
         next(updates)
-    with pytest.raises(gr.Error, match="Scenes must be at most 2"):
-        next(handlers.generate(ANN, **form()))
     assert len(manager.queue) == 0
 
 
@@ -300,25 +296,27 @@ def test_a_story_behind_a_full_line_is_refused_on_the_page_and_by_programmes(man
     try:
         for _ in range(2):
             manager.queue.enqueue(1)
-        handlers = Handlers(manager)
-        assert "The queue is full" in next(handlers.begin(ANN, "cat", True, **form()))[0]
+        story_tab = make_story_tab(manager)
+        updates = story_tab.generate(ANN, **form())
+        assert "The queue is full" in next(updates)[story_tab.status]
         with pytest.raises(gr.Error, match="The queue is full"):
-            next(handlers.generate(ANN, **form()))
+            next(updates)
     finally:
         manager.queue = before
 
 
 def test_a_waiting_story_says_its_place_and_time_and_then_begins(manager: ModelManager):
-    handlers = Handlers(manager)
+    story_tab = make_story_tab(manager)
     ticket = manager.queue.enqueue(1)
     ticket.seconds_left = 40.0
-    updates = handlers.generate(ANN, **form())
-    said = next(status for _, status in updates if isinstance(status, str) and "before yours" in status)
+    updates = story_tab.generate(ANN, **form())
+    said = next(
+        status for update in updates if "before yours" in (status := update.get(story_tab.status, ""))
+    )
     assert "Another story is before yours. It begins by itself in about 40 s." in said
     manager.queue.leave(ticket)
-    *_, (_, last) = updates
-    assert "3 pictures in " in last
-    assert handlers.sessions.of(ANN).job.join(SECONDS)
+    assert "3 pictures in " in last(updates, story_tab.status)
+    assert story_tab.services.sessions.of(ANN).job.join(SECONDS)
     assert len(manager.queue) == 0
 
 

@@ -1,6 +1,8 @@
 """Going on with a told story: its anchors are kept, a frame is told again, and the record follows."""
 
+import base64
 import gc
+import json
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +17,10 @@ from consistory_svd.settings import Settings, SVDFilter
 from consistory_svd.story import Story
 from consistory_svd.studio import html as view
 from consistory_svd.studio import job as worker
-from consistory_svd.studio import links
-from consistory_svd.studio.components.continue_handlers import how_it_goes_on
-from consistory_svd.studio.components.image_sizes import offered_sizes
+from consistory_svd.studio.components.continue_panel import describe
 from consistory_svd.studio.components.open_and_share import read_file
-from consistory_svd.studio.form import read_form, seeds_text
+from consistory_svd.studio.components.sampling_settings import model_sizes
+from consistory_svd.studio.form import decode_link, encode_link, fill, parse, scene_rows
 from consistory_svd.studio.generated_story import (
     GeneratedStory,
     GenerationRequest,
@@ -28,12 +29,11 @@ from consistory_svd.studio.generated_story import (
     with_seed,
     with_text,
 )
-from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.job import GenerationJob
-from consistory_svd.studio.layout import FORM, form_updates
 from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.progress import Progress, StepTimer
-from tests.visitors import ANN
+from consistory_svd.studio.tabs.story import StoryTab
+from tests.visitors import ANN, last
 
 SECONDS = 120.0
 SCENES = ("in the forest", "on the beach", "in the snow")
@@ -124,7 +124,7 @@ def test_an_anchor_that_is_changed_leaves_the_others_looking_at_the_former_one(g
     record = read_story_json(tmp_path)
     assert (record.story.scene_texts[0], record.anchor_story) == ("in the desert", STORY)
     assert read_frame(paths(changed)[0]).anchor_story == STORY
-    assert "Where you change picture 1 itself" in how_it_goes_on(changed.generated)
+    assert "even if you change an anchor" in describe(changed.generated)
     # Whoever comes later still looks at the anchor as it was.
     later = goes_on(changed, with_seed(changed.generated.story, 1, STORY.frame_seeds[1]), 1)
     assert same(paths(later)[1], paths(run)[1])
@@ -136,7 +136,7 @@ def test_anchors_that_were_not_kept_are_told_again_unseen(generate, monkeypatch:
     monkeypatch.setattr(worker, "MAX_CACHE_SHARE", 0.0)
     run = generate(long)
     assert run.generated.anchor_cache is None
-    assert "not kept in memory" in how_it_goes_on(run.generated)
+    assert "not in memory" in describe(run.generated)
     again = continued(run, with_seed(STORY, 2, 99), 2)
     again.start()
     seen = list(again.watch())
@@ -151,7 +151,7 @@ def test_what_shares_nothing_tells_only_what_is_wanted(generate):
     run = generate(replace(QUICK, sdsa=False))
     assert run.generated.anchor_cache is None
     assert goes_on(run, with_scene(STORY, "in a library"), 3).progress.finished == 1
-    assert "only the one that you change" in how_it_goes_on(run.generated)
+    assert "only the image that you change" in describe(run.generated)
 
 
 def test_random_anchors_tell_the_whole_story_again(generate):
@@ -159,7 +159,7 @@ def test_random_anchors_tell_the_whole_story_again(generate):
     again = goes_on(run, with_scene(STORY, "in a library"), 3)
     assert again.progress.finished == 4
     assert len(again.generated.replaced) == 3
-    assert "any change draws all 3 pictures again" in how_it_goes_on(run.generated)
+    assert "a change regenerates all 3 images" in describe(run.generated)
 
 
 def test_spectra_are_those_of_the_story_as_it_stands(generate):
@@ -201,7 +201,7 @@ def test_a_story_stopped_before_its_anchors_begins_anew(manager: ModelManager, t
         GenerationJob(manager, GenerationRequest(STORY, long, tmp_path)), lambda progress: progress.step >= 2
     )
     assert (run.generated.pictures, run.generated.needs_full_run) == ((), True)
-    assert "begins anew" in how_it_goes_on(run.generated)
+    assert "starts over" in describe(run.generated)
     assert goes_on(run, STORY, *run.generated.missing).generated.missing == ()
 
 
@@ -223,58 +223,56 @@ def test_a_change_that_is_stopped_leaves_the_story_as_it_was(generate, tmp_path:
 
 
 def the_form(**changes: Any) -> dict[str, Any]:
-    values = {name: update["value"] for name, update in zip(FORM, form_updates(STORY, QUICK), strict=True)}
-    return {**values, "show_masks": False, **changes}
+    return {**fill(STORY, QUICK), "show_masks": False, "suggested": "cat", "locked": True, **changes}
 
 
-def test_wishes_that_cannot_be_met_get_words(handlers: Handlers):
+def test_wishes_that_cannot_be_met_get_words(story_tab: StoryTab):
     def refusal(kind: str, scene: str = "", picture: Any = 0, text: str = "") -> str:
-        updates = handlers.continuing.begin(kind, scene, picture, text, ANN)
-        status = next(updates)[0]
+        updates = story_tab.continue_story(kind)(scene, picture, text, ANN)
+        status = next(updates)[story_tab.status]
         assert 'role="alert"' in status
         with pytest.raises(gr.Error):
             next(updates)
         return status
 
-    assert "tell one first" in refusal("redo")
-    list(handlers.generate(ANN, **the_form()))
+    assert "Generate a story first" in refusal("redo")
+    list(story_tab.generate(ANN, **the_form()))
     assert "Scenes must be text that is not empty" in refusal("add", scene="  ")
-    assert "choose one of the story" in refusal("redo", picture=9)
-    assert "choose one of the story" in refusal("redo", picture=None)
-    assert "shows already" in refusal("change", picture=1, text="on the beach")
+    assert "Image must be an image of the story, got 9" in refusal("redo", picture=9)
+    assert "Image must be an image of the story, got None" in refusal("redo", picture=None)
+    assert "already shows" in refusal("change", picture=1, text="on the beach")
     assert "nothing to continue" in refusal("resume")
 
 
-def test_the_form_follows_where_it_was_the_storys(handlers: Handlers):
-    list(handlers.generate(ANN, **the_form()))
-    list(handlers.continuing.begin("add", "in a library", None, "", ANN))
-    pictures, status = list(handlers.continue_story("add", "in a library", None, "", ANN))[-1]
-    assert len(pictures) == 4
-    assert "1 picture of 4" in status
-    text = "\n".join(SCENES)
-    *_, choice, own, back, scenes, seeds, _ = handlers.continuing.offer(text, "", ANN)
-    assert (choice["value"], own["value"], back["interactive"]) == (3, "in a library", False)
-    assert (scenes, seeds) == (f"{text}\nin a library", "")
-    *_, scenes, seeds, _ = handlers.continuing.offer("something else", "", ANN)
-    assert scenes == seeds == gr.skip()
+def test_the_form_follows_where_it_was_the_storys(story_tab: StoryTab):
+    panel, rows = story_tab.continue_panel, story_tab.form["scenes"]
+    list(story_tab.generate(ANN, **the_form()))
+    updates = list(story_tab.continue_story("add")("in a library", None, "", ANN))
+    assert len(last(updates, story_tab.pictures)) == 4
+    assert "1 picture of 4" in last(updates, story_tab.status)
+    shown = panel.refresh(scene_rows(STORY), ANN)
+    assert (shown[panel.picture]["value"], shown[panel.text]) == (3, "in a library")
+    assert not shown[panel.back]["interactive"]
+    assert [row["text"] for row in shown[rows]] == [*SCENES, "in a library"]
+    list(story_tab.continue_story("redo")("", 1, "", ANN))
+    before = shown[rows]
+    seed = panel.refresh(before, ANN)[rows][1]["seed"]
+    assert seed is not None
+    undone = panel.undo(1, panel.refresh(before, ANN)[rows], ANN)
+    assert undone[rows] == before
+    assert rows not in panel.refresh([{"text": "something else", "seed": None}], ANN)
 
 
-def test_leaving_frees_the_anchors(handlers: Handlers):
-    list(handlers.generate(ANN, **the_form()))
-    job = handlers.sessions.of(ANN).job
+def test_leaving_frees_the_anchors(story_tab: StoryTab):
+    list(story_tab.generate(ANN, **the_form()))
+    job = story_tab.services.sessions.of(ANN).job
     assert job.join(60)  # the thread holds on to the anchor cache until its very end
     anchor_cache = weakref.ref(job.generated.anchor_cache)
     assert anchor_cache() is not None
     del job
-    handlers.leave(ANN)
+    story_tab.services.leave(ANN)
     gc.collect()
     assert anchor_cache() is None
-
-
-def test_an_unlocked_seed_is_rolled_in_begin(handlers: Handlers):
-    ((_, _, seed, seeds, *_),) = handlers.begin(ANN, "cat", False, **the_form())
-    assert 0 <= seed < 2**32
-    assert seeds == ""
 
 
 # -- files, links, sizes ---------------------------------------------------------------------------------
@@ -289,24 +287,38 @@ FILTERED = replace(QUICK, k_filter=SVDFilter("energy", 0.9), width=128, height=6
 
 
 def test_the_form_holds_all_that_a_story_says():
-    values = {name: update["value"] for name, update in zip(FORM, form_updates(OWN, FILTERED), strict=True)}
-    story, settings = read_form(values)
+    story, settings = parse(fill(OWN, FILTERED))
     assert settings == FILTERED
     assert replace(story, concepts=()) == OWN
-    assert seeds_text(OWN) == "2=91"
 
 
 def test_links_carry_what_differs_and_nothing_else():
-    assert links.decode(links.encode(OWN, FILTERED)) == (OWN, FILTERED)
-    assert len(links.encode(STORY, Settings())) < 150
+    assert decode_link(encode_link(OWN, FILTERED)) == (OWN, FILTERED)
+    assert len(encode_link(STORY, Settings())) < 150
     with pytest.raises(ValueError, match="too long for a link"):
-        links.encode(Story("a cat", ("x" * 900,) * 9), QUICK)
+        encode_link(Story("a cat", ("x" * 900,) * 9), QUICK)
+
+
+def test_links_of_earlier_versions_are_read():
+    """The names of the settings were others."""
+    content = {
+        "story": {"subject": "a cat", "scenes": list(SCENES), "seeds": [None, 91]},
+        "settings": {
+            "steps": 2,
+            "spectrum_k": {"select": "quantile", "value": 0.05, "reweight": "none", "alpha": 1.0},
+            "spectrum_v": {"select": "all", "value": None, "reweight": "exp", "alpha": 0.5},
+        },
+    }
+    story, settings = decode_link(base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("="))
+    assert story == Story("a cat", SCENES, seeds=(None, 91))
+    filters = {"k_filter": SVDFilter("quantile", 0.05), "v_filter": SVDFilter(reweight="exp", alpha=0.5)}
+    assert settings == Settings(steps=2, **filters)
 
 
 @pytest.mark.parametrize("code", ["", "ä", "e30", "W10", "eyJzdG9yeSI6IHt9", "%00"])
 def test_broken_links_are_refused_in_words(code: str):
     with pytest.raises(ValueError, match="link"):
-        links.decode(code)
+        decode_link(code)
 
 
 @pytest.mark.parametrize(
@@ -327,8 +339,8 @@ def test_files_of_others_are_refused_in_words(tmp_path: Path, name: str, content
 
 
 def test_sizes_fit_the_model():
-    offered = offered_sizes((1024, 1024), 32)
-    assert offered["The model's own: 1024 × 1024"] is None
+    offered = model_sizes((1024, 1024), 32)
+    assert offered["Model default: 1024 × 1024"] is None
     for size in filter(None, offered.values()):
         assert all(side % 32 == 0 for side in size)
     assert (1184, 896) in offered.values()

@@ -26,25 +26,24 @@ from consistory_svd.models.lora import Lora
 from consistory_svd.settings import Settings
 from consistory_svd.story import Story
 from consistory_svd.studio import launch
-from consistory_svd.studio.components.open_and_share import Restoring
+from consistory_svd.studio.app import build_page
 from consistory_svd.studio.generated_story import GenerationRequest
-from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.studio.services import Services
 from consistory_svd.studio.session import Session
 from consistory_svd.studio.tabs.compare import NOTHING, Comparing, lay_out
-from consistory_svd.studio.tabs.library_handlers import LibraryHandlers
+from consistory_svd.studio.tabs.story import StoryTab
 from consistory_svd.studio.visitor_storage import VisitorStorage
-from consistory_svd.studio.wiring import build
 from tests.test_library import CAT, keep
 from tests.test_studio import form
-from tests.visitors import ANN, BEN
+from tests.visitors import ANN, BEN, last, library_of, make_story_tab
 
 QUICK = Settings(steps=2, anchors=1, batch=1)
 
 
 @pytest.fixture
-def handlers(common: Handlers) -> Handlers:
+def story_tab(common: StoryTab) -> StoryTab:
     """Here all see one library."""
     return common
 
@@ -54,89 +53,81 @@ def keep_own(library: Library, manager: ModelManager, story: Story = CAT, settin
     return keep(library, story, settings, model=manager.model.name)
 
 
-def open_story(handlers: Handlers, visitor: gr.Request, folder: Path) -> str:
+def open_story(story_tab: StoryTab, visitor: gr.Request, folder: Path) -> str:
     """Open a kept story in Story, as the page does; the status, or why it was refused."""
-    message, _, status, *_ = LibraryHandlers(handlers).open(folder.name, visitor)
-    return message or status
+    room = library_of(story_tab)
+    updates = room.open(folder.name, visitor)
+    return updates[room.message] or updates[story_tab.status]
 
 
-def offered(handlers: Handlers, visitor: gr.Request) -> dict[str, Any]:
-    names = (
-        "part",
-        "how",
-        "resume",
-        "changes",
-        "scene",
-        "picture",
-        "text",
-        "back",
-        "scenes",
-        "seeds",
-        "seeds_of",
-    )
-    return dict(zip(names, handlers.continuing.offer("", "", visitor), strict=True))
+def offered(story_tab: StoryTab, visitor: gr.Request) -> dict[str, Any]:
+    """What the continue panel shows, by the names of its components."""
+    panel = story_tab.continue_panel
+    updates = panel.refresh([], visitor)
+    return {name: updates[item] for name, item in vars(panel).items() if item in updates}
 
 
 # -- opened from the library -----------------------------------------------------------------------------
 
 
-def test_an_opened_story_can_be_gone_on_with_and_no_other(handlers: Handlers, library: Library, manager):
-    list(handlers.generate(ANN, **form(record_svd=True)))
-    assert handlers.show_svd_plots(ANN)[0]["visible"]
+def test_an_opened_story_can_be_gone_on_with_and_no_other(story_tab: StoryTab, library: Library, manager):
+    list(story_tab.generate(ANN, **form(record_svd=True)))
+    plots = story_tab.svd_plots
+    assert plots.show(ANN)[plots.part]["visible"]
     folder = keep_own(library, manager)
     keep_scores(
         folder, look_at(folder).pictures, as_json([MissingScore("CLIPScore", "no weights", "", "clip")])
     )
-    open_story(handlers, ANN, folder)
-    part = offered(handlers, ANN)
+    open_story(story_tab, ANN, folder)
+    part = offered(story_tab, ANN)
     assert part["part"]["visible"]
     assert part["picture"]["choices"] == [("1: in the forest", 0), ("2: on the beach", 1)]
-    assert "not kept in memory" in part["how"]
-    assert not handlers.show_svd_plots(ANN)[0]["visible"]
-    assert handlers.offer_fetch(ANN)[0]["value"] == "Fetch CLIP"
-    open_story(handlers, ANN, keep_own(library, manager))
-    assert not handlers.offer_fetch(ANN)[0]["visible"]
+    assert "not in memory" in part["note"]
+    assert not plots.show(ANN)[plots.part]["visible"]
+    button = story_tab.scores.fetch_button
+    assert story_tab.scores.offer_weights(ANN)[button]["value"] == "Download CLIP"
+    open_story(story_tab, ANN, keep_own(library, manager))
+    assert not story_tab.scores.offer_weights(ANN)[button]["visible"]
 
 
-def test_the_page_offers_to_go_on_as_soon_as_a_story_is_opened(handlers: Handlers):
-    demo = build(handlers)
+def test_the_page_offers_to_go_on_as_soon_as_a_story_is_opened(story_tab: StoryTab):
+    demo = build_page(story_tab.services)
     (opened,) = (fn for fn in demo.fns.values() if fn.name == "open" and fn.api_name != "open_file")
     after = [fn.name for fn in demo.fns.values() if fn.trigger_after == opened._id]
-    assert {"offer", "show_svd_plots", "offer_fetch"} <= set(after)
+    assert {"finish", "offer_weights"} <= set(after)
 
 
 # -- one story, one model --------------------------------------------------------------------------------
 
 
-def refusal_of(handlers: Handlers, visitor: gr.Request, kind: str = "redo", picture: int = 0) -> str:
+def refusal_of(story_tab: StoryTab, visitor: gr.Request, kind: str = "redo", picture: int = 0) -> str:
     """What the page says to a wish that is refused."""
-    updates = handlers.continuing.begin(kind, "", picture, "", visitor)
-    status = next(updates)[0]
+    updates = story_tab.continue_story(kind)("", picture, "", visitor)
+    status = next(updates)[story_tab.status]
     assert 'role="alert"' in status
     with pytest.raises(gr.Error):
         next(updates)
     return status
 
 
-def redo(handlers: Handlers, visitor: gr.Request, picture: int = 0) -> list[str]:
+def redo(story_tab: StoryTab, visitor: gr.Request, picture: int = 0) -> list[str]:
     """Redo a picture as the page does; the names of the story's pictures then."""
-    list(handlers.continuing.begin("redo", "", picture, "", visitor))
-    list(handlers.continue_story("redo", "", picture, "", visitor))
-    return [one.path.name for one in handlers.story_of(visitor).pictures]
+    list(story_tab.continue_story("redo")("", picture, "", visitor))
+    return [one.path.name for one in story_tab.services.sessions.story_of(visitor).pictures]
 
 
 def test_a_story_of_another_model_is_not_gone_on_with(
-    handlers: Handlers, library: Library, manager: ModelManager
+    story_tab: StoryTab, library: Library, manager: ModelManager
 ):
     folder = keep(library)
     before = (folder / "story.json").read_bytes()
     name = manager.model.name
     words = f"generated with a model, but {name} is loaded"
-    status = open_story(handlers, ANN, folder)
+    status = open_story(story_tab, ANN, folder)
     assert words in status
     assert f"Load a model to continue it, or press Generate to generate it again with {name}." in status
-    assert words in offered(handlers, ANN)["how"]
-    assert words in refusal_of(handlers, ANN)
+    assert words in offered(story_tab, ANN)["note"]
+    assert words in refusal_of(story_tab, ANN)
     assert (folder / "story.json").read_bytes() == before
     assert sorted(path.name for path in folder.glob("frame-*")) == ["frame-01.png", "frame-02.png"]
 
@@ -150,7 +141,7 @@ def test_a_story_of_another_model_is_not_gone_on_with(
     ids=["checkpoint", "lora"],
 )
 def test_another_model_that_comes_while_a_story_waits_changes_nothing(
-    handlers: Handlers,
+    story_tab: StoryTab,
     library: Library,
     manager: ModelManager,
     monkeypatch: pytest.MonkeyPatch,
@@ -158,15 +149,15 @@ def test_another_model_that_comes_while_a_story_waits_changes_nothing(
     words: str,
 ):
     folder, name = keep_own(library, manager), manager.model.name
-    assert "is loaded" not in open_story(handlers, ANN, folder)
-    assert redo(handlers, ANN) == ["frame-01-2.png", "frame-02.png"]
-    story = handlers.story_of(ANN)
+    assert "is loaded" not in open_story(story_tab, ANN, folder)
+    assert redo(story_tab, ANN) == ["frame-01-2.png", "frame-02.png"]
+    story = story_tab.services.sessions.story_of(ANN)
     monkeypatch.setattr(manager, "_model", replace(manager.model, **other))
     again = GenerationJob(manager, GenerationRequest.continuing(story, story.story, (1,)))
     again.start()
     assert again.join(120)
     assert words in again.progress.error
-    handlers.continuing.take_back(0, "", "", ANN)
+    story_tab.continue_panel.undo(0, [], ANN)
     record = read_story_json(folder)
     assert (record.pictures, record.model) == (("frame-01.png", "frame-02.png"), name)
 
@@ -174,63 +165,62 @@ def test_another_model_that_comes_while_a_story_waits_changes_nothing(
 # -- two pages, one story --------------------------------------------------------------------------------
 
 
-def test_pictures_are_never_written_over_and_a_stale_page_says_so(handlers, library, manager):
+def test_pictures_are_never_written_over_and_a_stale_page_says_so(story_tab, library, manager):
     folder = keep_own(library, manager)
     for visitor in (ANN, BEN):
-        open_story(handlers, visitor, folder)
-    assert redo(handlers, ANN) == ["frame-01-2.png", "frame-02.png"]
+        open_story(story_tab, visitor, folder)
+    assert redo(story_tab, ANN) == ["frame-01-2.png", "frame-02.png"]
     made = (folder / "frame-01-2.png").read_bytes()
-    assert "was changed on another page" in refusal_of(handlers, BEN)
-    assert "was changed on another page" in handlers.continuing.take_back(0, "", "", BEN)[1]
-    open_story(handlers, BEN, folder)
-    assert redo(handlers, BEN) == ["frame-01-3.png", "frame-02.png"]
+    assert "was changed or deleted on another page" in refusal_of(story_tab, BEN)
+    assert "was changed or deleted" in story_tab.continue_panel.undo(0, [], BEN)[story_tab.status]
+    open_story(story_tab, BEN, folder)
+    assert redo(story_tab, BEN) == ["frame-01-3.png", "frame-02.png"]
     assert (folder / "frame-01-2.png").read_bytes() == made
     assert read_story_json(folder).pictures == ("frame-01-3.png", "frame-02.png")
 
 
-def test_a_story_that_is_told_on_another_page_is_left_alone(handlers, library, manager):
+def test_a_story_that_is_told_on_another_page_is_left_alone(story_tab, library, manager):
     folder = keep_own(library, manager, settings=replace(QUICK, steps=200))
     for visitor in (ANN, BEN):
-        open_story(handlers, visitor, folder)
-    list(handlers.continuing.begin("redo", "", 0, "", ANN))
-    generation = handlers.continue_story("redo", "", 0, "", ANN)
+        open_story(story_tab, visitor, folder)
+    generation = story_tab.continue_story("redo")("", 0, "", ANN)
     next(generation)
-    assert "is being told on another page" in refusal_of(handlers, BEN)
-    assert "still being told" in open_story(handlers, BEN, folder)
+    assert "is being generated on another page" in refusal_of(story_tab, BEN)
+    assert "being generated" in open_story(story_tab, BEN, folder)
     generation.close()
 
 
-def test_a_story_with_lost_pictures_can_be_gone_on_with(handlers, library, manager):
+def test_a_story_with_lost_pictures_can_be_gone_on_with(story_tab, library, manager):
     folder = keep_own(library, manager, replace(CAT, scenes=(*CAT.scenes, "in the snow")))
     (folder / "frame-03.png").unlink()
-    open_story(handlers, ANN, folder)
-    assert redo(handlers, ANN) == ["frame-01-2.png", "frame-02.png"]
+    open_story(story_tab, ANN, folder)
+    assert redo(story_tab, ANN) == ["frame-01-2.png", "frame-02.png"]
 
 
 # -- stories that have no picture ------------------------------------------------------------------------
 
 
-def test_a_story_without_a_picture_can_only_be_begun_anew(handlers: Handlers):
-    generation = handlers.generate(ANN, **form(steps=200))
-    next(status for _, status in generation if isinstance(status, str) and "step " in status)
-    assert "Stopped before the first picture" in list(handlers.cancel(ANN))[-1][1]
-    part = offered(handlers, ANN)
+def test_a_story_without_a_picture_can_only_be_begun_anew(story_tab: StoryTab):
+    generation = story_tab.generate(ANN, **form(steps=200))
+    next(update for update in generation if "step " in update.get(story_tab.status, ""))
+    assert "Stopped before the first picture" in last(story_tab.cancel(ANN), story_tab.status)
+    part = offered(story_tab, ANN)
     assert (part["part"]["visible"], part["resume"]["visible"], part["changes"]["visible"]) == (
         True,
         True,
         False,
     )
-    list(handlers.generate(ANN, **form()))
-    assert offered(handlers, ANN)["changes"]["visible"]
+    list(story_tab.generate(ANN, **form()))
+    assert offered(story_tab, ANN)["changes"]["visible"]
 
 
-def test_a_story_that_is_cancelled_in_the_line_never_began(handlers: Handlers):
-    first = handlers.generate(BEN, **form(steps=200))
-    next(status for _, status in first if isinstance(status, str) and "step " in status)
-    second = handlers.generate(ANN, **form())
-    next(status for _, status in second if isinstance(status, str) and "before yours" in status)
-    assert "Cancelled before your story began" in list(handlers.cancel(ANN))[-1][1]
-    assert handlers.sessions.of(ANN).job.progress.state == "stopped"
+def test_a_story_that_is_cancelled_in_the_line_never_began(story_tab: StoryTab):
+    first = story_tab.generate(BEN, **form(steps=200))
+    next(update for update in first if "step " in update.get(story_tab.status, ""))
+    second = story_tab.generate(ANN, **form())
+    next(update for update in second if "before yours" in update.get(story_tab.status, ""))
+    assert "Cancelled before your story began" in last(story_tab.cancel(ANN), story_tab.status)
+    assert story_tab.services.sessions.of(ANN).job.progress.state == "stopped"
     first.close()
 
 
@@ -240,31 +230,31 @@ def test_a_story_that_is_cancelled_in_the_line_never_began(handlers: Handlers):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "Press Generate to tell it."),
-        ({"pictures": "no"}, "What it has under 'pictures' means nothing here and was left out."),
-        ({"frames": [{"picture": "x.png", "prompt": "a house"}]}, "are not those of its scenes"),
-        ({"frames": [{"picture": "x.png", "prompt": CAT.prompts[0]}] * 3}, "are not those of its scenes"),
+        ({}, "Press Generate to generate it."),
+        ({"pictures": "no"}, "Unknown keys were ignored: 'pictures'."),
+        ({"frames": [{"picture": "x.png", "prompt": "a house"}]}, "do not match its scenes"),
+        ({"frames": [{"picture": "x.png", "prompt": CAT.prompts[0]}] * 3}, "do not match its scenes"),
     ],
     ids=str,
 )
 def test_parts_of_a_file_that_make_no_sense_are_named(
-    library: Library, manager: ModelManager, changes: dict[str, Any], words: str
+    story_tab: StoryTab, library: Library, manager: ModelManager, changes: dict[str, Any], words: str
 ):
     path = keep_own(library, manager) / "story.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-    *_, status = Restoring(manager, lambda opened, request: None).open_file(str(path), ANN)
+    status = story_tab.share.open_file(str(path), ANN)[story_tab.status]
     assert words in unescape(status)
-    assert ("left out" in status or "alone" in status) == bool(changes)
+    assert ("ignored" in status or "do not match" in status) == bool(changes)
 
 
 # -- comparisons -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def comparing(handlers: Handlers) -> Comparing:
+def comparing(story_tab: StoryTab) -> Comparing:
     with gr.Blocks(), gr.Tabs() as rooms:
         widgets = lay_out(rooms)
-    return Comparing(handlers, widgets)
+    return Comparing(story_tab.services, widgets)
 
 
 def compare(comparing: Comparing, visitor: gr.Request, **changes: Any) -> Iterator[tuple[Any, ...]]:
@@ -273,11 +263,11 @@ def compare(comparing: Comparing, visitor: gr.Request, **changes: Any) -> Iterat
 
 
 def test_each_row_of_a_comparison_is_a_kept_story(
-    comparing: Comparing, handlers: Handlers, library: Library, tmp_path, monkeypatch
+    comparing: Comparing, story_tab: StoryTab, library: Library, tmp_path, monkeypatch
 ):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "no weights"))
     *_, last = compare(comparing, ANN)
-    handlers.leave(ANN)
+    story_tab.services.leave(ANN)
     stories = library.stories()
     assert {story.name.split("-", 4)[-1] for story in stories} == {"plain-a-cat", "shared-attention-a-cat"}
     for story in stories:
@@ -285,44 +275,45 @@ def test_each_row_of_a_comparison_is_a_kept_story(
         assert story.scores["absent"]
     assert all(str(story.pictures[0]) in last[2] for story in stories)
     (shared,) = (story for story in stories if story.preset == "sdsa")
-    assert "is loaded" not in open_story(handlers, ANN, shared.folder)
-    assert "is deleted" in LibraryHandlers(handlers).delete(shared.name, ANN)[1]
+    assert "is loaded" not in open_story(story_tab, ANN, shared.folder)
+    assert "is deleted" in library_of(story_tab).delete(shared.name, ANN)[1]
     assert [story.name for story in library.stories()] == [one.name for one in stories if one != shared]
 
 
-def test_a_row_that_is_told_is_neither_deleted_nor_opened(comparing, handlers, library):
+def test_a_row_that_is_told_is_neither_deleted_nor_opened(comparing, story_tab, library):
+    room = library_of(story_tab)  # first, because this takes longer than a row
     going = compare(comparing, ANN, steps=200)
     next(update for update in going if isinstance(update[2], str) and "<img" in update[2])
     (running,) = library.stories()
-    assert "still being told" in LibraryHandlers(handlers).delete(running.name, BEN)[1]
-    assert "still being told" in open_story(handlers, BEN, running.folder)
+    assert "still being told" in room.delete(running.name, BEN)[1]
+    assert "being generated" in room.open(running.name, BEN)[room.message]
     going.close()
 
 
 def test_comparisons_of_a_shared_demo_go_with_the_visit(manager: ModelManager):
-    handlers = Handlers(manager)
+    story_tab = make_story_tab(manager)
     with gr.Blocks(), gr.Tabs() as rooms:
-        comparing = Comparing(handlers, lay_out(rooms))
+        comparing = Comparing(story_tab.services, lay_out(rooms))
     list(compare(comparing, ANN))
-    root = handlers.library_of(ANN).root
+    root = story_tab.services.library_of(ANN).root
     assert len(list(root.iterdir())) == 2
     going = compare(comparing, ANN, steps=200)
     next(update for update in going if isinstance(update[2], str) and "<img" in update[2])
-    handlers.leave(ANN)
+    story_tab.services.leave(ANN)
     assert not root.exists()
 
 
 # -- what goes, and when ---------------------------------------------------------------------------------
 
 
-def test_a_private_library_says_when_its_stories_go(manager: ModelManager, handlers: Handlers):
-    def said(studio: Handlers, visitor: gr.Request) -> str:
-        return LibraryHandlers(studio).shelf("", ORDERS[0], 24, visitor)[2]
+def test_a_private_library_says_when_its_stories_go(manager: ModelManager, story_tab: StoryTab):
+    def said(studio: StoryTab, visitor: gr.Request) -> str:
+        return library_of(studio).shelf("", ORDERS[0], 24, visitor)[2]
 
-    private = Handlers(manager)
+    private = make_story_tab(manager)
     assert "Your stories go when you close or reload this page; take them along." in said(private, ANN)
     assert "stay for a day after your last visit" in said(private, signed_in("one"))
-    assert "take them along" not in said(handlers, ANN)
+    assert "take them along" not in said(story_tab, ANN)
 
 
 def signed_in(page: str) -> gr.Request:
@@ -330,13 +321,13 @@ def signed_in(page: str) -> gr.Request:
 
 
 def test_who_signs_in_finds_their_stories_again(manager: ModelManager):
-    studio = Handlers(manager)
+    studio = make_story_tab(manager)
     list(studio.generate(signed_in("one"), **form()))
-    (story,) = studio.library_of(signed_in("one")).stories()
-    studio.leave(signed_in("one"))
-    assert [one.name for one in studio.library_of(signed_in("two")).stories()] == [story.name]
+    (story,) = studio.services.library_of(signed_in("one")).stories()
+    studio.services.leave(signed_in("one"))
+    assert [one.name for one in studio.services.library_of(signed_in("two")).stories()] == [story.name]
     other = gr.Request(session_hash="three", username="ben")
-    assert studio.library_of(other).stories() == []
+    assert studio.services.library_of(other).stories() == []
 
 
 def test_stories_of_who_signed_in_go_in_the_end():
@@ -361,20 +352,21 @@ def served(demo: gr.Blocks, files: list[str]) -> list[str]:
 
 
 def test_what_is_removed_cannot_be_read_by_its_address(manager: ModelManager):
-    studio = Handlers(manager)
-    demo = build(studio)
+    services = Services(manager)
+    demo = build_page(services)
+    studio = make_story_tab(**vars(services))
     launch(demo, port=None, prevent_thread_lock=True, quiet=True)
     try:
-        *_, (pictures, _) = studio.generate(ANN, **form())
-        kept = Path(studio.library_of(ANN).stories()[0].folder)
+        pictures = last(studio.generate(ANN, **form()), studio.pictures)
+        kept = Path(studio.services.library_of(ANN).stories()[0].folder)
         addresses = served(demo, [path for path, _ in pictures])
         assert [httpx.get(one).status_code for one in addresses] == [200] * 3
-        LibraryHandlers(studio).delete(kept.name, ANN)
+        library_of(studio).delete(kept.name, ANN)
         assert [httpx.get(one).status_code for one in addresses] == [403] * 3
-        *_, (pictures, _) = studio.generate(ANN, **form())
+        pictures = last(studio.generate(ANN, **form()), studio.pictures)
         addresses = served(demo, [path for path, _ in pictures])
         assert [httpx.get(one).status_code for one in addresses] == [200] * 3
-        studio.leave(ANN)
+        studio.services.leave(ANN)
         assert [httpx.get(one).status_code for one in addresses] == [403] * 3
     finally:
         demo.close()

@@ -15,29 +15,14 @@ from consistory_svd.limits import Limits
 from consistory_svd.models.request import ModelRequest
 from consistory_svd.settings import Settings
 from consistory_svd.studio import create_demo
-from consistory_svd.studio.components.model_following import RUN, Following, few_steps, own_values
-from consistory_svd.studio.components.sampling_settings import CUSTOM_SIZE, Sizes
-from consistory_svd.studio.examples import EXAMPLES
-from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.layout import FORM
+from consistory_svd.studio.components.model_picker import RECIPE_FIELDS, few_steps, recipe_values
+from consistory_svd.studio.components.sampling_settings import CUSTOM_SIZE
 from consistory_svd.studio.model_manager import ModelManager
-from consistory_svd.studio.wiring import _within
+from consistory_svd.studio.tabs.story import StoryTab
+from tests.visitors import make_story_tab
 
 SECONDS = 120.0
-OWN_SIZE = "The model's own: 32 × 32"
-NAMES = (
-    "seen",
-    "line",
-    "frame",
-    "words",
-    "size",
-    "width",
-    "height",
-    "steps",
-    "guidance",
-    "scheduler",
-    "spacing",
-)
+DEFAULT_SIZE = "Model default: 32 × 32"
 
 
 @pytest.fixture
@@ -54,15 +39,23 @@ def manager(tiny_folder: Path) -> ModelManager:
     return manager
 
 
-def following(manager: ModelManager, limits: Limits | None = None) -> Following:
-    handlers = Handlers(manager, limits)
-    return Following(manager, handlers.limits, Sizes(manager), handlers.model_shown)
+def following(manager: ModelManager, **parts: Any) -> StoryTab:
+    return make_story_tab(manager, **parts)
 
 
-def follow(page: Following, seen: Any, link: str = "", size: str = OWN_SIZE, sides: Any = ("", "")) -> dict:
+def follow(
+    tab: StoryTab, seen: Any, link: str = "", size: str = DEFAULT_SIZE, sides: Any = ("", "")
+) -> dict[str, Any]:
     """What changes on a page, by name."""
-    updates = dict(zip(NAMES, page.follow(seen, link, size, *sides), strict=True))
-    return {name: value for name, value in updates.items() if value != gr.skip()}
+    updates = tab.model.follow(seen, link, size, *sides)
+    items = {
+        **tab.form,
+        "seen": tab.model._seen,
+        "line": tab.model.line,
+        "words": tab.model.words,
+        "size": tab.sampling.size,
+    }
+    return {name: updates[item] for name, item in items.items() if item in updates}
 
 
 def switch(manager: ModelManager, source: Path) -> None:
@@ -73,9 +66,10 @@ def switch(manager: ModelManager, source: Path) -> None:
 
 def test_a_page_takes_sizes_and_words_once(manager: ModelManager):
     page = following(manager)
-    first = follow(page, None, size="The model's own")
-    assert set(first) == {"seen", "line", "frame", "words", "size"}, "an ordinary model sets no steps"
-    assert first["size"]["value"] == OWN_SIZE
+    first = follow(page, None, size="Model default")
+    assert set(first) == {"seen", "line", "words", "size", "k_count", "v_count"}, "it sets no steps"
+    assert first["size"]["value"] == DEFAULT_SIZE
+    assert first["k_count"]["maximum"] == manager.most_values
     assert follow(page, first["seen"]) == {}
 
 
@@ -87,15 +81,15 @@ def test_every_page_hears_of_a_switch_and_a_few_step_model_sets_the_form(
     switch(manager, lightning)
     for page, before in zip(pages, seen, strict=True):
         now = follow(page, before)
-        assert [now[name] for name in RUN] == [
+        assert [now[name] for name in RECIPE_FIELDS] == [
             2,
             0.0,
             "euler",
             "trailing",
         ]
         assert "toy-lightning-2step" in now["line"]
-        assert "made for few steps: the form begins with steps 2, guidance 0, scheduler euler" in now["line"]
-        assert now["size"]["value"] == "The model's own: 64 × 64"
+        assert "needs few steps: the form starts with steps 2, guidance 0, scheduler euler" in now["line"]
+        assert now["size"]["value"] == "Model default: 64 × 64"
         assert follow(page, now["seen"]) == {}
 
 
@@ -103,12 +97,12 @@ def test_the_ordinary_defaults_come_back_after_a_few_step_model(
     manager: ModelManager, lightning: Path, tiny_folder: Path
 ):
     switch(manager, lightning)
-    page = following(manager, Limits(steps=20))
+    page = following(manager, limits=Limits(steps=20))
     first = follow(page, None)
     assert first["steps"] == 2, "also on a page that finds it loaded"
     switch(manager, tiny_folder)
     now = follow(page, first["seen"])
-    assert [now[name] for name in RUN] == [20, 5.0, "own", "own"]
+    assert [now[name] for name in RECIPE_FIELDS] == [20, 5.0, "own", "own"]
     switch(manager, lightning)
     assert follow(page, now["seen"])["steps"] == 2
 
@@ -136,12 +130,12 @@ def test_sizes_of_the_former_model_go_with_words_and_ones_own_stay(
 ):
     said: list[str] = []
     monkeypatch.setattr(gr, "Info", said.append)
-    sizes, page = Sizes(manager), following(manager)
+    page = following(manager)
     seen = follow(page, None)["seen"]
-    wide = next(name for name in sizes.name("", "")["choices"] if name.startswith("Wide"))
+    wide = next(name for name in page.sampling.named("", "")["choices"] if name.startswith("Wide"))
     switch(manager, lightning)
     now = follow(page, seen, size=wide, sides=("44", "24"))
-    assert (now["width"], now["height"], now["size"]["value"]) == ("", "", "The model's own: 64 × 64")
+    assert (now["width"], now["height"], now["size"]["value"]) == ("", "", "Model default: 64 × 64")
     assert len(said) == 1
     assert wide in said[0]
     kept = follow(page, seen, size=CUSTOM_SIZE, sides=("48", "72"))
@@ -154,36 +148,39 @@ def test_a_stale_size_that_is_chosen_all_the_same_is_said(
 ):
     said: list[str] = []
     monkeypatch.setattr(gr, "Warning", said.append)
-    sizes = Sizes(manager)
-    old = sizes.name("", "")["choices"]
+    sampling = following(manager).sampling
+    old = sampling.named("", "")["choices"]
     switch(manager, lightning)
-    width, height, choice = sizes.take(old[1], "", "")
-    assert (width, height) == (gr.skip(), gr.skip())
-    assert "is no size of the model that is there now" in said[0]
-    assert not set(old) & set(choice["choices"])
-    new = choice["choices"][1]
-    assert [int(side) for side in sizes.take(new, "", "")[:2]] == [
-        int(part) for part in new.split(": ")[1].split(" × ")
-    ]
+    updates = sampling.choose(old[1], "", "")
+    assert list(updates) == [sampling.size]
+    assert "is not a size of the loaded model" in said[0]
+    choices = updates[sampling.size]["choices"]
+    assert not set(old) & set(choices)
+    updates = sampling.choose(choices[1], "", "")
+    sides = [updates[sampling.fields[name]] for name in ("width", "height")]
+    assert sides == choices[1].split(": ")[1].split(" × ")
 
 
 def test_examples_are_told_as_a_few_step_model_wants_it(manager: ModelManager, lightning: Path):
-    handlers = Handlers(manager)
-    assert dict(zip(FORM, _within(handlers, EXAMPLES[0]), strict=True))["steps"] == Settings.steps
+    tab = make_story_tab(manager)
+    assert tab.fill_example(0)[tab.form["steps"]] == Settings.steps
     switch(manager, lightning)
-    values = dict(zip(FORM, _within(handlers, EXAMPLES[0]), strict=True))
-    assert (values["steps"], values["guidance"], values["spacing"]) == (2, 0.0, "trailing")
+    updates = tab.fill_example(0)
+    assert [updates[tab.form[name]] for name in ("steps", "guidance", "spacing")] == [2, 0.0, "trailing"]
 
 
 def test_a_recipe_is_within_the_limits(lightning: Path):
     recipe = ModelRequest("hyper-8step.safetensors").recipe
-    assert own_values(recipe, Limits(steps=4))["steps"] == 4
+    assert recipe_values(recipe, Limits(steps=4))["steps"] == 4
     assert "steps 4," in few_steps(recipe, Limits(steps=4))
     assert few_steps(None, Limits()) == ""
 
 
-def test_pages_look_for_another_model_where_one_can_be_chosen():
-    def timers(demo: gr.Blocks) -> int:
-        return sum(isinstance(block, gr.Timer) for block in demo.blocks.values())
-
-    assert (timers(create_demo()), timers(create_demo(may_switch=False))) == (1, 0)
+def test_a_page_follows_the_model_after_each_generate():
+    demo = create_demo()
+    events = {fn.name: fn for fn in demo.fns.values()}
+    after = {fn.trigger_after for fn in demo.fns.values() if fn.name == "follow"}
+    followed = {events[name]._id for name in ("wait_for_model", "load_model")}
+    generated = next(fn._id for fn in demo.fns.values() if fn.name == "generate")
+    assert after == followed | {generated}
+    assert not any(isinstance(block, gr.Timer) for block in demo.blocks.values())

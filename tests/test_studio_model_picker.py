@@ -19,11 +19,11 @@ from consistory_svd.models.request import ModelRequest, with_recipe
 from consistory_svd.schedulers import recipe_for
 from consistory_svd.studio.comparison import Comparison, compared
 from consistory_svd.studio.comparison_rows import Row
-from consistory_svd.studio.components.model_picker import load_chosen
 from consistory_svd.studio.generated_story import GenerationRequest
 from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.model_manager import ModelManager
 from tests.test_models_lora import write_lora
+from tests.visitors import make_story_tab
 
 STORY = Story("a fox", ("in the forest", "on the beach"))
 
@@ -75,7 +75,7 @@ def test_what_cannot_be_loaded_is_said_and_the_old_model_is_back(
     with pytest.raises(gr.Error, match="does not exist"):
         said.extend(iter(load_chosen_into(said, manager, str(tmp_path / "nowhere.safetensors"))))
     assert "does not exist" in said[-1]
-    assert "from before is in use again" in said[-1]
+    assert "The previous model is in use again" in said[-1]
     assert 'role="alert"' in said[-1]
     assert manager.model.name == "small"
     assert manager.error == ""
@@ -84,7 +84,7 @@ def test_what_cannot_be_loaded_is_said_and_the_old_model_is_back(
 def load_chosen_into(
     said: list[str], manager: ModelManager, source: str, loras: str = "", memory: str = "auto"
 ):
-    for line in load_chosen(manager, source, loras, memory):
+    for line in make_story_tab(manager).model.load_model(source, loras, memory):
         if isinstance(line, str):
             said.append(line)
     return said
@@ -95,10 +95,7 @@ def test_a_visitor_chooses_a_model_with_a_lora(
 ) -> None:
     lora = write_lora(tmp_path / "toys_lightning_4step.safetensors", manager.model)
     said = load_chosen_into([], manager, str(tiny_folder), f"{lora}:0.5\n", "one-by-one")
-    assert (
-        "Lightning is made for few steps: the form begins with steps 4, guidance 0, scheduler euler"
-        in said[-1]
-    )
+    assert "Lightning needs few steps: the form starts with steps 4, guidance 0, scheduler euler" in said[-1]
     assert manager.model.loras[0].weight == 0.5
     assert manager.model.memory == "one-by-one"
     assert "toys_lightning_4step:0.5" in manager.model.describe()
@@ -107,9 +104,9 @@ def test_a_visitor_chooses_a_model_with_a_lora(
 @pytest.mark.parametrize(
     ("source", "loras", "memory", "words"),
     [
-        ("", "", "auto", "model: it is empty"),
-        (None, "", "auto", "model: it is empty"),
-        (7, "", "auto", "model: 7 is not allowed"),
+        ("", "", "auto", "model must be a Hub ID, a folder or a file"),
+        (None, "", "auto", "model must be a Hub ID, a folder or a file"),
+        (7, "", "auto", "model must be text, got 7"),
         ("storybook", "x.safetensors:much", "auto", "lora must be FILE, or FILE:WEIGHT"),
         ("storybook", "", "tiny", "memory: 'tiny' is not allowed"),
     ],
@@ -119,7 +116,7 @@ def test_wrong_wishes_are_said_before_anything_is_freed(
 ) -> None:
     model = manager.model
     with pytest.raises(gr.Error, match=words):
-        list(load_chosen(manager, source, loras, memory))
+        list(make_story_tab(manager).model.load_model(source, loras, memory))
     assert manager.model is model
     assert not model.placement.retired
 
@@ -133,7 +130,7 @@ def test_a_shared_demo_keeps_its_model_and_tells_of_no_file(
     if there:
         file.write_text("")
     with pytest.raises(gr.Error, match="cannot be chosen here, because this page is shared"):
-        list(load_chosen(manager, "storybook", str(file), "auto"))
+        list(make_story_tab(manager).model.load_model("storybook", str(file), "auto"))
     assert manager.requested.source == str(tiny_folder)
 
 
@@ -241,7 +238,7 @@ def test_the_same_model_loaded_again_lets_a_comparison_go_on(
 
 def test_the_model_that_is_there_is_not_loaded_again(manager: ModelManager, tiny_folder: Path) -> None:
     model = manager.model
-    assert "loaded already; nothing was changed" in load_chosen_into([], manager, str(tiny_folder))[-1]
+    assert "already loaded" in load_chosen_into([], manager, str(tiny_folder))[-1]
     assert manager.model is model
     assert not model.placement.retired
     assert not manager.has(ModelRequest(str(tiny_folder), "cpu", memory="one-by-one"))
@@ -253,12 +250,12 @@ def test_a_model_that_is_asked_for_twice_comes_once(
     load, loaded = ModelRequest.load, []
     monkeypatch.setattr(ModelRequest, "load", lambda *given: loaded.append(given[0]) or load(*given))
     with manager.model.lock:
-        first = load_chosen(manager, str(tiny_folders["sdxl"]), "", "auto")
+        first = make_story_tab(manager).model.load_model(str(tiny_folders["sdxl"]), "", "auto")
         next(first)
-        second = load_chosen(manager, str(tiny_folders["sdxl"]), "", "auto")
+        second = make_story_tab(manager).model.load_model(str(tiny_folders["sdxl"]), "", "auto")
         assert 'role="alert"' not in next(second)
         with pytest.raises(gr.Error, match="one is being loaded already"):
-            list(load_chosen(manager, "storybook", "", "auto"))
+            list(make_story_tab(manager).model.load_model("storybook", "", "auto"))
     assert ["Loaded." in list(line)[-1] for line in (first, second)] == [True, True]
     assert len(loaded) == 1
 

@@ -1,5 +1,4 @@
-"""A story from a file whose anchors were changed since is told again as it was; and a story that is cancelled
-before its turn never begins."""
+"""A story from a file whose anchors were changed since is generated again as it was."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,11 @@ from PIL import Image
 from consistory_svd.metadata import FILE_NAME, read_story_json
 from consistory_svd.settings import Settings
 from consistory_svd.story import Story
-from consistory_svd.studio.components.open_and_share import Restoring
+from consistory_svd.studio.form import fill
 from consistory_svd.studio.generated_story import GeneratedStory, GenerationRequest, with_seed
-from consistory_svd.studio.handlers import Handlers
 from consistory_svd.studio.job import GenerationJob
-from consistory_svd.studio.layout import FORM, form_values
 from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.studio.tabs.story import StoryTab
 from tests.visitors import ANN
 
 SECONDS = 120.0
@@ -44,7 +42,7 @@ def pixels(generated: GeneratedStory) -> list[bytes]:
 
 
 def form(story: Story, settings: Settings) -> dict[str, Any]:
-    return {**dict(zip(FORM, form_values(story, settings), strict=True)), "show_masks": False}
+    return {**fill(story, settings), "show_masks": False, "suggested": "", "locked": True}
 
 
 @pytest.fixture
@@ -57,13 +55,13 @@ def changed(manager: ModelManager, tmp_path: Path) -> GeneratedStory:
     return last.generated
 
 
-def test_a_story_with_former_anchors_is_told_again_bit_by_bit(handlers: Handlers, changed: GeneratedStory):
+def test_a_story_with_former_anchors_is_told_again_bit_by_bit(story_tab: StoryTab, changed: GeneratedStory):
     record = read_story_json(changed.folder)
     assert record.anchor_story == STORY
-    status = Restoring(handlers.manager, handlers.opened).open_file(str(changed.folder / FILE_NAME), ANN)[-1]
-    assert "the former ones first, unseen, and then the same pictures again" in status
-    list(handlers.generate(ANN, **form(record.story, record.settings)))
-    again = handlers.story_of(ANN)
+    status = story_tab.share.open_file(str(changed.folder / FILE_NAME), ANN)[story_tab.status]
+    assert "regenerates the original anchors without showing them, then the same images" in status
+    list(story_tab.generate(ANN, **form(record.story, record.settings)))
+    again = story_tab.services.sessions.story_of(ANN)
     assert not again.missing
     assert pixels(again) == pixels(changed)
     # Its own record says the same, so that it can be told a third time.
@@ -71,48 +69,31 @@ def test_a_story_with_former_anchors_is_told_again_bit_by_bit(handlers: Handlers
     assert read_story_json(again.folder).story == record.story
 
 
-def test_an_opened_story_that_is_changed_has_anchors_of_its_own(handlers: Handlers, changed: GeneratedStory):
+def test_an_opened_story_that_is_changed_has_anchors_of_its_own(story_tab: StoryTab, changed: GeneratedStory):
     record = read_story_json(changed.folder)
-    Restoring(handlers.manager, handlers.opened).open_file(str(changed.folder / FILE_NAME), ANN)
+    story_tab.share.open_file(str(changed.folder / FILE_NAME), ANN)
     other = Settings(**{**vars(record.settings), "guidance": 4.0})
-    list(handlers.generate(ANN, **form(record.story, other)))
-    again = handlers.story_of(ANN)
+    list(story_tab.generate(ANN, **form(record.story, other)))
+    again = story_tab.services.sessions.story_of(ANN)
     assert read_story_json(again.folder).anchor_story is None
     assert pixels(again) != pixels(changed)
     # Without lenders it is what telling it always was.
-    beside = handlers.library_of(ANN).new("beside")
+    beside = story_tab.services.library_of(ANN).new("beside")
     assert pixels(again) == pixels(
-        finished(GenerationJob(handlers.manager, GenerationRequest(record.story, other, beside))).generated
+        finished(
+            GenerationJob(story_tab.services.manager, GenerationRequest(record.story, other, beside))
+        ).generated
     )
 
 
 def test_a_file_without_former_anchors_takes_them_away(
-    handlers: Handlers, changed: GeneratedStory, tmp_path: Path
+    story_tab: StoryTab, changed: GeneratedStory, tmp_path: Path
 ):
-    restoring = Restoring(handlers.manager, handlers.opened)
-    restoring.open_file(str(changed.folder / FILE_NAME), ANN)
+    story_tab.share.open_file(str(changed.folder / FILE_NAME), ANN)
     folder = tmp_path / "plain"
-    finished(GenerationJob(handlers.manager, GenerationRequest(STORY, QUICK, folder)))
-    status = restoring.open_file(str(folder / FILE_NAME), ANN)[-1]
-    assert "former" not in status
+    finished(GenerationJob(story_tab.services.manager, GenerationRequest(STORY, QUICK, folder)))
+    status = story_tab.share.open_file(str(folder / FILE_NAME), ANN)[story_tab.status]
+    assert "anchor" not in status
     record = read_story_json(changed.folder)
-    list(handlers.generate(ANN, **form(record.story, record.settings)))
-    assert read_story_json(handlers.story_of(ANN).folder).anchor_story is None
-
-
-def test_a_story_cancelled_before_its_turn_never_begins(handlers: Handlers):
-    """The page cannot call back what it has just sent: it comes after Cancel, and must not be told."""
-    generated = form(STORY, QUICK)
-    begin = {name: value for name, value in generated.items() if name != "show_masks"}
-    list(handlers.begin(ANN, offered="cat", locked=True, **begin))
-    list(handlers.cancel(ANN))
-    assert list(handlers.generate(ANN, **generated)) == []
-    assert handlers.story_of(ANN) is None
-    list(handlers.begin(ANN, offered="cat", locked=True, **begin))
-    assert list(handlers.generate(ANN, **generated))
-    assert not handlers.story_of(ANN).missing
-    before = handlers.story_of(ANN)
-    list(handlers.continuing.begin("add", "in a cafe", None, "", ANN))
-    list(handlers.cancel(ANN))
-    assert list(handlers.continue_story("add", "in a cafe", None, "", ANN)) == []
-    assert handlers.story_of(ANN) == before
+    list(story_tab.generate(ANN, **form(record.story, record.settings)))
+    assert read_story_json(story_tab.services.sessions.story_of(ANN).folder).anchor_story is None

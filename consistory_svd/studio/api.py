@@ -35,9 +35,9 @@ from consistory_svd.studio import html as view
 from consistory_svd.studio.comparison import Comparison, compared
 from consistory_svd.studio.comparison_rows import FEWEST, MOST, RECIPES, Row, check_different, recipe
 from consistory_svd.studio.generated_story import GenerationRequest
-from consistory_svd.studio.handlers import PATIENCE_SECONDS
 from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.studio.services import STOP_SECONDS
 from consistory_svd.studio.tabs.compare import save_grid
 
 TEXT, TEXTS = {"type": "string"}, {"type": "array", "items": {"type": "string"}}
@@ -169,7 +169,7 @@ class ApiClients:
                     yield _files(files), _files(masks), generated
             finally:
                 run.stop()
-                run.join(PATIENCE_SECONDS)
+                run.join(STOP_SECONDS)
             if run.progress.state == "failed":
                 raise gr.Error(run.progress.error, print_exception=False)
 
@@ -196,7 +196,7 @@ class ApiClients:
                     yield (_files([figure])[0] if figure else None), listed
             finally:
                 comparison.stop()
-                comparison.join(PATIENCE_SECONDS)
+                comparison.join(STOP_SECONDS)
             if comparison.snapshot.failed:
                 raise gr.Error(comparison.snapshot.current.error, print_exception=False)
 

@@ -13,7 +13,7 @@ from consistory_svd.story import Story
 from consistory_svd.studio import html as view
 from consistory_svd.studio.comparison import Generation, Snapshot
 from consistory_svd.studio.comparison_image import GridRow
-from consistory_svd.studio.html import _bar, _plain
+from consistory_svd.studio.html import _plain, progress_bar
 from consistory_svd.text_format import format_duration
 
 # Where the page finds a file.
@@ -37,11 +37,11 @@ def status(snapshot: Snapshot) -> str:
         return view.status(progress) if progress else view.waiting(True, 0)
     name = f"Setting {snapshot.at + 1} of {rows}, {snapshot.generations[snapshot.at].row.name}"
     if snapshot.scoring:
-        return _bar(f"{name}: its scores", "", snapshot.share)
+        return progress_bar(f"{name}: its scores", "", snapshot.share)
     doing = f"{name}: picture {min(len(progress.pictures) + 1, progress.frames)} of {progress.frames}"
     left = snapshot.seconds_left
     detail = "" if left is None else f"About {format_duration(left)} left"
-    return _bar(doing, detail, snapshot.share)
+    return progress_bar(doing, detail, snapshot.share)
 
 
 def _ended(snapshot: Snapshot) -> str:

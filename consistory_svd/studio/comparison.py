@@ -17,7 +17,7 @@ from consistory_svd.presets import differences
 from consistory_svd.settings import Settings, check
 from consistory_svd.story import Story
 from consistory_svd.studio.comparison_rows import Row, in_story
-from consistory_svd.studio.components import scores_html as scorecard
+from consistory_svd.studio.components.scores_panel import load_frames, scorable
 from consistory_svd.studio.generated_story import GenerationRequest
 from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.model_manager import ModelManager
@@ -196,14 +196,14 @@ class Comparison:
 
     def _scored(self) -> Iterator[Snapshot]:
         pictures = self.snapshot.current.pictures
-        if not scorecard.scored(pictures):
+        if not scorable(pictures):
             self._generate(entries=(MissingScore("The score", "all of these pictures were withheld"),))
             yield self.snapshot
             return
         if self._suite is None:
             self._suite = Suite(replace(self._how, device=self._manager.scores_on))
         # Not the engine's: it may have another model by now.
-        frames = scorecard.frames_of(pictures, read_frame(pictures[0].path).model)
+        frames = load_frames(pictures, read_frame(pictures[0].path).model)
         self._change(scoring=not self._stop.is_set())
         yield self.snapshot
         entries: list[Result | MissingScore] = []

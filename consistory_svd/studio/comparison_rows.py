@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from consistory_svd.presets import PRESETS, preset, preset_label
 from consistory_svd.settings import Settings
 from consistory_svd.story import Story
-from consistory_svd.studio.components.method_settings import METHOD
+from consistory_svd.studio.form import METHOD_FIELDS
 
 # What tells rows apart; all else, from steps to size, a comparison's rows have in common.
-COMPARED = (*METHOD, "k_filter", "v_filter")
+COMPARED = (*METHOD_FIELDS, "k_filter", "v_filter")
 FEWEST, MOST = 2, 4
 
 

@@ -1,20 +1,37 @@
-"""What visitors typed, made into a Story and Settings; every refusal is a ValueError that names the field."""
+"""Form values <-> (Story, Settings).
 
-from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+`parse` reads the values of the form's components, `fill` is its inverse. Examples, links, files and saved
+stories all reach the form through `fill`. `encode_link` and `decode_link` carry a story and its settings in
+an address.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from consistory_svd.errors import FieldError
 from consistory_svd.fields import field_of
+from consistory_svd.limits import Limits
+from consistory_svd.metadata import settings_of, story_as_dict, story_of
 from consistory_svd.settings import BOOL_FIELDS, CHOICE_FIELDS, Settings, SVDFilter, check
-from consistory_svd.story import MOST_SCENES, Story, find_concept
-from consistory_svd.studio.own_seeds import followed
+from consistory_svd.story import Scene, Story, find_concept
 
-# The spectral filter's boxes on each matrix, by what they are called in the form: k_keep, v_keep, ...
-SVD_FILTER_LABELS = {
-    "keep": "keeps",
+# Settings that a preset fills in, beside the two filters.
+METHOD_FIELDS = (
+    *("sdsa", "query_blending", "masking", "mask_dropout", "anchors", "random_anchors", "same_latent"),
+    *("injection", "short_first_pass", "freeu"),
+)
+SAMPLING_FIELDS = ("steps", "guidance", "batch", "scheduler", "spacing", "width", "height")
+SIDES = ("k", "v")
+# How many singular values are kept: the value of each strategy's component while it is not in use.
+AMOUNTS = {"count": 8, "quantile": 0.05, "energy": 0.95}
+FILTER_LABELS = {
+    "keep": "keep",
     "count": "count",
-    "quantile": "keep ratio",
+    "quantile": "ratio",
     "energy": "energy",
     "reweight": "reweighting",
     "alpha": "alpha",
@@ -22,45 +39,43 @@ SVD_FILTER_LABELS = {
 LABELS = {
     **{item.name: field_of(owner, item.name).label for owner in (Story, Settings) for item in fields(owner)},
     **{
-        f"{side}_{name}": f"{side.upper()} {label}"
-        for side in "kv"
-        for name, label in SVD_FILTER_LABELS.items()
+        f"{side}_{name}": f"{side.upper()} {label}" for side in SIDES for name, label in FILTER_LABELS.items()
     },
     "seeds": "Scene seeds",
-    "v_as_k": "V as K",
-    "record_svd": "Record the spectra",
-    "show_masks": "Show the subject masks",
+    "v_as_k": "Filter V like K",
+    "record_svd": "Record singular values",
+    "show_masks": "Show subject masks",
     "queue": "Queue",
     "settings": "Settings",
 }
+LINK_PARAMETER = "story"
+LONGEST_LINK = 6000  # characters; servers and proxies cut off longer addresses
 
 
-def read_form(values: Mapping[str, Any]) -> tuple[Story, Settings]:
-    """The story and the settings that the form's values describe, by the names of its boxes.
+def parse(values: Mapping[str, Any]) -> tuple[Story, Settings]:
+    """Return the story and the settings that the form's values describe.
 
-    `scenes` holds one scene a line, `concept` words parted by commas, `seeds` what `seeds_text` writes, for
-    the scenes that `seeds_of` names, where that is given; the spectral filter is as in `read_spectra`. The
-    values may be anything that JSON can carry (an emptied box is null): they come from the page or from any
-    other client. Anchors are "at most so many": `fewer_anchors` says where a story has fewer.
+    The values may be anything that JSON can carry, because they come from a page or from any other client.
+    More anchors than the story has scenes are reduced to its scenes; see `anchor_note`.
+
+    Args:
+        values: by name of the component. `scenes` is a list of {"text", "seed"}; `concept` is a list of
+            words, separated by commas; an empty box is "" or None. Filters are read as in `parse_filters`.
 
     Raises:
-        ValueError: a field is missing, of the wrong kind or out of range; the message names the field, the
-            value and what is allowed.
+        ValueError: a value is missing, of the wrong type or out of range.
     """
-    scenes = _parts(_text("scenes", values["scenes"]).splitlines())
-    seeds = [*_seeds(_text("seeds", followed(values))), *[None] * len(scenes)]
     story = Story(
         subject=_text("subject", values["subject"]),
-        # A list that has become shorter leaves the seeds of scenes that are gone.
-        scenes=tuple(zip(scenes, seeds, strict=False)),
+        scenes=parse_scenes(values["scenes"]),
         style=_text("style", values["style"]),
-        concepts=_parts(_text("concepts", values["concept"]).split(",")),
+        concepts=tuple(filter(None, map(str.strip, _text("concepts", values["concept"]).split(",")))),
         negative=_text("negative", values["negative"]),
         seed=_whole("seed", values["seed"]),
     )
-    k_filter, v_filter = read_record_svd(values)
+    k_filter, v_filter = parse_filters(values)
     settings = Settings(
-        **{name: read_switch(name, values) for name in BOOL_FIELDS},
+        **{name: parse_switch(name, values) for name in BOOL_FIELDS},
         **{name: _whole(name, values[name]) for name in ("steps", "anchors", "batch")},
         **{name: _number(name, values[name]) for name in ("guidance", "mask_dropout")},
         **{name: _size(name, values[name]) for name in ("width", "height")},
@@ -74,69 +89,147 @@ def read_form(values: Mapping[str, Any]) -> tuple[Story, Settings]:
     return story, settings
 
 
-def fewer_anchors(asked: Any, story: Story, settings: Settings) -> str:
-    """What the page says where a story is told with fewer anchors than were asked for; else empty."""
-    if settings.anchors >= asked:
-        return ""
-    anchors = "1 anchor" if settings.anchors == 1 else f"{settings.anchors} anchors"
-    scenes = "1 scene" if len(story.scenes) == 1 else f"{len(story.scenes)} scenes"
-    return f"{anchors}, because the story has {scenes}"
+def fill(story: Story, settings: Settings, limits: Limits | None = None) -> dict[str, Any]:
+    """Return the value of each component of the form: the inverse of `parse`.
+
+    Numbers above a limit are reduced to it.
+    """
+    sampling = {name: getattr(settings, name) for name in SAMPLING_FIELDS}
+    sampling = (limits or Limits()).fitted(sampling)
+    return {
+        **{name: getattr(story, name) for name in ("subject", "style", "negative", "seed")},
+        "scenes": scene_rows(story),
+        "concept": ", ".join(story.concept_words),
+        **fill_method(settings),
+        "record_svd": False,
+        **sampling,
+        **{name: size_text(sampling[name]) for name in ("width", "height")},
+    }
 
 
-def read_record_svd(values: Mapping[str, Any]) -> tuple[SVDFilter, SVDFilter]:
-    """The filters on K and on V. With `v_as_k` on, V's own boxes are not looked at.
+def scene_rows(story: Story) -> list[dict[str, Any]]:
+    """Return the rows of the scene list: text, and seed where the scene has its own."""
+    return [{"text": scene.text, "seed": scene.seed} for scene in story.scenes]
 
-    Nor is a matrix's value where all is kept, nor its alpha where it is not reweighted by exp.
+
+def fill_method(settings: Settings) -> dict[str, Any]:
+    """Return the values of the components that a preset fills in."""
+    values = {name: getattr(settings, name) for name in METHOD_FIELDS}
+    values["v_as_k"] = settings.k_filter == settings.v_filter
+    for side, svd_filter in zip(SIDES, (settings.k_filter, settings.v_filter), strict=True):
+        amounts = AMOUNTS | ({} if svd_filter.amount is None else {svd_filter.keep: svd_filter.amount})
+        values |= {f"{side}_{name}": amount for name, amount in amounts.items()}
+        values |= {f"{side}_{name}": getattr(svd_filter, name) for name in ("keep", "reweight", "alpha")}
+    return values
+
+
+def parse_scenes(rows: Any) -> tuple[Scene, ...]:
+    """Return the scene of each row of the scene list that has a text. ValueError as `parse`."""
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        raise FieldError("scenes", rows, "a list of objects with text and seed")
+    scenes = [(_text("scenes", row.get("text")), row.get("seed")) for row in rows]
+    try:
+        return tuple(Scene(text, _seed(seed)) for text, seed in scenes if text)
+    except FieldError as error:
+        name = "scenes" if error.field == "text" else "seeds"
+        raise FieldError(name, error.value, error.allowed) from error
+
+
+def parse_filters(values: Mapping[str, Any]) -> tuple[SVDFilter, SVDFilter]:
+    """Return the filters on K and on V. Components without effect are not read: those of V while `v_as_k` is
+    on, amounts of other strategies, and alpha without exp.
 
     Raises:
-        ValueError: as `read_form`.
+        ValueError: as `parse`.
     """
-    keys = _svd_filter("k", values)
-    return keys, keys if read_switch("v_as_k", values) else _svd_filter("v", values)
+    k_filter = _svd_filter("k", values)
+    return k_filter, k_filter if parse_switch("v_as_k", values) else _svd_filter("v", values)
 
 
-def read_switch(field: str, values: Mapping[str, Any]) -> bool:
-    """Whether a switch is on. ValueError for anything but true and false."""
+def parse_switch(field: str, values: Mapping[str, Any]) -> bool:
+    """Return the value of a switch. ValueError for anything but true and false."""
     value = values[field]
     if not isinstance(value, bool):
         raise FieldError(field, value, "true or false")
     return value
 
 
-def concept_of(subject: str) -> str:
-    """The concept word to offer for a subject that may be half typed; empty while there is none."""
+def anchor_note(requested: Any, story: Story, settings: Settings) -> str:
+    """Return the note for a story that has fewer anchors than requested; empty if it has as many."""
+    if settings.anchors >= requested:
+        return ""
+    anchors = "1 anchor" if settings.anchors == 1 else f"{settings.anchors} anchors"
+    scenes = "1 scene" if len(story.scenes) == 1 else f"{len(story.scenes)} scenes"
+    return f"{anchors}, because the story has {scenes}"
+
+
+def suggest_concept(subject: str) -> str:
+    """Return the concept word of a subject, which may be half typed; empty if there is none yet."""
     try:
         return find_concept(subject)
     except ValueError:
         return ""
 
 
-def in_words(refusal: ValueError) -> str:
-    """A refusal as a visitor reads it: the field under the label that it has on the page."""
-    if isinstance(refusal, FieldError) and refusal.field in LABELS:
-        return refusal.named(LABELS[refusal.field])
-    return str(refusal)
+def error_text(error: ValueError) -> str:
+    """Return an error's message with the field named by its label on the page."""
+    if isinstance(error, FieldError) and error.field in LABELS:
+        return error.named(LABELS[error.field])
+    return str(error)
 
 
-def seeds_text(story: Story) -> str:
-    """Seeds of single pictures as they are typed: "2=91, 5=7" for the second and the fifth."""
-    seeds = enumerate((scene.seed for scene in story.scenes), start=1)
-    return ", ".join(f"{number}={seed}" for number, seed in seeds if seed is not None)
+def size_text(pixels: int | None) -> str:
+    """Return a width or height as text; empty for the model's default."""
+    return "" if pixels is None else str(pixels)
 
 
-def _seeds(text: str) -> tuple[int | None, ...]:
-    given: dict[int, int] = {}
-    for part in _parts(text.split(",")):
-        number, sign, seed = (piece.strip() for piece in part.partition("="))
-        if not (sign and number.isdecimal() and seed.isdecimal() and 1 <= int(number) <= MOST_SCENES):
-            raise FieldError("seeds", part, "an image's number and its seed, such as 2=91")
-        given[int(number)] = int(seed)
-    return tuple(given.get(number) for number in range(1, max(given, default=0) + 1))
+def encode_link(story: Story, settings: Settings) -> str:
+    """Return the link's parameter: what differs from the defaults, as JSON in base64url.
+
+    Raises:
+        ValueError: the link would be longer than servers accept.
+    """
+    content = {"story": _changed(story), "settings": _changed(settings)}
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    code = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    if len(code) > LONGEST_LINK:
+        raise ValueError("The story is too long for a link. Its story.json holds the same data.")
+    return code
 
 
-def size_text(side: int | None) -> str:
-    """A picture's width or height as it is typed; empty for the model's own."""
-    return "" if side is None else str(side)
+def decode_link(code: str) -> tuple[Story, Settings]:
+    """Return the story and the settings in a link's parameter; also of links made by earlier versions.
+
+    Raises:
+        ValueError: the link is broken.
+    """
+    try:
+        content = json.loads(base64.b64decode(code + "=" * (-len(code) % 4), altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError, RecursionError) as error:
+        raise ValueError("The link is broken or incomplete. Copy it again.") from error
+    if not isinstance(content, dict) or set(content) != {"story", "settings"}:
+        raise ValueError("The link contains no story. Copy it again.")
+    return story_of(content["story"]), settings_of(content["settings"])
+
+
+def _changed(record: Story | Settings) -> dict[str, Any]:
+    """Return the fields that differ from their defaults."""
+    values = story_as_dict(record) if isinstance(record, Story) else asdict(record)
+    for item in fields(record):
+        if getattr(record, item.name) == getattr(type(record), item.name, ...):
+            values.pop(item.name)
+    if all(seed is None for seed in values.get("seeds", ())):
+        values.pop("seeds", None)
+    return values
+
+
+def _seed(value: Any) -> int | None:
+    if isinstance(value, str):
+        value = value.strip()
+        if value and not (value.isascii() and value.isdecimal()):
+            raise FieldError("seeds", value, "a whole number, or empty")
+        value = int(value) if value else None
+    return None if value is None else _whole("seeds", value)
 
 
 def _size(field: str, value: Any) -> int | None:
@@ -155,26 +248,21 @@ def _text(field: str, value: Any) -> str:
     return value.strip()
 
 
-def _parts(pieces: Iterable[str]) -> tuple[str, ...]:
-    return tuple(piece.strip() for piece in pieces if piece.strip())
-
-
 def _svd_filter(side: str, values: Mapping[str, Any]) -> SVDFilter:
-    """The filter on one matrix; `side` is "k" or "v"."""
-    select, reweight = values[f"{side}_keep"], values[f"{side}_reweight"]
-    given = {"keep": select, "reweight": reweight}
-    names = {"keep": f"{side}_keep", "reweight": f"{side}_reweight", "amount": f"{side}_{select}"}
-    match select:
-        case "count":
-            given["amount"] = _whole(names["amount"], values[f"{side}_amount"])
-        case "quantile" | "energy":
-            given["amount"] = _number(names["amount"], values[f"{side}_amount"])
+    """Return the filter on one matrix; `side` is "k" or "v"."""
+    keep, reweight = values[f"{side}_keep"], values[f"{side}_reweight"]
+    given = {"keep": keep, "reweight": reweight}
+    amount = f"{side}_{keep}"
+    if keep == "count":
+        given["amount"] = _whole(amount, values[amount])
+    elif keep in ("quantile", "energy"):
+        given["amount"] = _number(amount, values[amount])
     if reweight == "exp":
         given["alpha"] = _number(f"{side}_alpha", values[f"{side}_alpha"])
     try:
         return SVDFilter(**given)
     except FieldError as error:
-        name = names.get(error.field, f"{side}_{error.field}")
+        name = amount if error.field == "amount" else f"{side}_{error.field}"
         raise FieldError(name, error.value, error.allowed) from error
 
 

@@ -54,12 +54,14 @@ def welcome() -> str:
 def waiting(model_is_ready: bool, stories_before: int, seconds: float | None = None) -> str:
     """Said between Generate and the first step: the place in the line, and about how long if known."""
     if not model_is_ready:
-        return _bar("Waiting for the model to load", "Your story begins by itself.", None)
+        return progress_bar("Waiting for the model to load", "Your story begins by itself.", None)
     if stories_before:
         others = "Another story is" if stories_before == 1 else f"{stories_before} other stories are"
         long = "" if seconds is None else f" in about {format_duration(seconds)}"
-        return _bar("Waiting for your turn", f"{others} before yours. It begins by itself{long}.", None)
-    return _bar("Getting ready", "", None)
+        return progress_bar(
+            "Waiting for your turn", f"{others} before yours. It begins by itself{long}.", None
+        )
+    return progress_bar("Getting ready", "", None)
 
 
 def alert(message: str) -> str:
@@ -90,7 +92,7 @@ def stopping() -> str:
 
 def making_file() -> str:
     """Said while a story is made into a file."""
-    return _bar("The file is being made", "", None)
+    return progress_bar("The file is being made", "", None)
 
 
 def status(progress: Progress) -> str:
@@ -177,7 +179,7 @@ def _generating(progress: Progress) -> str:
     quarters = int(4 * progress.share)  # spoken: which picture, and every quarter of the way
     say = f"{which}. {25 * quarters} percent done." if quarters else f"{which}."
     said = f'<p class="model-line plan-line">{escape(said)}</p>' if said else ""
-    return _bar(headline, detail, progress.share, say) + said + _plan(progress)
+    return progress_bar(headline, detail, progress.share, say) + said + _plan(progress)
 
 
 def _plan(progress: Progress) -> str:
@@ -192,8 +194,9 @@ def _plan(progress: Progress) -> str:
     )
 
 
-def _bar(headline: str, detail: str, share: float | None, say: str | None = None) -> str:
-    """A bar with its words; `say` is spoken by screen readers where the headline changes too often."""
+def progress_bar(headline: str, detail: str, share: float | None, say: str | None = None) -> str:
+    """Return a progress bar; `share` is from 0 to 1, None if unknown. Screen readers speak `say`, by default
+    the headline."""
     percent = None if share is None else round(100 * share)
     value = "" if percent is None else f' aria-valuenow="{percent}"'
     width = "" if percent is None else f' style="width:{percent}%"'
@@ -209,3 +212,23 @@ def _bar(headline: str, detail: str, share: float | None, say: str | None = None
 
 def _plain(message: str, extra: str = "") -> str:
     return f'<div class="note {extra}" data-say>{escape(message)}</div>'
+
+
+def gallery_items(
+    pictures: Sequence[Picture], masks: bool = False, progress: Progress | None = None
+) -> list[tuple[str, str]]:
+    """Return pictures as (file, caption) for a gallery, and the previews of `progress`.
+
+    Args:
+        masks: highlight the subject.
+    """
+    items = {
+        picture.frame: (
+            str(picture.marked() if masks else picture.path),
+            caption(picture.scene, picture.filtered),
+        )
+        for picture in pictures
+    }
+    for frame, path in progress.previews if progress else ():
+        items[frame] = (str(path), f"{progress.scenes[frame]} (being generated)")
+    return [items[frame] for frame in sorted(items)]

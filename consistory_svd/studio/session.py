@@ -6,7 +6,6 @@ and addresses use random names that the studio draws.
 
 import re
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,8 +37,6 @@ class Session:
         show_masks: whether the page highlights the subject.
         comparison: the latest comparison.
         opened: the story opened from a file, if Generate must use its anchors.
-        waiting: a story was requested and has not joined the model's queue yet.
-        cancelled: that story was cancelled before it joined the queue.
         missing_weights: weights that the scores of the story on the page need.
         suite: scores with the settings last used.
         exports: folders of exported files, by the part of the page that made them.
@@ -51,8 +48,6 @@ class Session:
     show_masks: bool = False
     comparison: "RunningComparison | None" = None
     opened: "OpenedStory | None" = None
-    waiting: bool = False
-    cancelled: bool = False
     missing_weights: tuple[str, ...] = ()
     suite: "Suite | None" = None
     exports: dict[str, Path] = field(default_factory=dict)
@@ -133,24 +128,6 @@ class Sessions:
         """Return a snapshot of all sessions."""
         with self._lock:
             return list(self._sessions.values())
-
-    def begin_waiting(self, session: Session, check: Callable[[int], None]) -> int:
-        """Mark a session as waiting and return how many were waiting before it.
-
-        `check` gets that number and raises if there is no place left. Counting and marking are one atomic
-        step, so that two sessions cannot take the last place.
-        """
-        with self._lock:
-            before = sum(other.waiting for other in self._sessions.values())
-            check(before)
-            session.waiting = True
-        return before
-
-    def end_waiting(self, session: Session) -> bool:
-        """Mark a session as no longer waiting; return whether it was waiting."""
-        with self._lock:
-            waited, session.waiting = session.waiting, False
-        return waited
 
 
 def _key(request: gr.Request) -> tuple[str | None, str]:

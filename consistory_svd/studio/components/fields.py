@@ -1,4 +1,5 @@
-"""Widgets that take their label, help and range from the field that they are for."""
+"""Widgets that take label, help and range from a field of Story or Settings; options of events; and the
+question before a page with a running job is closed."""
 
 from typing import Any
 
@@ -7,66 +8,92 @@ import gradio as gr
 from consistory_svd.fields import field_of
 from consistory_svd.settings import Settings
 
-NO_EFFECT_SDSA = "Has no effect while sharing is off."
+HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+NO_QUEUE: dict[str, Any] = {**HIDDEN, "queue": False}
+# Values reach `form.parse` as sent: its messages name the field, Gradio's do not.
+RAW: dict[str, Any] = {"preprocess": False}
+MIN_WIDTH = 210
 
 
 def card_title(title: str, line: str) -> None:
-    """The heading of a card and a line below it."""
+    """Add the heading of a card and a line below it."""
     gr.HTML(f"<h2>{title}</h2><p>{line}</p>", elem_classes="card-title", padding=False)
 
 
-def text(owner: type, name: str, value: str, more_help: str = "", **looks: Any) -> gr.Textbox:
-    """A text box for a field of Story or Settings."""
-    known = field_of(owner, name)
-    return gr.Textbox(value, label=known.label, info=known.help + more_help, elem_id=name, **looks)
+def text_box(owner: type, name: str, value: str, more_help: str = "", **options: Any) -> gr.Textbox:
+    """Return a text box for a field of Story or Settings."""
+    field = field_of(owner, name)
+    return gr.Textbox(value, label=field.label, info=field.help + more_help, elem_id=name, **options)
 
 
-def switch(name: str, value: bool) -> gr.Checkbox:
-    """A check box for a switch of Settings."""
-    known = field_of(Settings, name)
-    return gr.Checkbox(value, label=known.label, info=known.help, min_width=210, elem_id=name)
+def checkbox(name: str, value: bool) -> gr.Checkbox:
+    """Return a check box for a field of Settings."""
+    field = field_of(Settings, name)
+    return gr.Checkbox(value, label=field.label, info=field.help, min_width=MIN_WIDTH, elem_id=name)
 
 
-def dial(name: str, value: float) -> gr.Slider:
-    """A slider for a number of Settings."""
-    known = field_of(Settings, name)
+def slider(name: str, value: float) -> gr.Slider:
+    """Return a slider for a number of Settings."""
+    field = field_of(Settings, name)
     return gr.Slider(
-        known.minimum,
-        known.maximum,
+        field.minimum,
+        field.maximum,
         value,
-        step=known.step,
-        label=known.label,
-        info=known.help,
-        min_width=210,
+        step=field.step,
+        label=field.label,
+        info=field.help,
+        min_width=MIN_WIDTH,
         buttons=[],
         elem_id=name,
     )
 
 
-def one_of(name: str, value: str) -> gr.Dropdown:
-    """A list to choose from, for a field of Settings that is one of a few words."""
-    known = field_of(Settings, name)
-    choices = [("the model's own" if choice == "own" else choice, choice) for choice in known.choices]
+def dropdown(name: str, value: str) -> gr.Dropdown:
+    """Return a dropdown for a field of Settings with a few allowed values."""
+    field = field_of(Settings, name)
+    choices = [("model default" if choice == "own" else choice, choice) for choice in field.choices]
     return gr.Dropdown(
         choices,
         value=value,
-        label=known.label,
-        info=known.help,
+        label=field.label,
+        info=field.help,
         filterable=False,
-        min_width=210,
+        min_width=MIN_WIDTH,
         elem_id=name,
     )
 
 
-def chosen(widget: Any) -> Any:
-    """The widget's event of a person's choice.
+def on_user_input(widget: Any) -> Any:
+    """Return the widget's event for a change made by the visitor.
 
-    Gradio tells of a list's `input` also when it loses the focus, with nothing chosen, and of a check box's
-    not when Enter turns it: those tell by `select`, once a choice.
+    A dropdown also sends `input` when it loses focus, with nothing chosen, and a check box does not send it
+    when it is toggled by Enter. Both send `select` once per choice.
     """
     return widget.select if isinstance(widget, gr.Dropdown | gr.Checkbox) else widget.input
 
 
+def no_effect(name: str, state: str = "off") -> str:
+    """Return the reason why a widget is disabled while a field of Settings is off (or in another state)."""
+    return f"No effect while “{field_of(Settings, name).label}” is {state}."
+
+
 def enabled_or_reason(help: str, reason: str) -> dict[str, Any]:
-    """How a widget looks: with its help, or disabled with the reason where there is one."""
+    """Return properties of a widget: enabled with its help, or disabled with the reason, if there is one."""
     return {"interactive": not reason, "info": reason or help}
+
+
+def ask_before_leaving(tab: str) -> str:
+    """Return JavaScript: the browser asks before it closes the page, because a job of this tab runs."""
+    return f"""() => {{
+  (window.busyTabs ||= new Set()).add("{tab}");
+  window.onbeforeunload = (event) => {{ event.preventDefault(); event.returnValue = true; }};
+}}"""
+
+
+def allow_leaving(tab: str) -> str:
+    """Return JavaScript: the job of this tab is over; unless another tab has one, the browser stops
+    asking."""
+    return f"""() => {{
+  window.busyTabs?.delete("{tab}");
+  if (!window.busyTabs?.size) window.onbeforeunload = null;
+}}"""

@@ -1,4 +1,4 @@
-"""The form's middle part: the method's switches, grouped as the method is, and the presets that fill them."""
+"""The form's card for the method: a preset, the settings that it fills in, and the SVD filter."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,146 +6,122 @@ from typing import Any
 import gradio as gr
 
 from consistory_svd.fields import field_of
-from consistory_svd.presets import CUSTOM, PRESET_TEXTS, PRESETS, preset_label
+from consistory_svd.presets import CUSTOM, PRESET_TEXTS, PRESETS, preset_label, preset_of
 from consistory_svd.settings import Settings
 from consistory_svd.studio.components.fields import (
-    NO_EFFECT_SDSA,
+    NO_QUEUE,
+    RAW,
     card_title,
-    dial,
+    checkbox,
     enabled_or_reason,
-    switch,
+    no_effect,
+    on_user_input,
+    slider,
 )
-from consistory_svd.studio.components.svd_filter_settings import (
-    MOST_VALUES,
-    SVD_FILTER,
-    svd_filter_group,
-    svd_filter_title,
-    svd_filter_updates,
-    svd_filter_values,
-    value_scale,
-)
-from consistory_svd.studio.form import read_record_svd
+from consistory_svd.studio.components.svd_filter_settings import FILTER_FIELDS, SVDFilterSettings
+from consistory_svd.studio.form import METHOD_FIELDS, fill_method, parse_filters
 
 START_PRESET = "consistory"
 DEFAULTS = PRESETS[START_PRESET]
-NO_EFFECT_MASKING = "Has no effect while masking is off."
-NO_EFFECT_SHARES = "Has no effect while neither attention nor features are shared."
-NO_EFFECT_RANDOM = "Has no effect while anchors are random."
-NO_EFFECT_INJECTION = "Has no effect without feature injection."
 GROUPS = {
     "Sharing": ("sdsa", "query_blending"),
     "Masks": ("masking", "mask_dropout"),
     "Anchors": ("anchors", "random_anchors", "same_latent"),
     "Features": ("injection", "short_first_pass", "freeu"),
 }
-METHOD = tuple(name for names in GROUPS.values() for name in names)
-# What a preset fills, in the form's order.
-METHOD_FIELDS = (*METHOD, *SVD_FILTER)
-# Those whose looks depend on the others.
-DEPENDENT_FIELDS = (
-    "query_blending",
-    "masking",
-    "mask_dropout",
-    "anchors",
-    "random_anchors",
-    "short_first_pass",
-    *SVD_FILTER,
-    "record_svd",
-)
+NOTHING_SHARED = "No effect while nothing is shared between images."
 
 
-def method_settings() -> tuple[gr.Dropdown, gr.Accordion, dict[str, Any]]:
-    """The preset's choice, the folded group of the spectrum, and the form's widgets by name."""
-    made: dict[str, Any] = {}
-    with gr.Group(elem_classes="card"):
-        card_title("How alike", "What ties the pictures to each other.")
-        choice = gr.Dropdown(
-            [*((preset_label(name), name) for name in PRESETS), CUSTOM],
-            value=START_PRESET,
-            label="Preset",
-            info=preset_info(START_PRESET),
-            elem_id="preset",
+class MethodSettings:
+    """The card. `fields` holds the components of METHOD_FIELDS and of the filters by name."""
+
+    def __init__(self) -> None:
+        values = fill_method(DEFAULTS)
+        self.fields: dict[str, Any] = {}
+        with gr.Group(elem_classes="card"):
+            card_title("Consistency", "How strongly images share the subject.")
+            self.preset = gr.Dropdown(
+                [*((preset_label(name), name) for name in PRESETS), CUSTOM],
+                value=START_PRESET,
+                label="Preset",
+                info=preset_help(START_PRESET),
+                elem_id="preset",
+            )
+            with gr.Accordion("Method settings", open=False, elem_id="method-settings"):
+                for title, names in GROUPS.items():
+                    gr.HTML(f"<h3>{title}</h3>", elem_classes="card-title", padding=False)
+                    with gr.Row(elem_classes="switches"):
+                        for name in names:
+                            widget = checkbox if isinstance(values[name], bool) else slider
+                            self.fields[name] = widget(name, values[name])
+            self.svd_filter = SVDFilterSettings(values)
+        self.fields |= self.svd_filter.fields
+
+    def connect(self) -> None:
+        """Connect the events. Call it inside the page's Blocks."""
+        method = {name: self.fields[name] for name in (*METHOD_FIELDS, *FILTER_FIELDS)}
+        outputs = [*self.fields.values(), self.preset, self.svd_filter.group, self.svd_filter.columns["v"]]
+        options: dict[str, Any] = {"outputs": outputs, **NO_QUEUE}
+        on_user_input(self.preset)(self.fill_preset, self.preset, **options)
+        on_user_input(self.fields["v_as_k"])(
+            self.svd_filter.link, inputs_kwargs=method, outputs=outputs, **RAW, **NO_QUEUE
         )
-        with gr.Accordion("Fine switches", open=False, elem_id="fine-switches"):
-            for title, names in GROUPS.items():
-                gr.HTML(f"<h3>{title}</h3>", elem_classes="card-title", padding=False)
-                with gr.Row(elem_classes="switches"):
-                    for name in names:
-                        value = getattr(DEFAULTS, name)
-                        made[name] = switch(name, value) if isinstance(value, bool) else dial(name, value)
-        group, widgets = svd_filter_group(DEFAULTS)
-    return choice, group, made | widgets
+        gr.on(
+            [component.change for component in method.values()],
+            self.refresh,
+            inputs_kwargs=method,
+            trigger_mode="always_last",
+            **RAW,
+            **options,
+        )
+
+    def fill_preset(self, name: str) -> dict[Any, Any]:
+        """Return updates to a preset's values; its filter group opens if it filters."""
+        if name not in PRESETS:
+            return gr.skip()
+        updates = {self.fields[field]: value for field, value in fill_method(PRESETS[name]).items()}
+        if PRESETS[name].filters:
+            updates[self.svd_filter.group] = gr.update(open=True)
+        return updates
+
+    def refresh(self, **values: Any) -> dict[Any, Any]:
+        """Return updates of what depends on the values: disabled components, the filter group, the preset."""
+        preset = preset_of_form(values)
+        updates = {self.fields[name]: gr.update(**known) for name, known in method_properties(values).items()}
+        updates |= self.svd_filter.refresh(values)
+        updates[self.preset] = gr.update(value=preset, info=preset_help(preset))
+        return updates
 
 
-def method_values(settings: Settings) -> dict[str, Any]:
-    """What the boxes hold for these settings, by name, in the order of HOW_ALIKE."""
-    return {name: getattr(settings, name) for name in METHOD} | svd_filter_values(settings)
+def preset_help(name: str) -> str:
+    """Return what a preset does, and that it fills in the settings below."""
+    does = PRESET_TEXTS[name][1] if name in PRESET_TEXTS else "No preset: the settings below as they are."
+    return f"{does} A preset fills in the settings below."
 
 
-def switches(*alike: Any, most: int = MOST_VALUES) -> tuple[Any, ...]:
-    """Updates of the DEPENDENT, disabled with the reason where they have no effect; of the spectrum's title;
-    and the preset that the values are. `alike` is in the order of HOW_ALIKE; `most` as in
-    `value_scale`."""
-    on = dict(zip(METHOD_FIELDS, alike, strict=True))
-    looks = _looks(on) | svd_filter_updates(on, most)
-    return (
-        *(gr.update(**looks[name]) for name in DEPENDENT_FIELDS),
-        gr.update(label=svd_filter_title(on)),
-        _shown_preset(_fitting(on)),
-    )
-
-
-def preset_info(name: str) -> str:
-    """What a preset does, and that it is only a beginning."""
-    does = PRESET_TEXTS[name][1] if name in PRESET_TEXTS else "No preset: what the switches below say."
-    return f"{does} Presets set all that is below."
-
-
-def _shown_preset(name: str) -> dict[str, Any]:
-    return gr.update(value=name, info=preset_info(name))
-
-
-def preset_values(name: str, most: int = MOST_VALUES) -> list[Any]:
-    """Updates of HOW_ALIKE to what a preset sets, and of the spectrum's group, which opens where the preset
-    filters; nothing changes for the visitor's own."""
-    if name not in PRESETS:
-        return [gr.skip() for _ in (*METHOD_FIELDS, "group")]
-    values = method_values(PRESETS[name])
-    # Before its value, a slider needs the range that the value is in.
-    ranges = {f"{side}_amount": value_scale(side, values[f"{side}_keep"], most) for side in "kv"}
-    return [
-        *(gr.update(value=value, **ranges.get(name, {})) for name, value in values.items()),
-        gr.update(open=True) if PRESETS[name].filters else gr.skip(),
-    ]
-
-
-def _fitting(on: Mapping[str, Any]) -> str:
-    """The preset that the values are, or CUSTOM."""
+def preset_of_form(values: Mapping[str, Any]) -> str:
+    """Return the preset with these values, or CUSTOM."""
     try:
-        filter_log = read_record_svd(on)
+        k_filter, v_filter = parse_filters(values)
+        method = {name: values[name] for name in METHOD_FIELDS}
+        return preset_of(Settings(**method, k_filter=k_filter, v_filter=v_filter))
     except ValueError:
         return CUSTOM  # a box is empty while it is being edited
-    for name, preset in PRESETS.items():
-        same = all(getattr(preset, field) == on[field] for field in METHOD)
-        if same and filter_log == (preset.k_filter, preset.v_filter):
-            return name
-    return CUSTOM
 
 
-def _looks(on: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    shares = on["sdsa"] or on["injection"]
+def method_properties(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return properties of the components that depend on others: disabled with the reason while they have no
+    effect."""
+    sharing = "" if values["sdsa"] else no_effect("sdsa")
+    anything = "" if values["sdsa"] or values["injection"] else NOTHING_SHARED
     reasons = {
-        "query_blending": "" if on["sdsa"] else NO_EFFECT_SDSA,
-        "masking": "" if on["sdsa"] else NO_EFFECT_SDSA,
-        "mask_dropout": NO_EFFECT_MASKING if not on["masking"] else "",
-        "anchors": NO_EFFECT_RANDOM if on["random_anchors"] else "",
-        "random_anchors": "" if shares else NO_EFFECT_SHARES,
-        "short_first_pass": "" if on["injection"] else NO_EFFECT_INJECTION,
+        "query_blending": sharing,
+        "masking": sharing,
+        "mask_dropout": sharing or ("" if values["masking"] else no_effect("masking")),
+        "anchors": anything or (no_effect("random_anchors", "on") if values["random_anchors"] else ""),
+        "random_anchors": anything,
+        "short_first_pass": "" if values["injection"] else no_effect("injection"),
     }
-    if not on["sdsa"]:
-        reasons["mask_dropout"] = NO_EFFECT_SDSA
-    if not shares:
-        reasons["anchors"] = NO_EFFECT_SHARES
     return {
         name: enabled_or_reason(field_of(Settings, name).help, reason) for name, reason in reasons.items()
     }

@@ -1,8 +1,8 @@
-"""Stories that come back: from a `story.json`, from a picture's metadata, or from a link."""
+"""Fill the form from a `story.json`, from an image's metadata or from a link; and make links."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from PIL import UnidentifiedImageError
@@ -11,40 +11,40 @@ from consistory_svd.metadata import StoryRecord, read_frame, read_story_json
 from consistory_svd.settings import Settings
 from consistory_svd.story import Story
 from consistory_svd.studio import html as view
-from consistory_svd.studio import links
-from consistory_svd.studio.form import in_words, read_form
+from consistory_svd.studio.components.fields import NO_QUEUE, RAW
+from consistory_svd.studio.form import LINK_PARAMETER, decode_link, encode_link, error_text, parse
 from consistory_svd.studio.generated_story import OpenedStory
-from consistory_svd.studio.layout import FORM, Form, StoryTab, form_updates
-from consistory_svd.studio.model_manager import ModelManager
 
-READ_LINK = f"() => new URLSearchParams(window.location.search).get('{links.PARAMETER}') || ''"
-# Made in the browser: only there is the page's own address known, whatever stands before the server.
-# Whether it was copied stands on the button for a moment, and is spoken.
-WRITE_LINK = f"""async (code) => {{
+if TYPE_CHECKING:
+    from consistory_svd.studio.services import Services
+
+READ_LINK = f"() => new URLSearchParams(window.location.search).get('{LINK_PARAMETER}') || ''"
+# Only the browser knows the page's own address. The button shows for a moment whether the link was copied.
+COPY_LINK = f"""async (code) => {{
   if (!code) return [code, "Copy link"];
-  const link = window.location.origin + window.location.pathname + "?{links.PARAMETER}=" + code;
-  let said = "Copied";
+  const link = window.location.origin + window.location.pathname + "?{LINK_PARAMETER}=" + code;
+  let result = "Copied";
   try {{
     await navigator.clipboard.writeText(link);
   }} catch (refused) {{
-    said = "Not copied: take it from below";
+    result = "Not copied: copy it below";
   }}
-  dispatchEvent(new CustomEvent("say", {{detail: `The link. ${{said}}.`}}));
-  return [link, said];
+  dispatchEvent(new CustomEvent("say", {{detail: `Link: ${{result}}.`}}));
+  return [link, result];
 }}"""
-SAY_NO_MORE = "() => new Promise((done) => setTimeout(() => done('Copy link'), 3000))"
-# Files that are dropped anywhere on the page go where the button's files go.
-TAKE_DROPS = """() => {
-  if (window.storyDrops) return;
-  window.storyDrops = true;
-  const withFiles = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
-  const elsewhere = (event) => event.target.closest && event.target.closest("input[type=file]");
+RESTORE_LABEL = "() => new Promise((done) => setTimeout(() => done('Copy link'), 3000))"
+# Files dropped anywhere on the page are given to the button's file input.
+ACCEPT_DROPS = """() => {
+  if (window.acceptsDrops) return;
+  window.acceptsDrops = true;
+  const hasFiles = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
+  const onInput = (event) => event.target.closest && event.target.closest("input[type=file]");
   document.addEventListener("dragover", (event) => {
-    if (withFiles(event) && !elsewhere(event)) event.preventDefault();
+    if (hasFiles(event) && !onInput(event)) event.preventDefault();
   });
   document.addEventListener("drop", (event) => {
-    if (!withFiles(event) || elsewhere(event) || !event.dataTransfer.files.length) return;
-    const input = document.querySelector("#carriers input[type=file]");
+    if (!hasFiles(event) || onInput(event) || !event.dataTransfer.files.length) return;
+    const input = document.querySelector("#open-and-share input[type=file]");
     if (!input) return;
     event.preventDefault();
     event.stopPropagation();
@@ -54,13 +54,97 @@ TAKE_DROPS = """() => {
     input.dispatchEvent(new Event("change", {bubbles: true}));
   }, true);
 }"""
+CHANGED_ANCHORS = (
+    " An anchor was changed after other images had attended to it. Generate first regenerates the original "
+    "anchors without showing them, then the same images. If you change the form, a new story is generated."
+)
+
+
+class OpenAndShare:
+    """The buttons below the form.
+
+    Args:
+        fill: returns updates of the form for a story and its settings.
+    """
+
+    def __init__(
+        self, services: "Services", fill: Callable[[Story, Settings], dict[Any, Any]], status: gr.HTML
+    ) -> None:
+        self._services, self._fill, self._status = services, fill, status
+        with gr.Row(elem_id="open-and-share"):
+            # Any file type: a wrong one gets a message of ours.
+            self.file = gr.UploadButton("Open story.json or image", size="sm", elem_id="story-file")
+            self.copy_link = gr.Button("Copy link", size="sm", elem_id="copy-link")
+        self.link = gr.Textbox(
+            "",
+            label="Link to this story",
+            info="Opens this page with the current values of the form.",
+            visible=False,
+            interactive=False,
+            max_lines=4,
+            buttons=["copy"],
+            elem_id="link",
+        )
+
+    def connect(self, demo: gr.Blocks, form: dict[str, Any], outputs: list[Any]) -> None:
+        """Connect the events. `outputs` are what `fill` updates. Call it inside the page's Blocks."""
+        status = self._status
+        self.file.upload(self.open_file, self.file, [*outputs, status], **NO_QUEUE)
+        demo.load(fn=None, js=ACCEPT_DROPS, **NO_QUEUE)
+        demo.load(self.open_link, self.link, [*outputs, status], js=READ_LINK, **NO_QUEUE)
+        made = self.copy_link.click(
+            self.make_link, inputs_kwargs=form, outputs=[self.link, status], **RAW, **NO_QUEUE
+        )
+        copied = made.then(
+            fn=None, inputs=self.link, outputs=[self.link, self.copy_link], js=COPY_LINK, **NO_QUEUE
+        )
+        copied.then(fn=None, outputs=self.copy_link, js=RESTORE_LABEL, **NO_QUEUE)
+
+    def open_file(self, file: str | None, request: gr.Request) -> dict[Any, Any]:
+        """Return updates of the form and the status for an uploaded file."""
+        if file is None:
+            return gr.skip()
+        path, manager = Path(file), self._services.manager
+        try:
+            story, settings, model, anchor_story, warning = read_file(path)
+        except ValueError as error:
+            return {self._status: view.alert(f"{path.name} was not opened: {error}")}
+        message = f"Opened {path.name}: {_summary(story)}. Press Generate to generate it."
+        if manager.ready and manager.model.name != model:
+            message += f" It was made with {model}, so the images will differ."
+        opened = anchor_story and OpenedStory(story, settings, anchor_story)
+        self._services.sessions.of(request).opened = opened
+        message = f"{message}{CHANGED_ANCHORS if opened else ''} {warning}".strip()
+        return {**self._fill(story, settings), self._status: view.said(message)}
+
+    def open_link(self, code: str) -> dict[Any, Any]:
+        """Return updates of the form and the status for the link in the page's address, if there is one."""
+        if not code:
+            return gr.skip()
+        try:
+            story, settings = decode_link(code)
+        except ValueError as error:
+            return {self._status: view.alert(f"The link was not opened. {error_text(error)}")}
+        message = f"Opened the link: {_summary(story)}. Press Generate to generate it."
+        return {**self._fill(story, settings), self._status: view.said(message)}
+
+    def make_link(self, **form: Any) -> dict[Any, Any]:
+        """Return the code of a link to the form's values; the status says if there can be none."""
+        try:
+            return {self.link: gr.update(value=encode_link(*parse(form)), visible=True)}
+        except ValueError as error:
+            return {
+                self.link: gr.update(value="", visible=False),
+                self._status: view.alert(error_text(error)),
+            }
 
 
 def read_file(path: Path) -> tuple[Story, Settings, str, Story | None, str]:
-    """The story, the settings and the model's name in a `story.json` or a picture of ours, the story that its
-    anchors were told from, where that is another one, and in words what of it makes no sense, if anything.
+    """Read a `story.json` or an image of this studio: story, settings, model name, the story that its anchors
+    were generated from if it is another one, and a warning about its contents, or "".
 
-    ValueError, in words, for any other file.
+    Raises:
+        ValueError: it is another file.
     """
     try:
         if path.suffix.lower() == ".json":
@@ -68,107 +152,25 @@ def read_file(path: Path) -> tuple[Story, Settings, str, Story | None, str]:
         elif path.suffix.lower() == ".png":
             record = read_frame(path)
         else:
-            raise ValueError("give a story.json, or a picture that was made here (PNG)")
+            raise ValueError("it must be a story.json or an image (PNG) made by this studio")
     except (UnidentifiedImageError, UnicodeDecodeError, OSError, SyntaxError, RecursionError) as error:
-        raise ValueError(f"it cannot be read as {path.suffix[1:].upper()}") from error
+        raise ValueError(f"it is not a valid {path.suffix[1:].upper()} file") from error
     except ValueError as error:
-        raise ValueError(in_words(error).replace(str(path), "the file")) from error
-    odd = _odd(record) if isinstance(record, StoryRecord) else ""
-    return record.story, record.settings, str(record.model), record.anchor_story, odd
+        raise ValueError(error_text(error).replace(str(path), "the file")) from error
+    warning = _warning(record) if isinstance(record, StoryRecord) else ""
+    return record.story, record.settings, str(record.model), record.anchor_story, warning
 
 
-def _odd(record: StoryRecord) -> str:
-    """What of a `story.json` does not go with its story, in words; empty where all does."""
-    said = []
+def _warning(record: StoryRecord) -> str:
+    """Return what of a `story.json` does not fit its story; empty if everything does."""
+    warnings = []
     if record.unknown:
-        names = ", ".join(repr(name) for name in record.unknown)
-        said.append(f"What it has under {names} means nothing here and was left out.")
+        warnings.append(f"Unknown keys were ignored: {', '.join(repr(name) for name in record.unknown)}.")
     prompts = record.story.prompts
     if len(record.prompts) > len(prompts) or set(record.prompts) - set(prompts):
-        said.append("Its pictures (frames) are not those of its scenes; story and settings alone were taken.")
-    return " ".join(said)
+        warnings.append("Its images (frames) do not match its scenes. Only story and settings were read.")
+    return " ".join(warnings)
 
 
-class Restoring:
-    """The handlers that fill the form from elsewhere, and make links."""
-
-    def __init__(
-        self, manager: ModelManager, opened: Callable[[OpenedStory | None, gr.Request], None]
-    ) -> None:
-        self._manager = manager
-        self._opened = opened
-
-    def open_file(self, file: str | None, request: gr.Request) -> tuple[Any, ...]:
-        """The whole form, as a file has it: its boxes, what was offered as concept, the lock, the status."""
-        if file is None:
-            return _nothing()
-        path = Path(file)
-        try:
-            story, settings, model, anchor_story, odd = read_file(path)
-        except ValueError as error:
-            return _refused(f"{path.name} was not opened: {error}")
-        said = f"{path.name} is open: {_in_short(story)}. Press Generate to tell it."
-        if self._manager.ready and self._manager.model.name != model:
-            said += f" It was told with {model}, so the pictures will differ."
-        self._opened(anchor_story and OpenedStory(story, settings, anchor_story), request)
-        if anchor_story:
-            said += (
-                " One of its anchors was redone later, and the others still looked at the former one. "
-                "Generate tells the former ones first, unseen, and then the same pictures again; once you "
-                "change anything here, it tells a new story with anchors of its own."
-            )
-        return _restored(story, settings, f"{said} {odd}".strip())
-
-    @staticmethod
-    def open_link(code: str) -> tuple[Any, ...]:
-        """The whole form, as the page's address has it: as `open_file`; nothing changes without one."""
-        if not code:
-            return _nothing()
-        try:
-            story, settings = links.decode(code)
-        except ValueError as error:
-            return _refused(f"The link's story was not opened. {in_words(error)}")
-        return _restored(story, settings, f"The link's story: {_in_short(story)}. Press Generate to tell it.")
-
-    @staticmethod
-    def make_link(**form: Any) -> tuple[Any, Any]:
-        """The code of a link to what the form says, and the status where there is none."""
-        try:
-            return gr.update(value=links.encode(*read_form(form)), visible=True), gr.skip()
-        except ValueError as error:
-            return gr.update(value="", visible=False), view.alert(in_words(error))
-
-
-def _in_short(story: Story) -> str:
+def _summary(story: Story) -> str:
     return f"{story.subject}, {view.pictures_in_words(len(story.scenes))}"
-
-
-def _restored(story: Story, settings: Settings, said: str) -> tuple[Any, ...]:
-    return *form_updates(story, settings), ", ".join(story.concept_words), True, view.said(said)
-
-
-def _refused(said: str) -> tuple[Any, ...]:
-    return *(gr.skip() for _ in (*FORM, "offered", "lock")), view.alert(said)
-
-
-def _nothing() -> tuple[Any, ...]:
-    return tuple(gr.skip() for _ in (*FORM, "offered", "lock", "status"))
-
-
-def connect_restoring(
-    restoring: Restoring, form: Form, stage: StoryTab, demo: gr.Blocks, **quiet: Any
-) -> None:
-    """Connect the file button, files that are dropped on the page, the page's address and the link button."""
-    outputs = [*form.values(), stage.offered, stage.lock, stage.status]
-    stage.open_file.upload(restoring.open_file, stage.open_file, outputs, **quiet)
-    demo.load(fn=None, js=TAKE_DROPS, **quiet)
-    demo.load(restoring.open_link, stage.link, outputs, js=READ_LINK, **quiet)
-    stage.copy_link.click(
-        restoring.make_link,
-        outputs=[stage.link, stage.status],
-        inputs_kwargs=form,
-        preprocess=False,
-        **quiet,
-    ).then(fn=None, inputs=stage.link, outputs=[stage.link, stage.copy_link], js=WRITE_LINK, **quiet).then(
-        fn=None, outputs=stage.copy_link, js=SAY_NO_MORE, **quiet
-    )

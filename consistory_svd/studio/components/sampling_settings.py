@@ -1,105 +1,149 @@
-"""The form's folded part: the words behind the prompt, picture size, and how pictures are drawn."""
+"""The form's folded part: prompt words, image size and sampling."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from consistory_svd.fields import field_of
 from consistory_svd.settings import Settings
 from consistory_svd.story import Story
-from consistory_svd.studio.components.fields import dial, enabled_or_reason, one_of, text
-from consistory_svd.studio.components.image_sizes import OWN, offered_sizes
+from consistory_svd.studio.components.fields import (
+    NO_QUEUE,
+    RAW,
+    dropdown,
+    enabled_or_reason,
+    no_effect,
+    on_user_input,
+    slider,
+    text_box,
+)
 from consistory_svd.studio.components.method_settings import DEFAULTS
-from consistory_svd.studio.form import LABELS, size_text
-from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.studio.form import size_text
 
-# What decides on the looks of the folded part's own boxes.
-DECIDING_FIELDS = ("guidance", "sdsa", "injection", "random_anchors")
-NO_EFFECT_NEGATIVE = "Has no effect while guidance is 1 or less."
-NO_EFFECT_BATCH = "Has no effect while anchors are random: all pictures are drawn together."
-CUSTOM_SIZE = "your own"
+if TYPE_CHECKING:
+    from consistory_svd.studio.model_manager import ModelManager
 
-
-def advanced(concept: str) -> tuple[dict[str, Any], gr.Dropdown]:
-    """The form's widgets by name, and the choice of sizes."""
-    made: dict[str, Any] = {}
-    with gr.Accordion("Advanced: words, size, sampling", open=False, elem_id="advanced"):
-        with gr.Row():
-            made["concept"] = text(
-                Story, "concepts", concept, more_help=" Part several by commas.", min_width=160
-            )
-            made["negative"] = text(Story, "negative", "", placeholder="nothing", min_width=160)
-        size = gr.Dropdown(
-            [OWN],
-            value=OWN,
-            label="Size",
-            info="Sets width and height. Models draw best near their own size.",
-            filterable=False,
-            elem_id="size",
-        )
-        with gr.Row():
-            for name in ("width", "height"):
-                made[name] = _side(name)
-        with gr.Row():
-            made["steps"] = dial("steps", DEFAULTS.steps)
-            made["guidance"] = dial("guidance", DEFAULTS.guidance)
-        with gr.Row():
-            made["scheduler"] = one_of("scheduler", DEFAULTS.scheduler)
-            made["spacing"] = one_of("spacing", DEFAULTS.spacing)
-        made["batch"] = dial("batch", DEFAULTS.batch)
-        follow = "Each stays with its scene when that is moved, and is not used for another text or subject."
-        made["seeds"] = gr.Textbox(
-            "", label=LABELS["seeds"], info=follow, placeholder="2=91, 5=7", elem_id="seeds"
-        )
-        made["seeds_of"] = gr.Textbox("", visible=False)  # whose seeds they are, see own_seeds
-    return made, size
+# Width to height.
+RATIOS = {
+    "Square": (1, 1),
+    "Landscape, 4 to 3": (4, 3),
+    "Wide, 16 to 9": (16, 9),
+    "Portrait, 3 to 4": (3, 4),
+    "Tall, 9 to 16": (9, 16),
+}
+SCALES = {"Smaller": 0.75, "Larger": 1.5}
+DEFAULT_SIZE = "Model default"
+CUSTOM_SIZE = "custom"
 
 
-def _side(name: str) -> gr.Textbox:
-    # Not a number's box: Gradio shows 0 in an empty one.
-    return text(Settings, name, "", placeholder=OWN.lower(), min_width=160)
+class SamplingSettings:
+    """The folded part. `fields` holds its components by name."""
 
-
-def advanced_looks(guidance: Any, sdsa: bool, injection: bool, random_anchors: bool) -> tuple[Any, Any]:
-    """Updates of the negative prompt and of the batch, disabled with the reason where they have no effect."""
-    idle = isinstance(guidance, int | float) and guidance <= 1
-    together = (sdsa or injection) and random_anchors
-    return (
-        gr.update(**enabled_or_reason(field_of(Story, "negative").help, NO_EFFECT_NEGATIVE if idle else "")),
-        gr.update(**enabled_or_reason(field_of(Settings, "batch").help, NO_EFFECT_BATCH if together else "")),
-    )
-
-
-class Sizes:
-    """The sizes that the model which is loaded is good at."""
-
-    def __init__(self, manager: ModelManager) -> None:
+    def __init__(self, manager: "ModelManager", concept: str) -> None:
         self._manager = manager
+        self.fields: dict[str, Any] = {}
+        fields = self.fields
+        with gr.Accordion("Advanced: prompt, size, sampling", open=False, elem_id="advanced"):
+            with gr.Row():
+                fields["concept"] = text_box(
+                    Story, "concepts", concept, more_help=" Separate several with commas.", min_width=160
+                )
+                fields["negative"] = text_box(Story, "negative", "", placeholder="empty", min_width=160)
+            self.size = gr.Dropdown(
+                [DEFAULT_SIZE],
+                value=DEFAULT_SIZE,
+                label="Size",
+                info="Sets width and height. Results are best near the model's default size.",
+                filterable=False,
+                elem_id="size",
+            )
+            with gr.Row():
+                for name in ("width", "height"):  # not gr.Number, which shows 0 when empty
+                    fields[name] = text_box(Settings, name, "", placeholder="model default", min_width=160)
+            with gr.Row():
+                fields["steps"] = slider("steps", DEFAULTS.steps)
+                fields["guidance"] = slider("guidance", DEFAULTS.guidance)
+            with gr.Row():
+                fields["scheduler"] = dropdown("scheduler", DEFAULTS.scheduler)
+                fields["spacing"] = dropdown("spacing", DEFAULTS.spacing)
+            fields["batch"] = slider("batch", DEFAULTS.batch)
 
-    def _offered(self) -> dict[str, tuple[int, int] | None]:
-        if not self._manager.ready:
-            return {OWN: None}
-        model = self._manager.model
-        return offered_sizes(model.native_size, model.size_multiple)
+    def connect(self, form: dict[str, Any]) -> None:
+        """Connect the events. `form` holds all components of the form by name."""
+        deciding = {name: form[name] for name in ("guidance", "sdsa", "injection", "random_anchors")}
+        gr.on(
+            [component.change for component in deciding.values()],
+            self.refresh,
+            inputs_kwargs=deciding,
+            outputs=[self.fields["negative"], self.fields["batch"]],
+            trigger_mode="always_last",
+            **RAW,
+            **NO_QUEUE,
+        )
+        sides = [self.fields["width"], self.fields["height"]]
+        on_user_input(self.size)(self.choose, [self.size, *sides], [*sides, self.size], **RAW, **NO_QUEUE)
+        gr.on([side.change for side in sides], self.named, sides, self.size, **RAW, **NO_QUEUE)
 
-    def known(self, name: str) -> bool:
-        """Whether it is one of this model's sizes."""
-        return name in self._offered()
+    def refresh(self, guidance: Any, sdsa: bool, injection: bool, random_anchors: bool) -> dict[Any, Any]:
+        """Return updates of the negative prompt and the batch: disabled with the reason while they have no
+        effect."""
+        low = isinstance(guidance, int | float) and guidance <= 1
+        together = (sdsa or injection) and random_anchors
+        reasons = {
+            (Story, "negative"): "No effect while guidance is 1 or less." if low else "",
+            (Settings, "batch"): no_effect("random_anchors", "on") if together else "",
+        }
+        return {
+            self.fields[name]: gr.update(**enabled_or_reason(field_of(owner, name).help, reason))
+            for (owner, name), reason in reasons.items()
+        }
 
-    def take(self, name: str, width: Any, height: Any) -> tuple[Any, Any, Any]:
-        """Width, height and the choice, for a size that was chosen."""
+    def choose(self, name: str, width: Any, height: Any) -> dict[Any, Any]:
+        """Return updates of width and height for a size that the visitor chose."""
         if name == CUSTOM_SIZE:
-            return gr.skip(), gr.skip(), gr.skip()
-        if not self.known(name):
-            gr.Warning(f"Size: {name!r} is no size of the model that is there now; choose again.")
-            return gr.skip(), gr.skip(), self.name(width, height)
-        size = self._offered()[name] or (None, None)
-        return size_text(size[0]), size_text(size[1]), gr.skip()
+            return gr.skip()
+        if not self.is_known(name):
+            gr.Warning(f"{name!r} is not a size of the loaded model. Choose again.")
+            return {self.size: self.named(width, height)}
+        return self.fill_size(self._sizes()[name])
 
-    def name(self, width: Any, height: Any) -> Any:
-        """What the width and the height are called."""
-        offered = self._offered().items()
-        names = {tuple(map(size_text, size or (None, None))): name for name, size in offered}
+    def fill_size(self, size: tuple[int, int] | None) -> dict[Any, Any]:
+        """Return updates of width and height; None is the model's default."""
+        width, height = size or (None, None)
+        return {self.fields["width"]: size_text(width), self.fields["height"]: size_text(height)}
+
+    def named(self, width: Any, height: Any) -> Any:
+        """Return the update of the size's dropdown for a width and a height."""
+        names = {tuple(map(size_text, size or (None, None))): name for name, size in self._sizes().items()}
         name = names.get((width, height), CUSTOM_SIZE)
-        own = [CUSTOM_SIZE] if name == CUSTOM_SIZE else []
-        return gr.update(choices=[*names.values(), *own], value=name)
+        custom = [CUSTOM_SIZE] if name == CUSTOM_SIZE else []
+        return gr.update(choices=[*names.values(), *custom], value=name)
+
+    def is_known(self, name: str) -> bool:
+        """Return whether it is a size of the loaded model."""
+        return name in self._sizes()
+
+    def _sizes(self) -> dict[str, tuple[int, int] | None]:
+        if not self._manager.ready:
+            return {DEFAULT_SIZE: None}
+        return model_sizes(self._manager.model.native_size, self._manager.model.size_multiple)
+
+
+def model_sizes(native: tuple[int, int], multiple: int) -> dict[str, tuple[int, int] | None]:
+    """Return sizes (width, height) in pixels by name: the model's default (None), other aspect ratios of the
+    same area, and a smaller and a larger one.
+
+    Args:
+        native: the model's default (height, width).
+        multiple: what width and height are multiples of.
+    """
+    height, width = native
+    sizes: dict[str, tuple[int, int] | None] = {f"{DEFAULT_SIZE}: {width} × {height}": None}
+    wanted = {name: (height * width, across / up) for name, (across, up) in RATIOS.items()}
+    wanted |= {name: (height * width * factor**2, width / height) for name, factor in SCALES.items()}
+    for name, (area, ratio) in wanted.items():
+        across = (area * ratio) ** 0.5
+        size = tuple(max(1, round(side / multiple)) * multiple for side in (across, across / ratio))
+        if size != (width, height):
+            sizes["{}: {} × {}".format(name, *size)] = size
+    return sizes

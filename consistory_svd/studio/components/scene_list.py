@@ -1,45 +1,43 @@
-"""The scenes as a list that is edited in the browser. The form's own value stays a text, one scene a line: a
-box beside the list holds it, and is shown instead of the list for whoever would rather write a text."""
+"""The list of scenes, edited in the browser. Its value is a list of rows: {"text": str, "seed": int, str or
+None}."""
 
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 from consistory_svd.fields import field_of
 from consistory_svd.story import Story
-from consistory_svd.studio.components.fields import text
 
-KNOWN = field_of(Story, "scenes")
-TEMPLATE = f"""
+TEMPLATE = """
 <fieldset class="scene-list">
-  <legend>{escape(KNOWN.label)}</legend>
-  <p class="scene-help">{escape(KNOWN.help)} Enter adds one, several pasted lines become several.</p>
+  <legend>{label}</legend>
+  <p class="scene-help">{help}</p>
   <ol></ol>
+  <textarea class="scene-text" aria-label="{label}, one per line" rows="4" hidden></textarea>
   <div class="scene-actions">
-    <button type="button" data-act="add">Add a scene</button>
+    <button type="button" data-act="add">Add scene</button>
     <button type="button" data-act="text" aria-pressed="false">Edit as text</button>
+    <button type="button" data-act="seeds" aria-pressed="false">Scene seeds</button>
   </div>
-  <div class="scene-said" role="status"></div>
+  <div class="scene-status" role="status"></div>
 </fieldset>
 """
 SCRIPT = (Path(__file__).parents[1] / "static" / "scene_list.js").read_text(encoding="utf-8")
-FOLLOW = "() => { requestAnimationFrame(() => window.sceneList && window.sceneList.follow()); }"
 
 
-def scene_list(scenes: str) -> gr.Textbox:
-    """The list, and the box whose text is the form's value."""
-    gr.HTML(
-        "",
-        html_template=TEMPLATE,
+def scene_list(rows: list[dict[str, Any]], most: int | None = None) -> gr.HTML:
+    """Return the list. `most` is the largest number of scenes that the studio allows."""
+    field = field_of(Story, "scenes")
+    help = f"{field.help} Enter adds a row; pasted lines become rows."
+    if most is not None:
+        help += f" At most {most} in this studio."
+    return gr.HTML(
+        rows,
+        html_template=TEMPLATE.format(label=escape(field.label), help=escape(help)),
         js_on_load=SCRIPT,
         apply_default_css=False,
-        elem_id="scene-list",
+        elem_id="scenes",
         padding=False,
     )
-    return text(Story, "scenes", scenes, more_help=" One a line.", lines=4, max_lines=12)
-
-
-def connect_scenes(scenes: gr.Textbox) -> None:
-    """Let the list follow the box when something else fills it; nothing of this leaves the browser."""
-    scenes.change(fn=None, js=FOLLOW, api_visibility="private", queue=False)

@@ -1,171 +1,120 @@
-"""The form's part for the spectral filter: what of the anchors' keys and values is lent."""
+"""The form's part for the SVD filters on the anchors' keys and values."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
 
 import gradio as gr
 
 from consistory_svd.fields import field_of
 from consistory_svd.presets import format_filter
-from consistory_svd.settings import Settings, SVDFilter
-from consistory_svd.studio.components.fields import NO_EFFECT_SDSA, enabled_or_reason
-from consistory_svd.studio.form import LABELS, read_record_svd
+from consistory_svd.settings import SVDFilter
+from consistory_svd.studio.components.fields import enabled_or_reason, no_effect
+from consistory_svd.studio.form import AMOUNTS, LABELS, SIDES, parse_filters
 
-SIDES = {
-    "k": ("Keys (K)", "What places look for each other by."),
-    "v": ("Values (V)", "What places take from each other."),
+TITLES = {
+    "k": "<h4>Keys (K)</h4><p>Decide where attention goes.</p>",
+    "v": "<h4>Values (V)</h4><p>Carry what attention copies.</p>",
 }
-PARTS = ("keep", "amount", "reweight", "alpha")
-# The boxes in the form's order.
-SVD_FILTER = (*(f"k_{part}" for part in PARTS), "v_as_k", *(f"v_{part}" for part in PARTS))
+PARTS = ("keep", *AMOUNTS, "reweight", "alpha")
+FILTER_FIELDS = ("v_as_k", *(f"{side}_{part}" for side in SIDES for part in PARTS))
 CHOICES = {name: list(get_args(get_type_hints(SVDFilter)[name])) for name in ("keep", "reweight")}
-LINK_HELP = "V is filtered as K is, and follows it."
-RECORD_HELP = "Show below the pictures what the filter did. Takes a little longer."
-NO_EFFECT_LINK = "Follows K while V as K is on."
-NO_EFFECT_ALL = "Everything is kept, so there is nothing to set."
-NO_EFFECT_ALPHA = "Has no effect without exp."
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How a strategy's value is set: range and step of its slider, and where it starts."""
-
-    help: str
-    minimum: float
-    maximum: float
-    step: float
-    start: float
-
-
-SCALES = {
-    # Its end is the model's, see `value_scale`.
-    "count": Scale("How many singular values stay, the largest first.", 1, math.inf, 1, 8),
-    "quantile": Scale("Share of the singular values that stay, the largest.", 0.005, 1, 0.005, 0.05),
-    "energy": Scale("Share of the squared energy that those that stay exceed.", 0.005, 0.995, 0.005, 0.95),
-}
-# As many as SDXL's widest attention has; what is offered until a model is there to tell.
+# Singular values of SDXL's widest attention layers: the range of a count until a model is loaded.
 MOST_VALUES = 1280
-RESTING = "quantile"  # the scale that is shown, disabled, where all is kept
+# minimum, maximum, step, help
+AMOUNT_RANGES = {
+    "count": (1, MOST_VALUES, 1, "Number of singular values to keep, largest first."),
+    "quantile": (0.005, 1, 0.005, "Fraction of the singular values to keep, largest first."),
+    "energy": (
+        0.005,
+        0.995,
+        0.005,
+        "Keep the largest singular values with this share of the energy.",
+    ),
+}
+LINK_HELP = "Use the filter on K for V as well."
+RECORD_HELP = "Plot the singular values below the images. Takes a little longer."
 
 
-def svd_filter_group(settings: Settings) -> tuple[gr.Accordion, dict[str, Any]]:
-    """The group, folded, and its widgets by name; `record_spectra` among them."""
-    values = svd_filter_values(settings)
-    on = {**values, "sdsa": settings.sdsa}
-    looks = svd_filter_updates(on)
-    made: dict[str, Any] = {}
-    with gr.Accordion(svd_filter_title(on), open=False, elem_id="spectrum") as group:
-        gr.HTML(
-            "<p>Lend only the strongest part of the anchors' keys and values: a way to leave their "
-            "background out that needs no mask.</p>",
-            elem_classes="card-title",
-            padding=False,
+class SVDFilterSettings:
+    """The folded group, and its components by name in `fields`."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        """Lay the group out. `values` are those of FILTER_FIELDS and `sdsa`."""
+        properties = filter_properties(values)
+        self.fields: dict[str, Any] = {}
+        with gr.Accordion(filter_title(values), open=False, elem_id="svd-filter") as self.group:
+            gr.HTML(
+                "<p>Share only the largest singular values of the anchors' keys and values. This removes "
+                "much of their background without a mask.</p>",
+                elem_classes="card-title",
+                padding=False,
+            )
+            self._add(gr.Checkbox, "v_as_k", values, properties)
+            self.columns: dict[str, gr.Column] = {}
+            with gr.Row(equal_height=False):
+                for side, title in TITLES.items():
+                    visible = side == "k" or not values["v_as_k"]
+                    with gr.Column(min_width=210, elem_classes="matrix", visible=visible) as self.columns[
+                        side
+                    ]:
+                        gr.HTML(title, elem_classes="card-title", padding=False)
+                        self._matrix(side, values, properties)
+            self._add(gr.Checkbox, "record_svd", {"record_svd": False}, properties)
+
+    def _matrix(self, side: str, values: Mapping[str, Any], properties: Mapping[str, dict[str, Any]]) -> None:
+        for part in PARTS:
+            options: dict[str, Any] = {"elem_classes": "amount" if part in AMOUNTS else part}
+            if part in CHOICES:
+                options |= {"choices": CHOICES[part], "filterable": False}
+                self._add(gr.Dropdown, f"{side}_{part}", values, properties, **options)
+            else:
+                low, high, step, _ = AMOUNT_RANGES.get(part, (0, 2, 0.01, ""))
+                options |= {"minimum": low, "maximum": high, "step": step, "buttons": []}
+                self._add(gr.Slider, f"{side}_{part}", values, properties, **options)
+
+    def _add(self, widget: Any, name: str, values: Any, properties: Any, **options: Any) -> None:
+        self.fields[name] = widget(
+            value=values[name], label=LABELS[name], elem_id=name, **options, **properties[name]
         )
-        made["v_as_k"] = gr.Checkbox(
-            values["v_as_k"], label=LABELS["v_as_k"], elem_id="v_as_k", **looks["v_as_k"]
-        )
-        with gr.Row(equal_height=False):
-            for side, (title, line) in SIDES.items():
-                with gr.Column(min_width=210, elem_classes="matrix"):
-                    gr.HTML(f"<h4>{title}</h4><p>{line}</p>", elem_classes="card-title", padding=False)
-                    made |= _matrix(side, values, looks)
-        made["record_svd"] = gr.Checkbox(
-            False, label=LABELS["record_svd"], elem_id="record_svd", **looks["record_svd"]
-        )
-    return group, made
+
+    def refresh(self, values: Mapping[str, Any]) -> dict[Any, Any]:
+        """Return updates of what depends on the values: which components are shown and enabled, the title."""
+        updates = {self.fields[name]: gr.update(**known) for name, known in filter_properties(values).items()}
+        updates[self.columns["v"]] = gr.update(visible=values["v_as_k"] is not True)
+        updates[self.group] = gr.update(label=filter_title(values))
+        return updates
+
+    def link(self, **values: Any) -> dict[Any, Any]:
+        """Return updates after the visitor (un)links V: its components start with the values of K."""
+        return {self.fields[f"v_{part}"]: values[f"k_{part}"] for part in PARTS}
 
 
-def _matrix(side: str, values: Mapping[str, Any], looks: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """The widgets of one matrix."""
-    made: dict[str, Any] = {}
-    for part in PARTS:
-        name = f"{side}_{part}"
-        common = {"value": values[name], "elem_id": name, **looks[name]}
-        if part in CHOICES:
-            made[name] = gr.Dropdown(CHOICES[part], label=LABELS[name], filterable=False, **common)
-        elif part == "alpha":
-            made[name] = gr.Slider(0, 2, step=0.01, label=LABELS[name], buttons=[], **common)
-        else:
-            made[name] = gr.Slider(buttons=[], **common)
-    return made
-
-
-def svd_filter_values(settings: Settings) -> dict[str, Any]:
-    """What the boxes hold for these settings, by name."""
-    values: dict[str, Any] = {"v_as_k": settings.k_filter == settings.v_filter}
-    for side, svd_filter in (("k", settings.k_filter), ("v", settings.v_filter)):
-        values[f"{side}_keep"] = svd_filter.keep
-        values[f"{side}_amount"] = SCALES[RESTING].start if svd_filter.amount is None else svd_filter.amount
-        values[f"{side}_reweight"] = svd_filter.reweight
-        values[f"{side}_alpha"] = svd_filter.alpha
-    return {name: values[name] for name in SVD_FILTER}
-
-
-def svd_filter_updates(on: Mapping[str, Any], most: int = MOST_VALUES) -> dict[str, dict[str, Any]]:
-    """How the group's boxes look, by name; those without effect are disabled and say why.
-
-    `on` holds what all of SPECTRUM hold, and `sdsa`; `most` is as in `value_scale`.
-    """
-    idle = "" if on["sdsa"] else NO_EFFECT_SDSA
-    looks = {"v_as_k": enabled_or_reason(LINK_HELP, idle), "record_svd": enabled_or_reason(RECORD_HELP, idle)}
-    for side in SIDES:
-        follows = side == "v" and on["v_as_k"] is True
-        off = idle or (NO_EFFECT_LINK if follows else "")
-        held = {part: on[f"{'k' if follows else side}_{part}"] for part in PARTS}
-        scale = value_scale(side, held["keep"], most)
-        looks[f"{side}_keep"] = enabled_or_reason(field_of(SVDFilter, "keep").help, off)
-        looks[f"{side}_amount"] = scale | enabled_or_reason(
-            scale["info"], off or ("" if held["keep"] in SCALES else NO_EFFECT_ALL)
-        )
-        looks[f"{side}_reweight"] = enabled_or_reason(field_of(SVDFilter, "reweight").help, off)
-        looks[f"{side}_alpha"] = enabled_or_reason(
-            field_of(SVDFilter, "alpha").help, off or ("" if held["reweight"] == "exp" else NO_EFFECT_ALPHA)
-        )
-    return looks
-
-
-def follow(*svd_filter: Any, most: int = MOST_VALUES) -> list[Any]:
-    """Updates of V's boxes, which follow K's while V is as K is. `spectrum` is in the order of SPECTRUM.
-
-    Told by what the visitor does alone: boxes that others fill come one by one, and V is filled then too.
-    """
-    on = dict(zip(SVD_FILTER, svd_filter, strict=True))
-    if on["v_as_k"] is not True:
-        return [gr.skip() for _ in PARTS]
-    scale = {"amount": value_scale("v", on["k_keep"], most)}
-    return [gr.update(value=on[f"k_{part}"], **scale.get(part, {})) for part in PARTS]
-
-
-def value_scale(side: str, select: str, most: int = MOST_VALUES) -> dict[str, Any]:
-    """Label, help and range of the value's slider for a strategy; `most` is how many singular values the
-    model's widest matrix has."""
-    scale = SCALES[select if select in SCALES else RESTING]
-    return {
-        "label": LABELS[f"{side}_{select if select in SCALES else RESTING}"],
-        "info": scale.help,
-        "minimum": scale.minimum,
-        "maximum": min(scale.maximum, most),
-        "step": scale.step,
+def filter_properties(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return properties of the group's components by name. Amounts of other strategies are hidden; what has
+    no effect is disabled and says why. `values` are those of FILTER_FIELDS and `sdsa`."""
+    reason = "" if values["sdsa"] else no_effect("sdsa")
+    properties = {
+        "v_as_k": enabled_or_reason(LINK_HELP, reason),
+        "record_svd": enabled_or_reason(RECORD_HELP, reason),
     }
+    for side in SIDES:
+        for part in ("keep", "reweight", "alpha"):
+            properties[f"{side}_{part}"] = enabled_or_reason(field_of(SVDFilter, part).help, reason)
+        for part, (*_, help) in AMOUNT_RANGES.items():
+            shown = {"visible": values[f"{side}_keep"] == part}
+            properties[f"{side}_{part}"] = enabled_or_reason(help, reason) | shown
+        properties[f"{side}_alpha"]["visible"] = values[f"{side}_reweight"] == "exp"
+    return properties
 
 
-def start_value(side: str, select: str, most: int = MOST_VALUES) -> Any:
-    """The value's slider after a visitor chose a strategy: what it meant for another is no use for this."""
-    if select not in SCALES:
-        return gr.skip()
-    return gr.update(value=SCALES[select].start, **value_scale(side, select, most))
-
-
-def svd_filter_title(on: Mapping[str, Any]) -> str:
-    """The folded group in a line."""
+def filter_title(values: Mapping[str, Any]) -> str:
+    """Return the title of the folded group: what it does."""
     try:
-        keys, shared_values = read_record_svd(on)
+        k_filter, v_filter = parse_filters(values)
     except ValueError:
-        return "Spectrum"  # a box is empty while it is being edited
-    if not on["sdsa"] or (keys.identity and shared_values.identity):
-        return "Spectrum: off"
-    if keys == shared_values:
-        return f"Spectrum: K and V {format_filter(keys)}"
-    return f"Spectrum: K {format_filter(keys)}; V {format_filter(shared_values)}"
+        return "SVD filter"  # a box is empty while it is being edited
+    if not values["sdsa"] or (k_filter.identity and v_filter.identity):
+        return "SVD filter: off"
+    if k_filter == v_filter:
+        return f"SVD filter: K and V {format_filter(k_filter)}"
+    return f"SVD filter: K {format_filter(k_filter)}; V {format_filter(v_filter)}"

@@ -1,14 +1,15 @@
-// The list of scenes. The text box holds the form's value: the list writes it, and follows when others do.
+// The list of scenes. `props.value` holds its rows, {text, seed}: the list writes it when the visitor edits, and is
+// built again when the server sets it. "Edit as text" shows the texts in one text area, a line per scene.
 const list = element.querySelector("ol");
 const frame = element.querySelector("fieldset");
-const spoken = element.querySelector(".scene-said");
-const asText = element.querySelector("[data-act=text]");
-const block = () => document.getElementById("scenes");
-const box = () => block() && block().querySelector("textarea");
+const status = element.querySelector(".scene-status");
+const area = element.querySelector(".scene-text");
 const rows = () => [...list.children];
 const input = (row) => row.querySelector("textarea");
-const listed = () => rows().map((row) => input(row).value).join("\n");
+const seed = (row) => row.querySelector("input");
+const read = () => rows().map((row) => ({text: input(row).value, seed: seed(row).value.trim() || null}));
 const BULLET = /^\s*(?:[-*•]|\d+[.)])\s+/;
+let before = []; // the rows when editing as text began; a line with the same text keeps its seed
 
 function button(act, sign, row) {
   const made = document.createElement("button");
@@ -18,14 +19,19 @@ function button(act, sign, row) {
   row.append(made);
 }
 
-function newRow(text, after) {
+function newRow(text, after, ownSeed = null) {
   const row = document.createElement("li");
-  // A text area, because it can show all of a long scene; what is in it stays one line.
+  // A text area, because it can show all of a long scene; its text stays one line.
   const line = document.createElement("textarea");
   line.rows = 1;
   line.value = text;
   line.autocomplete = "off";
-  row.append(line);
+  const number = document.createElement("input");
+  number.inputMode = "numeric";
+  number.placeholder = "seed";
+  number.autocomplete = "off";
+  number.value = ownSeed ?? "";
+  row.append(line, number);
   button("up", "↑", row);
   button("down", "↓", row);
   button("remove", "×", row);
@@ -49,6 +55,8 @@ function number() {
   all.forEach((row, at) => {
     const name = `scene ${at + 1}`;
     input(row).setAttribute("aria-label", `Scene ${at + 1} of ${all.length}`);
+    seed(row).setAttribute("aria-label", `Seed of scene ${at + 1}`);
+    row.classList.toggle("has-seed", seed(row).value !== "");
     const [up, down, remove] = row.querySelectorAll("button");
     up.disabled = at === 0;
     down.disabled = at === all.length - 1;
@@ -62,22 +70,14 @@ function number() {
 function write() {
   number();
   fitAll();
-  const area = box();
-  if (!area || area.value === listed()) return;
-  area.value = listed();
-  area.dispatchEvent(new Event("input", {bubbles: true}));
+  props.value = read();
 }
 
-function follow() {
-  const area = box();
-  if (!area || (list.children.length && area.value === listed())) return;
-  const lines = area.value.split("\n");
-  while (rows().length > lines.length) list.lastElementChild.remove();
-  lines.forEach((line, at) => {
-    const row = rows()[at];
-    if (row) input(row).value = line;
-    else newRow(line);
-  });
+function build(value) {
+  list.replaceChildren();
+  for (const row of value?.length ? value : [{text: "", seed: null}]) newRow(row.text ?? "", null, row.seed);
+  before = read();
+  area.value = before.map((row) => row.text).join("\n");
   number();
   fitAll();
 }
@@ -91,11 +91,11 @@ function add(text, after) {
 
 function remove(row) {
   const at = rows().indexOf(row);
-  if (rows().length === 1) input(row).value = "";
-  else row.remove();
+  if (rows().length === 1) newRow("");
+  row.remove();
   write();
   input(rows()[Math.min(at, rows().length - 1)]).focus();
-  spoken.textContent = `Scene ${at + 1} removed.`;
+  status.textContent = `Scene ${at + 1} removed.`;
 }
 
 function move(row, by, focused) {
@@ -105,16 +105,32 @@ function move(row, by, focused) {
   else rows()[to].after(row);
   write();
   (focused.disabled ? input(row) : focused).focus();
-  spoken.textContent = `Scene ${at + 1} is now scene ${to + 1}.`;
+  status.textContent = `Scene ${at + 1} is now scene ${to + 1}.`;
 }
 
-function show(text) {
-  asText.setAttribute("aria-pressed", String(text));
-  asText.textContent = text ? "Edit as list" : "Edit as text";
-  frame.classList.toggle("as-text", text);
-  block().toggleAttribute("data-as-text", text);
-  block().setAttribute("aria-hidden", String(!text));
-  box().tabIndex = text ? 0 : -1;
+function showText(on) {
+  press("text", on);
+  element.querySelector("[data-act=text]").textContent = on ? "Edit as list" : "Edit as text";
+  frame.classList.toggle("as-text", on);
+  area.hidden = !on;
+  before = read();
+  area.value = before.map((row) => row.text).join("\n");
+  if (!on) fitAll();
+}
+
+function press(act, on) {
+  element.querySelector(`[data-act=${act}]`).setAttribute("aria-pressed", String(on));
+}
+
+function readText() {
+  const known = [...before];
+  props.value = area.value.split("\n").map((text) => {
+    const at = known.findIndex((row) => row.text.trim() === text.trim());
+    return {text, seed: at < 0 ? null : known.splice(at, 1)[0].seed};
+  });
+  list.replaceChildren();
+  for (const row of props.value) newRow(row.text, null, row.seed);
+  number();
 }
 
 element.addEventListener("click", (event) => {
@@ -123,12 +139,14 @@ element.addEventListener("click", (event) => {
   const row = pressed.closest("li");
   switch (pressed.dataset.act) {
     case "add": add("", list.lastElementChild); break;
-    case "text": show(!block().hasAttribute("data-as-text")); follow(); break;
+    case "text": showText(area.hidden); break;
+    case "seeds": press("seeds", frame.classList.toggle("with-seeds")); break;
     case "up": move(row, -1, pressed); break;
     case "down": move(row, 1, pressed); break;
     case "remove": remove(row); break;
   }
 });
+area.addEventListener("input", readText);
 list.addEventListener("input", (event) => {
   const line = event.target, at = line.selectionStart;
   if (line.value.includes("\n")) {
@@ -155,6 +173,7 @@ list.addEventListener("keydown", (event) => {
   }
 });
 list.addEventListener("paste", (event) => {
+  if (event.target.tagName !== "TEXTAREA") return;
   const lines = event.clipboardData.getData("text").split(/\r?\n/);
   if (lines.length < 2) return;
   const scenes = lines.map((line) => line.replace(BULLET, "").trim()).filter((line) => line);
@@ -166,20 +185,15 @@ list.addEventListener("paste", (event) => {
   for (const scene of scenes.slice(1)) row = newRow(scene, row);
   write();
   input(row).focus();
-  if (scenes.length > 1) spoken.textContent = `${scenes.length} scenes pasted.`;
+  if (scenes.length > 1) status.textContent = `${scenes.length} scenes pasted.`;
 });
 
-// A narrower list needs more lines; its height is of our own making.
+// A narrower list needs more lines.
 let width = 0;
 new ResizeObserver(() => {
   if (list.clientWidth !== width) fitAll();
   width = list.clientWidth;
 }).observe(list);
 
-window.sceneList = {follow};
-// The box is laid out after the list: wait for it.
-(function begin() {
-  if (!box()) return requestAnimationFrame(begin);
-  show(false);
-  follow();
-})();
+watch("value", () => build(props.value));
+build(props.value);

@@ -21,10 +21,9 @@ from consistory_svd.studio import html as view
 from consistory_svd.studio.comparison import Comparison, Snapshot, compared
 from consistory_svd.studio.comparison_image import draw_grid
 from consistory_svd.studio.comparison_rows import FEWEST, MOST, RECIPES, Recipe, chosen_rows
-from consistory_svd.studio.components.fields import card_title
-from consistory_svd.studio.components.leaving import ask_before_leaving, leave_freely
-from consistory_svd.studio.form import fewer_anchors, in_words, read_form
-from consistory_svd.studio.handlers import NOT_WRITTEN, PATIENCE_SECONDS, Handlers
+from consistory_svd.studio.components.fields import allow_leaving, ask_before_leaving, card_title
+from consistory_svd.studio.form import anchor_note, error_text, parse
+from consistory_svd.studio.services import NOT_WRITABLE, STOP_SECONDS, Services
 from consistory_svd.studio.session import Session
 
 log = logging.getLogger(__name__)
@@ -136,21 +135,21 @@ class RunningComparison:
 class Comparing:
     """The room's handlers."""
 
-    def __init__(self, story_tab: Handlers, room: CompareTab) -> None:
-        self.manager, self.limits = story_tab.manager, story_tab.limits
+    def __init__(self, services: Services, room: CompareTab) -> None:
+        self.manager, self.limits = services.manager, services.limits
         self._room = room
-        self.story_tab = story_tab
-        story_tab.rooms.append(self)
+        self.services = services
+        services.owners.append(self)
 
     def summarise(self, **form: Any) -> str:
         """What would be compared: the Story room's story, or why it cannot be told."""
         try:
-            story, settings = read_form(form)
+            story, settings = parse(form)
         except ValueError as error:
-            return view.alert(in_words(error))
+            return view.alert(error_text(error))
         most = max(form["anchors"], Settings.anchors)  # of the Story room's setting and of the presets
         generated = replace(settings, anchors=min(most, len(story.scenes)))
-        return compare_view.summary(story, settings, fewer_anchors(most, story, generated))
+        return compare_view.summary(story, settings, anchor_note(most, story, generated))
 
     def starter(self, recipe: Recipe | None) -> Callable[..., Iterator[tuple[Any, ...]]]:
         """The handler of a button that starts a recipe, or the visitor's own choice (None)."""
@@ -176,25 +175,25 @@ class Comparing:
         Raises:
             gr.Error: a field is wrong, or a row failed; pictures already made stay.
         """
-        session = self.story_tab.sessions.of(request)
+        session = self.services.sessions.of(request)
         try:
-            story, shared = read_form(form)
+            story, shared = parse(form)
             named = [name for name in rows if name != NOTHING]
             chosen = recipe.rows if recipe else chosen_rows(named, shared, CURRENT)
             scored = ScoreSettings(how[0], fill=how[1])
             generated = compared(story, shared, chosen, self.limits)
             self.manager.queue.check_capacity()
         except ValueError as error:
-            yield ("", view.alert(in_words(error)), *[gr.skip()] * (len(self._room.shown) - 2))
-            raise view.refusal(in_words(error)) from error
+            yield ("", view.alert(error_text(error)), *[gr.skip()] * (len(self._room.shown) - 2))
+            raise view.refusal(error_text(error)) from error
         self._forget(session)
-        library, title = self.story_tab.library_of(request), recipe.title if recipe else ""
+        library, title = self.services.library_of(request), recipe.title if recipe else ""
 
         def new_folder(row: str) -> Path:
             return library.new(f"{row} {story.subject}")
 
         comparison = Comparison(self.manager, story, generated, new_folder, scored, title)
-        running = RunningComparison(comparison, self.story_tab.storage.export_folder(session, "compare"))
+        running = RunningComparison(comparison, self.services.storage.export_folder(session, "compare"))
         session.comparison = running
         look = f'<p class="look"><strong>{recipe.title}.</strong> {recipe.look}</p>' if recipe else ""
         yield look, view.waiting(self.manager.loaded, len(self.manager.queue)), "", *self._buttons(True)
@@ -202,7 +201,7 @@ class Comparing:
 
     def cancel(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """Stop the visitor's comparison and show what there is."""
-        session = self.story_tab.sessions.find(request)
+        session = self.services.sessions.find(request)
         running = session and session.comparison
         if running is None:
             yield (gr.skip(), gr.skip(), gr.skip(), *self._buttons(False))
@@ -210,7 +209,7 @@ class Comparing:
         comparison = running.comparison
         comparison.stop()
         yield gr.skip(), view.stopping(), *[gr.skip()] * (len(self._room.shown) - 2)
-        comparison.join(PATIENCE_SECONDS)
+        comparison.join(STOP_SECONDS)
         yield gr.skip(), *self._whole(comparison.snapshot), *self._buttons(False, running)
 
     def leave(self, session: Session, remove_from: Path | None) -> Path | None:
@@ -223,7 +222,7 @@ class Comparing:
 
     def is_generating_into(self, folder: Path) -> bool:
         """As `StoryOwner` has it."""
-        running = [session.comparison for session in self.story_tab.sessions.all()]
+        running = [session.comparison for session in self.services.sessions.all()]
         return any(one is not None and one.comparison.generated_into == folder for one in running)
 
     def _updates(self, running: RunningComparison) -> Iterator[tuple[Any, ...]]:
@@ -241,7 +240,7 @@ class Comparing:
                 )
                 shown = now
         except (ValueError, OSError) as error:
-            said = in_words(error) if isinstance(error, ValueError) else f"{NOT_WRITTEN} {error}"
+            said = error_text(error) if isinstance(error, ValueError) else f"{NOT_WRITABLE} {error}"
             yield gr.skip(), view.alert(said), gr.skip(), *self._buttons(False, running)
             raise view.refusal(said) from error
         finally:
@@ -278,7 +277,7 @@ class Comparing:
         if running is None:
             return None
         running.comparison.stop()
-        running.comparison.join(PATIENCE_SECONDS)
+        running.comparison.join(STOP_SECONDS)
         return running.comparison
 
 
@@ -298,11 +297,11 @@ def save_grid(snapshot: Snapshot, folder: Path) -> Path:
 
 
 def connect(
-    demo: gr.Blocks, handlers: Handlers, room: CompareTab, form: Mapping[str, Any], how: Sequence[Any]
+    demo: gr.Blocks, services: Services, room: CompareTab, form: Mapping[str, Any], how: Sequence[Any]
 ) -> Comparing:
     """Connect the room, inside the page: `form` are the Story room's boxes by name, `how` its choices of how
     scores are had."""
-    comparing = Comparing(handlers, room)
+    comparing = Comparing(services, room)
     demo.load(fn=None, js=LARGE)
     room.tab.select(comparing.summarise, outputs=room.story, inputs_kwargs=dict(form), queue=False, **RAW)
     chosen = {f"setting_{number}": widget for number, widget in enumerate(room.rows, start=1)}
@@ -323,5 +322,5 @@ def connect(
         comparing.cancel, outputs=room.shown, cancels=events, concurrency_limit=None, **HIDDEN
     )
     for event in (*events, cancelled):
-        event.then(fn=None, js=leave_freely("compare"), **HIDDEN)
+        event.then(fn=None, js=allow_leaving("compare"), **HIDDEN)
     return comparing

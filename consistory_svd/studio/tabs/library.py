@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,10 +9,10 @@ import gradio as gr
 from consistory_svd.library import ORDERS
 from consistory_svd.studio import library_html as library_view
 from consistory_svd.studio.components.export_panel import ExportWidgets, connect_export, export_widgets
-from consistory_svd.studio.components.fields import chosen
-from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.layout import Form, StoryTab
+from consistory_svd.studio.components.fields import on_user_input
+from consistory_svd.studio.services import Services
 from consistory_svd.studio.tabs.library_handlers import MOST, LibraryHandlers
+from consistory_svd.studio.tabs.story import StoryTab
 
 NO_QUEUE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 QUEUED: dict[str, Any] = {"concurrency_limit": 2, "show_progress": "hidden", "api_visibility": "private"}
@@ -66,28 +65,16 @@ class LibraryTab:
     export: ExportWidgets
 
 
-def add_library(handlers: Handlers, rooms: gr.Tabs, form: Form, stage: StoryTab) -> None:
-    """Add the library's room to the rooms, and a way to take the story along to the story's room."""
-    with rooms, gr.Tab("Library", id="library") as tab:
+def add_library(services: Services, tabs: gr.Tabs, story: StoryTab) -> None:
+    """Add the Library tab."""
+    with tabs, gr.Tab("Library", id="library") as tab:
         widgets = _lay_out(tab)
-    room = LibraryHandlers(handlers)
+    room = LibraryHandlers(services, story, tabs, widgets.message)
     _connect_shelf(room, widgets)
-    _connect_story(room, widgets, rooms, form, stage)
+    _connect_story(room, widgets, tabs, story)
     connect_export(
-        "library", widgets.export, handlers.sessions, handlers.storage, room.folder, [widgets.chosen]
+        "library", widgets.export, services.sessions, services.storage, room.folder, [widgets.chosen]
     )
-
-
-def add_export(handlers: Handlers, widgets: ExportWidgets) -> None:
-    """Let the widgets take along the story that the visitor's page shows."""
-
-    def folder(request: gr.Request) -> Path:
-        story = handlers.story_of(request)
-        if story is None or not story.pictures:
-            raise ValueError("There is no story yet. Tell one first, then take it along.")
-        return story.folder
-
-    connect_export("story", widgets, handlers.sessions, handlers.storage, folder, [])
 
 
 def _lay_out(tab: gr.Tab) -> LibraryTab:
@@ -186,7 +173,7 @@ def _connect_shelf(room: LibraryHandlers, widgets: LibraryTab) -> None:
 
     list_again(widgets.tab.select)
     list_again(widgets.search.change, trigger_mode="always_last")
-    list_again(chosen(widgets.order), trigger_mode="always_last")
+    list_again(on_user_input(widgets.order), trigger_mode="always_last")
     more = widgets.more.click(lambda limit: limit + SHOWN_AT_FIRST, widgets.limit, widgets.limit, **NO_QUEUE)
     list_again(more.then)
     generated = widgets.really.click(room.delete, widgets.chosen, _looked_at(widgets), **QUEUED)
@@ -209,9 +196,7 @@ def _looked_at(widgets: LibraryTab) -> list[Any]:
     ]
 
 
-def _connect_story(
-    room: LibraryHandlers, widgets: LibraryTab, rooms: gr.Tabs, form: Form, stage: StoryTab
-) -> None:
+def _connect_story(room: LibraryHandlers, widgets: LibraryTab, tabs: gr.Tabs, story: StoryTab) -> None:
     # A card that is pressed while another one's story is fetched is the one that is meant: each press is
     # answered, one after the other.
     each: dict[str, Any] = {**QUEUED, "concurrency_limit": 1, "trigger_mode": "multiple"}
@@ -223,29 +208,15 @@ def _connect_story(
         room.open,
         widgets.chosen,
         [
-            widgets.message,
-            rooms,
-            stage.status,
-            stage.pictures,
-            stage.scores.card,
-            stage.show_masks,
-            stage.offered,
-            stage.svd_filter,
-            *form.values(),
+            *(widgets.message, tabs, story.status, story.pictures, story.scores.card, story.masks),
+            *story.fill_outputs,
         ],
         **QUEUED,
     )
     opened.then(fn=None, js=TO_TOP, **NO_QUEUE)
-    # The parts below the pictures follow: until now they were those of the story told before, or of none.
-    handlers, in_form = room.handlers, [form["scenes"], form["seeds"]]
-    opened.success(
-        handlers.continuing.offer,
-        in_form,
-        [*stage.continue_story.all(), *in_form, form["seeds_of"]],
-        **NO_QUEUE,
-    )
-    opened.success(handlers.show_svd_plots, outputs=stage.svd_parts(), **NO_QUEUE)
-    opened.success(handlers.offer_fetch, outputs=stage.scores.weights(), **NO_QUEUE)
+    # The parts below the images show another story now.
+    opened.success(story.finish, story.form["scenes"], story.finish_outputs, preprocess=False, **NO_QUEUE)
+    opened.success(story.scores.offer_weights, outputs=story.scores.weights, **NO_QUEUE)
     pair = [widgets.compared, widgets.chosen]
     added = widgets.compare_too.click(room.add, pair, [widgets.compared, widgets.comparing], **NO_QUEUE)
     added.then(fn=None, js=SHOW_COMPARISON, **NO_QUEUE)

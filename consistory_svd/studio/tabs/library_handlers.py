@@ -12,12 +12,10 @@ from consistory_svd.metrics.result import MissingScore, Result
 from consistory_svd.metrics.weights import fetchable
 from consistory_svd.studio import html as view
 from consistory_svd.studio import library_html as library_view
-from consistory_svd.studio.components import scores_html as scorecard
-from consistory_svd.studio.components.svd_filter_settings import SIDES, value_scale
-from consistory_svd.studio.gallery import gallery_items
+from consistory_svd.studio.components.scores_panel import excluded_note, load_frames, scores_html
 from consistory_svd.studio.generated_story import GeneratedStory, OpenedStory, Picture
-from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.layout import FORM, form_values
+from consistory_svd.studio.services import Services
+from consistory_svd.studio.tabs.story import StoryTab
 from consistory_svd.thumbnails import UNREADABLE, blank, cover
 
 log = logging.getLogger(__name__)
@@ -27,8 +25,9 @@ FEWEST, MOST = 2, 4  # stories that are compared
 class LibraryHandlers:
     """What the room's widgets ask for."""
 
-    def __init__(self, handlers: Handlers) -> None:
-        self.handlers = handlers
+    def __init__(self, services: Services, story: StoryTab, tabs: gr.Tabs, message: gr.HTML) -> None:
+        self.services = services
+        self._story_tab, self._tabs, self.message = story, tabs, message
 
     def folder(self, request: gr.Request, name: str) -> Path:
         """The folder of the visitor's story of that name. ValueError when there is none."""
@@ -37,7 +36,7 @@ class LibraryHandlers:
     def shelf(self, words: str, order: str, limit: int, request: gr.Request) -> tuple[Any, ...]:
         """The stories with these words in them: their covers, names, how many, whether there are more, and
         the choices of a comparison."""
-        library = self.handlers.library_of(request)
+        library = self.services.library_of(request)
         stories, words = library.stories(), str(words or "")
         fitting = ordered(found(stories, words), order)
         shown = fitting[:limit]
@@ -87,10 +86,10 @@ class LibraryHandlers:
 
     def delete(self, name: str, request: gr.Request) -> tuple[Any, ...]:
         """Delete a story; what `look` gives for none."""
-        library = self.handlers.library_of(request)
+        library = self.services.library_of(request)
         try:
             story = library.get(name)
-            if self.handlers.is_generating_into(story.folder):
+            if self.services.is_generating_into(story.folder):
                 raise ValueError("The story is still being told; cancel it first, or wait for its end.")
             library.delete(name)
         except ValueError as refusal:
@@ -98,45 +97,43 @@ class LibraryHandlers:
         except OSError as error:
             log.exception("deleting a story failed")
             return self._kept(name, f"The story could not be deleted: {error.strerror or error}")
-        self.handlers.forget_folder(story.folder)
+        self.services.forget_folder(story.folder)
         return self._nothing(library_view.note(f"“{story.title}” is deleted."))
 
-    def open(self, name: str, request: gr.Request) -> tuple[Any, ...]:
-        """Open a story in Story: the message, the tab, status, pictures, scores, masks, offered, the form."""
+    def open(self, name: str, request: gr.Request) -> dict[Any, Any]:
+        """Open a saved story in the Story tab."""
+        services, tab = self.services, self._story_tab
         try:
             story = self._story(request, name)
             if not story.pictures:
-                raise ValueError(f"It has no pictures to open. {story.problem}")
-            if self.handlers.is_generating(request):
-                raise ValueError("Your story in Story is still being told; cancel it first, or wait.")
-            if self.handlers.is_generating_into(story.folder):
-                raise ValueError("The story is still being told on another page; wait for its end.")
-            opened_story = GeneratedStory.from_saved(story)
+                raise ValueError(f"It has no images to open. {story.problem}")
+            if services.is_generating(request):
+                raise ValueError("Your story is still being generated. Cancel it first, or wait.")
+            if services.is_generating_into(story.folder):
+                raise ValueError("The story is being generated on another page. Wait until it is done.")
+            saved = GeneratedStory.from_saved(story)
         except (ValueError, *UNREADABLE) as refusal:
-            return view.alert(_in_words(refusal)), *(gr.skip() for _ in range(7 + len(FORM)))
-        self.handlers.show(opened_story, request, fetchable(_entries(story)))
-        record = story.record
+            return {self.message: view.alert(_in_words(refusal))}
+        session, record = services.sessions.of(request), story.record
+        session.show(saved)
+        session.show_masks, session.missing_weights = False, fetchable(_entries(story))
         opened = record.anchor_story and OpenedStory(record.story, record.settings, record.anchor_story)
-        self.handlers.opened(opened, request)
-        values = dict(zip(FORM, form_values(record.story, record.settings), strict=True))
-        for side in SIDES:  # before its value, a slider needs the range that the value is in
-            scale = value_scale(side, values[f"{side}_keep"])
-            values[f"{side}_amount"] = gr.update(value=values[f"{side}_amount"], **scale)
+        session.opened = opened
         count = view.pictures_in_words(len(story.pictures))
-        filtered = view.filtered_text(opened_story.pictures)
-        said = f"Opened from the library: told {library_view.date(story)}, {count}.", filtered
-        status = " ".join(filter(None, (*said, self.handlers.manager.refuses(opened_story))))
-        return (
-            "",
-            gr.update(selected="story"),
-            library_view.note(status),
-            gallery_items(opened_story.pictures),
-            _scores(story),
-            False,
-            ", ".join(record.story.concept_words),
-            gr.update(open=True) if record.settings.filters else gr.skip(),
-            *values.values(),
+        said = (
+            f"Opened from the library: {library_view.date(story)}, {count}.",
+            view.filtered_text(saved.pictures),
+            services.manager.refuses(saved),
         )
+        return {
+            self.message: "",
+            self._tabs: gr.update(selected="story"),
+            tab.status: library_view.note(" ".join(filter(None, said))),
+            tab.pictures: view.gallery_items(saved.pictures),
+            tab.scores.card: _scores(story),
+            tab.masks: False,
+            **tab.fill(record.story, record.settings),
+        }
 
     @staticmethod
     def add(names: list[str] | None, name: str) -> tuple[list[str], Any]:
@@ -165,7 +162,7 @@ class LibraryHandlers:
     def _story(self, request: gr.Request, name: str) -> KeptStory:
         if not name:
             raise ValueError("Choose a story first.")
-        return self.handlers.library_of(request).get(name)
+        return self.services.library_of(request).get(name)
 
     @staticmethod
     def _kept(name: str, words: str) -> tuple[Any, ...]:
@@ -208,8 +205,8 @@ def _scores(story: KeptStory) -> str:
         for frame, (path, prompt, scene, why) in enumerate(known)
     ]
     try:
-        frames, note = scorecard.frames_of(pictures, story.record.model), scorecard.left_out(pictures)
-        return scorecard.card(from_json(story.scores), frames, note)
+        frames, note = load_frames(pictures, story.record.model), excluded_note(pictures)
+        return scores_html(from_json(story.scores), frames, note)
     except (ValueError, *UNREADABLE) as error:
         return library_view.note(f"The scores of this story cannot be shown: {error}")
 
