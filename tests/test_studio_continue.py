@@ -310,7 +310,7 @@ def test_links_of_earlier_versions_are_read():
         },
     }
     story, settings = decode_link(base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("="))
-    assert story == Story("a cat", SCENES, seeds=(None, 91))
+    assert story == Story("a cat", (SCENES[0], (SCENES[1], 91), *SCENES[2:]))
     filters = {"k_filter": SVDFilter("quantile", 0.05), "v_filter": SVDFilter(reweight="exp", alpha=0.5)}
     assert settings == Settings(steps=2, **filters)
 
