@@ -1,4 +1,4 @@
-"""Stories taken along, read back: a ZIP's contents, a PDF's text, a comic's pixels, an animation's frames."""
+"""Exports, read back: a ZIP's contents, a PDF's text, a comic's pixels, an animation's frames."""
 
 import io
 import json
@@ -56,16 +56,16 @@ def texts(pdf: bytes) -> list[str]:
     """What is written on each page."""
     with RENDERER:
         document = pypdfium2.PdfDocument(pdf)
-        said = [" ".join(page.get_textpage().get_text_bounded().split()) for page in document]
+        shown = [" ".join(page.get_textpage().get_text_bounded().split()) for page in document]
         document.close()
-    return said
+    return shown
 
 
 def close(one: tuple[int, ...], other: tuple[int, ...], by: int = 12) -> bool:
     return all(abs(a - b) <= by for a, b in zip(one, other, strict=True))
 
 
-def places(page: Image.Image, colour: tuple[int, int, int]) -> tuple[int, int, int, int] | None:
+def colour_box(page: Image.Image, colour: tuple[int, int, int]) -> tuple[int, int, int, int] | None:
     """Where a colour is on a page."""
     bands = [
         band.point(lambda v, c=c: 255 * (abs(v - c) <= 12))
@@ -98,7 +98,7 @@ def test_a_zip_holds_everything_and_can_be_read_again(folder: Path, tmp_path: Pa
 # -- the storybook ---------------------------------------------------------------------------------------
 
 
-def test_a_storybook_has_a_title_a_scene_a_page_and_how_it_was_told(folder: Path):
+def test_a_storybook_has_a_title_one_scene_per_page_and_a_colophon(folder: Path):
     (file,) = made(folder, title="The Cat's journey")
     assert file.name == "the-cat-s-journey.pdf"
     title, *pages, colophon = texts(file.content)
@@ -106,7 +106,7 @@ def test_a_storybook_has_a_title_a_scene_a_page_and_how_it_was_told(folder: Path
     assert pages == [
         f"{scene[0].upper()}{scene[1:]} {number}" for number, scene in enumerate(STORY.scene_texts, start=1)
     ]
-    for said in (
+    for shown in (
         "How this story was generated",
         "a cat",
         "a photo of",
@@ -115,22 +115,22 @@ def test_a_storybook_has_a_title_a_scene_a_page_and_how_it_was_told(folder: Path
         "96 × 96",
         "a model",
     ):
-        assert said in colophon
+        assert shown in colophon
     shown = list(as_images(file.content, 50))
     for page, colour in zip(shown[1:-1], COLOURS, strict=True):
-        left, top, right, bottom = places(page, colour)
+        left, top, right, bottom = colour_box(page, colour)
         assert abs((right - left) - (bottom - top)) <= 2
         assert right - left > 0.75 * page.width
         assert abs(left - (page.width - right)) <= 2
 
 
 @pytest.mark.parametrize(("layout", "pages"), [(1, 5), (2, 3), (4, 2), (6, 1)])
-def test_a_storybook_has_as_many_pages_as_the_layout_says(folder: Path, layout: int, pages: int):
+def test_the_layout_sets_the_number_of_pages(folder: Path, layout: int, pages: int):
     (file,) = made(folder, layout=layout, captions="prompt", paper="square")
-    said = texts(file.content)
-    assert len(said) == pages + 2
-    words = " ".join(said[1:-1])
-    assert all(prompt in words for prompt in STORY.prompts)
+    shown = texts(file.content)
+    assert len(shown) == pages + 2
+    joined = " ".join(shown[1:-1])
+    assert all(prompt in joined for prompt in STORY.prompts)
 
 
 def test_captions_can_be_left_out(folder: Path):
@@ -150,7 +150,7 @@ def test_a_comics_panels_stand_in_order_with_gutters_and_margins(folder: Path, l
     boxes = []
     for number, page in enumerate(pages):
         assert page.size == (1654, 2339)
-        here = [places(page, colour) for colour in COLOURS[number * layout : (number + 1) * layout]]
+        here = [colour_box(page, colour) for colour in COLOURS[number * layout : (number + 1) * layout]]
         assert all(here)
         for n, (left, top, right, bottom) in enumerate(here):
             assert min(left, page.width - right) > 60
@@ -171,7 +171,7 @@ def test_a_comics_caption_covers_the_picture_or_stands_below_it(folder: Path):
     def around(place: str) -> tuple[Image.Image, tuple[int, int, int, int]]:
         page = made(folder, format="comic", layout=4, place=place)[0]
         image = Image.open(io.BytesIO(page.content)).convert("RGB")
-        return image, places(image, COLOURS[0])
+        return image, colour_box(image, COLOURS[0])
 
     page, (left, top, right, bottom) = around("under")
     assert all(close(page.getpixel((x, bottom - 8)), COLOURS[0]) for x in range(left + 5, right - 5, 7))
@@ -185,13 +185,13 @@ def test_a_comics_caption_covers_the_picture_or_stands_below_it(folder: Path):
     assert close(page.getpixel((middle, bottom + 20)), WHITE)
 
 
-def test_a_comics_words_are_in_its_pdf(folder: Path):
+def test_the_text_of_a_comic_is_in_its_pdf(folder: Path):
     (file,) = made(folder, format="comic-pdf", layout=2, title="Cat")
     assert file.name == "cat-comic.pdf"
     assert texts(file.content)[0] == "Cat 1 of 3 In the forest On the beach"
 
 
-def test_several_pages_come_as_one_file_where_one_is_wanted(folder: Path):
+def test_several_pages_become_one_zip(folder: Path):
     files = made(folder, format="comic", layout=2)
     one = as_one(files)
     assert one.name == "a-cat-comic.zip"
@@ -203,7 +203,7 @@ def test_several_pages_come_as_one_file_where_one_is_wanted(folder: Path):
 def test_pictures_of_another_shape_are_not_cut(tmp_path: Path):
     wide = generated(tmp_path / "wide", size=(128, 64))
     page = Image.open(io.BytesIO(made(wide, format="comic", layout=2)[0].content)).convert("RGB")
-    left, top, right, bottom = places(page, COLOURS[0])
+    left, top, right, bottom = colour_box(page, COLOURS[0])
     assert abs((right - left) / (bottom - top) - 2) < 0.05
 
 
@@ -242,7 +242,7 @@ def test_a_gifs_white_and_ink_stay_what_they_are(folder: Path):
     (file,) = made(folder, format="gif", side=400)
     with Image.open(io.BytesIO(file.content)) as image:
         shown = image.convert("RGB")
-    band = shown.crop((0, places(shown, COLOURS[0])[3] + 4, shown.width, shown.height))
+    band = shown.crop((0, colour_box(shown, COLOURS[0])[3] + 4, shown.width, shown.height))
     assert np.ptp(np.asarray(band).astype(int), axis=2).mean() < 2
     assert band.convert("L").getextrema()[0] < 60
     assert close(band.getpixel((3, 3)), WHITE, by=4)
@@ -273,7 +273,7 @@ def test_a_broken_picture_is_named(folder: Path, form: str):
         made(folder, format=form)
 
 
-def test_what_is_no_story_is_refused(tmp_path: Path):
+def test_other_folders_are_refused(tmp_path: Path):
     with pytest.raises(ValueError, match=r"^story: .* is not a folder"):
         made(tmp_path / "nothing")
     with pytest.raises(ValueError, match=r"^story: .* no story.json"):
@@ -333,7 +333,7 @@ def test_letters_that_cannot_be_drawn_are_named(tmp_path: Path, scene: str):
         made(foreign, captions="none", title="a 猫")
 
 
-def test_a_font_of_ones_own_is_used(folder: Path, tmp_path: Path):
+def test_an_extra_font_is_used(folder: Path, tmp_path: Path):
     with pytest.raises(ValueError, match=r"^font: .* cannot be used"):
         export(folder, ExportSettings(), font=tmp_path / "none.ttf")
     assert export(folder, ExportSettings(), font=FONTS / "DejaVuSans.ttf")
@@ -341,14 +341,14 @@ def test_a_font_of_ones_own_is_used(folder: Path, tmp_path: Path):
 
 def test_lines_are_balanced_broken_and_cut():
     face = typeface()
-    words = "a fluffy red cat with a long scarf sits in the middle of the wide forest"
-    lines = face.wrap(words, 12, 200)
-    assert " ".join(lines) == words
+    sentence = "a fluffy red cat with a long scarf sits in the middle of the wide forest"
+    lines = face.wrap(sentence, 12, 200)
+    assert " ".join(lines) == sentence
     widths = [face.width(line, 12) for line in lines]
     assert max(widths) <= 200
     assert min(widths) > 0.6 * max(widths)
     assert "".join(face.wrap("x" * 200, 12, 100)) == "x" * 200
-    cut = face.truncate(words, 12, 100, 2)
+    cut = face.truncate(sentence, 12, 100, 2)
     assert len(cut) == 2
     assert cut[-1].endswith(ELLIPSIS)
     assert all(face.width(line, 12) <= 100 for line in cut)
@@ -397,7 +397,7 @@ def test_the_command_line_exports(folder: Path, tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flags", "expected_text"),
     [
         (["--format", "doc"], "error: format must be"),
         (["--layout", "x"], "error: layout must be"),
@@ -405,9 +405,9 @@ def test_the_command_line_exports(folder: Path, tmp_path: Path, capsys: pytest.C
         (["--font", "none.ttf"], "error: font: none.ttf cannot be used"),
     ],
 )
-def test_the_command_line_names_what_is_wrong(folder: Path, flags: list[str], words: str, capsys):
+def test_the_command_line_names_the_wrong_field(folder: Path, flags: list[str], expected_text: str, capsys):
     assert run(app, ["export", str(folder), *flags]) == 2
-    assert capsys.readouterr().err.startswith(words)
+    assert capsys.readouterr().err.startswith(expected_text)
 
 
 def test_json_is_not_touched(folder: Path):

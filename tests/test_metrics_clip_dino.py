@@ -121,7 +121,7 @@ def test_clip_i_is_the_cosine_of_pictures(clip_folder: Path, tmp_path: Path):
     assert found["CLIP-I"].value == pytest.approx(float(one @ two), abs=1e-5)
 
 
-def test_long_prompts_are_said_to_be_truncated(clip_folder: Path, tmp_path: Path):
+def test_truncated_prompts_have_a_note(clip_folder: Path, tmp_path: Path):
     # Start and end count: 75 words fill the 77 tokens, and the prefix no longer fits.
     some = frames(prompts=("a cat", " ".join(["cat"] * 75), " ".join(["cat"] * 76)))
     found = by_name(
@@ -160,7 +160,7 @@ def test_a_clip_with_missing_weights_is_refused(clip_folder: Path, tmp_path: Pat
         ClipAlignment(ScoreSettings(cache=tmp_path, clip=str(folder)), Embeddings()).measure(frames())
 
 
-def test_masks_that_are_missing_or_empty_are_said(clip_folder: Path, dino_folder: Path, tmp_path: Path):
+def test_missing_and_empty_masks_are_reported(clip_folder: Path, dino_folder: Path, tmp_path: Path):
     suite = Suite(ScoreSettings(clip=str(clip_folder), dino=str(dino_folder), cache=tmp_path))
     empty = Image.new("L", (48, 40))
     for masks, why in (

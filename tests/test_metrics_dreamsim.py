@@ -120,7 +120,7 @@ def test_only_the_subject_counts_where_only_the_background_changes(score: DreamS
     assert before["DreamSim (subject only)"] > 1e-4
 
 
-def test_without_weights_it_says_how_to_get_them(tmp_path: Path):
+def test_missing_weights_have_a_remedy(tmp_path: Path):
     frames = Frames([picture(0), picture(1)], ["", ""])
     with pytest.raises(MetricUnavailable) as caught:
         DreamSim(ScoreSettings(cache=tmp_path, backbone=BACKBONE), Embeddings()).measure(frames)
@@ -128,7 +128,7 @@ def test_without_weights_it_says_how_to_get_them(tmp_path: Path):
     assert f"fetch dreamsim --backbone {BACKBONE} --cache {tmp_path}" in caught.value.remedy
 
 
-def test_a_spoilt_file_of_the_right_size_is_said(cache: Path, tmp_path: Path):
+def test_a_corrupted_file_of_the_right_size_is_reported(cache: Path, tmp_path: Path):
     write_weights(folder := dreamsim_folder(BACKBONE, tmp_path))
     path = folder / f"{BACKBONE}_pretrain.pth.tar"
     path.write_bytes(bytes(path.stat().st_size))
@@ -139,7 +139,7 @@ def test_a_spoilt_file_of_the_right_size_is_said(cache: Path, tmp_path: Path):
         )
 
 
-def test_a_package_that_cannot_be_imported_is_said(
+def test_a_package_that_cannot_be_imported_is_reported(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "dreamsim.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")')

@@ -38,7 +38,7 @@ def story_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_told_story_is_read_with_its_own_prompts(story_folder: Path):
+def test_a_saved_story_is_read_with_its_own_prompts(story_folder: Path):
     some = read_folder(story_folder)
     assert some.prompts == ("a photo of a cat on the beach", "a photo of a cat in the snow")
     assert some.storybook

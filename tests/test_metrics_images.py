@@ -40,7 +40,7 @@ def test_subject_only_keeps_the_subject_and_replaces_the_rest():
 
 
 @pytest.mark.parametrize("fill", ["noise", "grey"])
-def test_other_backgrounds_move_whole_pictures_only(tmp_path: Path, fill: str):
+def test_backgrounds_change_scores_of_whole_images_only(tmp_path: Path, fill: str):
     """By the trained storybook CLIP, over figures whose place alone is exchanged."""
     figures = [
         render(who, "forest", "standing", "photo", np.random.default_rng(k)) for k, who in enumerate(WHO)
@@ -61,7 +61,7 @@ def test_other_backgrounds_move_whole_pictures_only(tmp_path: Path, fill: str):
         assert seen[0][name].max() > 0.01, "different figures are told apart"
 
 
-def test_batches_are_halved_where_memory_is_short():
+def test_batches_are_halved_when_memory_runs_out():
     sizes = []
 
     def embed(items):
@@ -74,7 +74,7 @@ def test_batches_are_halved_where_memory_is_short():
     assert sizes == [5, 4, 2, 2, 1]
 
 
-def test_embeddings_are_computed_once_a_setting_and_forgotten_in_time():
+def test_embeddings_are_computed_once_per_setting_and_evicted():
     kept, asked = Embeddings(limit=2), []
 
     def embed(texts):

@@ -30,7 +30,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         yield hub
 
 
-def test_fetched_once_with_progress_and_only_what_is_read(hub: FakeHub, tmp_path: Path):
+def test_a_network_is_downloaded_once_with_progress_and_only_what_is_read(hub: FakeHub, tmp_path: Path):
     cache, progress = tmp_path / "cache", []
     with pytest.raises(NotDownloaded):
         from_cache(Clip.PARTS[0], OPENAI_CLIP, cache)
@@ -46,7 +46,7 @@ def test_fetched_once_with_progress_and_only_what_is_read(hub: FakeHub, tmp_path
     assert "CLIPScore" in by_name(ClipAlignment(ScoreSettings(cache=cache), Embeddings()).measure(frames()))
 
 
-def test_a_half_download_is_not_there(hub: FakeHub, tmp_path: Path):
+def test_an_interrupted_download_is_not_present(hub: FakeHub, tmp_path: Path):
     hub.truncates = True
     with pytest.raises(DownloadError, match=f"^weights: '{OPENAI_CLIP}' could not be downloaded.*try again"):
         download_network(Clip.PARTS, OPENAI_CLIP, tmp_path, endpoint=hub.url)
@@ -71,7 +71,7 @@ def test_corrupted_weights_are_reported_and_downloaded_again(hub: FakeHub, tmp_p
     assert "CLIPScore" in by_name(entries.measure(frames()))
 
 
-def test_without_a_network_it_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_a_network_the_error_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(
         DownloadError,
@@ -80,7 +80,7 @@ def test_without_a_network_it_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
         download_network(Clip.PARTS, OPENAI_CLIP, tmp_path, endpoint="http://127.0.0.1:9")
 
 
-def test_only_what_lacks_weights_can_be_fetched(tmp_path: Path):
+def test_only_missing_weights_can_be_fetched(tmp_path: Path):
     from consistory_svd.metrics.result import MissingScore
     from consistory_svd.metrics.suite import Suite
 
@@ -92,7 +92,7 @@ def test_only_what_lacks_weights_can_be_fetched(tmp_path: Path):
         fetch_weights("weights", settings)
 
 
-def test_a_folder_is_never_fetched(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_a_folder_is_never_downloaded(tmp_path: Path, capsys: pytest.CaptureFixture):
     (corrupted := tmp_path / "clip").mkdir()
     with pytest.raises(DownloadError, match="a folder is not downloaded"):
         download_network(Clip.PARTS, str(corrupted), tmp_path)

@@ -18,7 +18,7 @@ from consistory_svd.metrics.suite import Suite, harmonic_means
 from tests.tiny_networks import PROMPTS, by_name, frames, model_cosines, number, picture
 
 
-def test_storybook_clip_stands_under_its_own_name(clip_folder: Path, tmp_path: Path):
+def test_storybook_clip_has_its_own_name(clip_folder: Path, tmp_path: Path):
     (result,) = StorybookClip(ScoreSettings(), Embeddings(), folder=clip_folder).measure(frames())
     assert result.name == "Storybook CLIP alignment"
     expected = model_cosines(clip_folder, frames().images, PROMPTS).diagonal()
@@ -37,7 +37,7 @@ class Answers:
         return self._answers
 
 
-def test_identity_agreement_counts_attributes_alike():
+def test_identity_agreement_counts_equal_attributes():
     common = {"pattern": "plain", "accessory": "hat", "accessory_color": "blue"}
     score = IdentityAgreement()
     score._reader = Answers(
@@ -53,7 +53,7 @@ def test_identity_agreement_counts_attributes_alike():
     assert "scene" not in {row[0] for row in result.table}
 
 
-def test_identity_agreement_of_one_picture_with_itself_is_whole():
+def test_identity_agreement_of_an_image_with_itself_is_1():
     (result,) = IdentityAgreement().measure(Frames([picture(0)] * 2, ["", ""]))
     assert (result.value, result.better) == (1.0, "higher")
 
@@ -72,7 +72,7 @@ def test_s_h_is_the_harmonic_mean_of_its_four_parts():
     assert "not above zero" in missing.why
 
 
-def test_without_weights_every_score_says_why_and_nothing_is_called_dreamsim_or_clip(tmp_path: Path):
+def test_without_weights_every_score_is_missing_with_a_reason(tmp_path: Path):
     entries = list(Suite(ScoreSettings(cache=tmp_path)).measure(frames(storybook=True)))
     lines = {entry.name: str(entry) for entry in entries if isinstance(entry, MissingScore)}
     assert {"DreamSim", "CLIP", "DINO similarity", "S_H"} <= set(lines)
@@ -83,13 +83,13 @@ def test_without_weights_every_score_says_why_and_nothing_is_called_dreamsim_or_
     assert "Identity agreement by the storybook reader" in by_name(entries)
 
 
-def test_pictures_of_other_models_are_not_shown_to_the_reader(tmp_path: Path):
+def test_the_reader_does_not_score_images_of_other_models(tmp_path: Path):
     entries = list(Suite(ScoreSettings(cache=tmp_path)).measure(frames()))
     assert by_name(entries) == {}
     assert not any("torybook" in entry.name for entry in entries)
 
 
-def test_a_score_that_fails_takes_no_other_with_it(clip_folder: Path, tmp_path: Path):
+def test_a_failing_metric_stops_no_other(clip_folder: Path, tmp_path: Path):
     suite = Suite(ScoreSettings(clip=str(clip_folder), cache=tmp_path))
 
     class Broken:
@@ -104,7 +104,7 @@ def test_a_score_that_fails_takes_no_other_with_it(clip_folder: Path, tmp_path: 
     assert "CLIP-T" in by_name(others)
 
 
-def test_free_lets_weights_go_and_scores_stay_the_same(clip_folder: Path, tmp_path: Path):
+def test_free_releases_weights_and_scores_stay_the_same(clip_folder: Path, tmp_path: Path):
     suite = Suite(ScoreSettings(clip=str(clip_folder), cache=tmp_path))
     before = by_name(suite.measure(frames()))
     suite.free()
@@ -130,7 +130,7 @@ class Hungry:
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("too much"), MemoryError()])
-def test_where_memory_is_short_other_weights_go_and_it_is_tried_again(
+def test_out_of_memory_releases_other_weights_and_tries_again(
     clip_folder: Path, tmp_path: Path, error: Exception
 ):
     suite = Suite(ScoreSettings(clip=str(clip_folder), cache=tmp_path))
@@ -143,7 +143,7 @@ def test_where_memory_is_short_other_weights_go_and_it_is_tried_again(
 
 
 @pytest.mark.parametrize("short", [True, False])
-def test_weights_stay_while_there_is_room(
+def test_weights_stay_while_memory_allows(
     clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: bool
 ):
     monkeypatch.setattr("consistory_svd.metrics.suite.memory_is_short", lambda device: short)

@@ -88,7 +88,7 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-def test_fetched_once_with_progress_and_nothing_left_over(server: Server, tmp_path: Path):
+def test_dreamsim_is_downloaded_once_with_progress_and_nothing_left_over(server: Server, tmp_path: Path):
     generated: list[tuple[int, int | None]] = []
     folder = download_dreamsim(BACKBONE, tmp_path, server.url, lambda *how_far: generated.append(how_far))
     assert {name: (folder / name).read_bytes() for name in FILES} == FILES
@@ -99,7 +99,7 @@ def test_fetched_once_with_progress_and_nothing_left_over(server: Server, tmp_pa
     assert len(server.asked) == 1
 
 
-def test_a_half_download_is_not_there_and_goes_on(server: Server, tmp_path: Path):
+def test_an_interrupted_download_is_not_present_and_resumes(server: Server, tmp_path: Path):
     server.breaks_after = 100_000
     with pytest.raises(DownloadError, match=f"100000 of {len(ARCHIVE)} bytes"):
         download_dreamsim(BACKBONE, tmp_path, server.url)
@@ -112,7 +112,7 @@ def test_a_half_download_is_not_there_and_goes_on(server: Server, tmp_path: Path
     assert {name: (folder / name).read_bytes() for name in FILES} == FILES
 
 
-def test_another_file_at_the_address_is_not_pasted_to_the_first_half(server: Server, tmp_path: Path):
+def test_another_file_at_the_address_is_not_appended_to_the_first_half(server: Server, tmp_path: Path):
     server.breaks_after = 100_000
     with pytest.raises(DownloadError):
         download_file(server.url, tmp_path / "file")
@@ -120,13 +120,13 @@ def test_another_file_at_the_address_is_not_pasted_to_the_first_half(server: Ser
     assert download_file(server.url, tmp_path / "file").read_bytes() == bytes(250_000)
 
 
-@pytest.mark.parametrize("spoil", ["missing", "short", "list gone", "list broken", "list of another kind"])
-def test_what_is_not_whole_is_not_present(tmp_path: Path, spoil: str):
+@pytest.mark.parametrize("damage", ["missing", "short", "list gone", "list broken", "list of another kind"])
+def test_incomplete_weights_are_not_present(tmp_path: Path, damage: str):
     (tmp_path / "at hand.zip").write_bytes(ARCHIVE)
     folder = download_dreamsim(BACKBONE, tmp_path, (tmp_path / "at hand.zip").as_uri())
     assert is_complete(folder)
     victim, listed = folder / f"{BACKBONE}_pretrain.pth.tar", folder / MANIFEST
-    match spoil:
+    match damage:
         case "missing":
             victim.unlink()
         case "short":
@@ -143,7 +143,7 @@ def test_what_is_not_whole_is_not_present(tmp_path: Path, spoil: str):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "shown_text"),
     [
         (ARCHIVE[:-1000], "archive is corrupted"),
         (ARCHIVE[:1000] + bytes(1000) + ARCHIVE[2000:], "archive is corrupted"),
@@ -151,16 +151,14 @@ def test_what_is_not_whole_is_not_present(tmp_path: Path, spoil: str):
         (packed({"ensemble_lora/adapter_config.json": b"{}"}), f"not DreamSim's {BACKBONE}"),
     ],
 )
-def test_what_is_no_archive_of_the_backbone_is_thrown_away(
-    server: Server, tmp_path: Path, content: bytes, said: str
-):
+def test_other_archives_are_deleted(server: Server, tmp_path: Path, content: bytes, shown_text: str):
     server.content = content
-    with pytest.raises(DownloadError, match=said):
+    with pytest.raises(DownloadError, match=shown_text):
         download_dreamsim(BACKBONE, tmp_path, server.url)
     assert list((tmp_path / "dreamsim").iterdir()) == []
 
 
-def test_without_torch_hubs_part_nothing_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_the_torch_hub_model_nothing_is_present(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     names = (*FIRST_WEIGHTS["ensemble"], "ensemble_lora/adapter_config.json")
     (tmp_path / "at hand.zip").write_bytes(packed(dict.fromkeys(names, b"1")))
     url = (tmp_path / "at hand.zip").as_uri()
@@ -196,7 +194,7 @@ def test_the_cache_folder_can_be_set(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert cache_folder(tmp_path / "flag") == tmp_path / "flag"
 
 
-def test_command_line_fetches_and_says_what_is_wrong(
+def test_the_command_line_downloads_and_names_the_wrong_field(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     common = ["fetch", "dreamsim", "--cache", str(tmp_path)]

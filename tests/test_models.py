@@ -38,7 +38,7 @@ def test_an_autoencoder_that_overflows_in_float16_stays_in_float32(tiny_folder: 
     assert model.pipe.unet.dtype == torch.float16
 
 
-def test_the_words_a_model_knows_are_the_first_of_each_class(tiny_folder: Path, tmp_path: Path) -> None:
+def test_the_vocabulary_has_the_first_word_of_each_class(tiny_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_folder, tmp_path / "words")
     (folder / "words.json").write_text(json.dumps({"subject": {"cat": ["cat", "kitten"], "dog": ["dog"]}}))
     assert load_model(str(folder), device="cpu").vocabulary == {"subject": ("cat", "dog")}
@@ -49,7 +49,7 @@ def test_a_model_says_its_name_size_and_device(small_model: Model) -> None:
     assert small_model.describe() == "small, 32 × 32 pixels, on CPU in float32"
 
 
-def test_what_is_not_there_is_named(
+def test_missing_models_and_devices_are_named(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ValueError, match=r"^model: './nowhere' does not exist"):

@@ -1,4 +1,4 @@
-"""Checkpoints of every kind are loaded, and what cannot be used is refused in words: tiny, real files."""
+"""Checkpoints of every kind are loaded; unusable ones are refused with a reason. Tiny, real files."""
 
 import json
 import shutil
@@ -92,7 +92,7 @@ def test_a_file_of_another_size_than_sdxl_asks_for_its_configuration(single: Pat
 
 
 @pytest.mark.parametrize(
-    ("names", "words"),
+    ("names", "expected_text"),
     [
         (("double_blocks.0.img_attn.qkv.weight",), "holds Flux; give a checkpoint of the SDXL family"),
         (("cond_stage_model.transformer.text_model.x",), "holds Stable Diffusion 1"),
@@ -105,14 +105,14 @@ def test_a_file_of_another_size_than_sdxl_asks_for_its_configuration(single: Pat
         (("something",), "holds no known SDXL layout"),
     ],
 )
-def test_another_architecture_is_named(names: tuple[str, ...], words: str, tmp_path: Path) -> None:
+def test_another_architecture_is_named(names: tuple[str, ...], expected_text: str, tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     save_file(dict.fromkeys(names, torch.zeros(2, 2)), path)
-    with pytest.raises(ValueError, match=f"^model: .*{words}"):
+    with pytest.raises(ValueError, match=f"^model: .*{expected_text}"):
         load_model(str(path), "cpu")
 
 
-def test_broken_off_and_pickled_files_are_refused(single: Path, tmp_path: Path) -> None:
+def test_truncated_and_pickled_files_are_refused(single: Path, tmp_path: Path) -> None:
     broken = tmp_path / "half.safetensors"
     broken.write_bytes(single.read_bytes()[: single.stat().st_size // 2])
     with pytest.raises(ValueError, match=r"^model: .*not a complete safetensors file.*download it again"):
@@ -128,7 +128,7 @@ def test_broken_off_and_pickled_files_are_refused(single: Path, tmp_path: Path) 
         load_model(str(tmp_path / "nowhere.safetensors"), "cpu")
 
 
-def test_a_file_that_lacks_weights_is_refused(single: Path, config: Path, tmp_path: Path) -> None:
+def test_a_file_with_missing_weights_is_refused(single: Path, config: Path, tmp_path: Path) -> None:
     weights = load_file(single)
     lost = "model.diffusion_model.input_blocks.1.0.in_layers.2.weight"
     del weights[lost]
@@ -138,7 +138,7 @@ def test_a_file_that_lacks_weights_is_refused(single: Path, config: Path, tmp_pa
 
 
 @pytest.mark.parametrize("part", ["unet", "text_encoder", "text_encoder_2", "vae"])
-def test_a_folder_that_lacks_weights_is_not_filled_at_random(part: str, config: Path, tmp_path: Path) -> None:
+def test_a_folder_with_missing_weights_is_refused(part: str, config: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(config, tmp_path / "lacking")
     (file,) = (folder / part).glob("*.safetensors")
     weights = load_file(file)
@@ -148,7 +148,7 @@ def test_a_folder_that_lacks_weights_is_not_filled_at_random(part: str, config: 
         load_model(str(folder), "cpu")
 
 
-def test_a_broken_off_folder_is_refused(config: Path, tmp_path: Path) -> None:
+def test_a_folder_with_a_truncated_file_is_refused(config: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(config, tmp_path / "broken")
     file = folder / "unet" / "diffusion_pytorch_model.safetensors"
     file.write_bytes(file.read_bytes()[:20_000])
@@ -157,7 +157,7 @@ def test_a_broken_off_folder_is_refused(config: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "words"),
+    ("entry", "expected_text"),
     [
         ({"unet": ["their_code", "TheirUNet"]}, "code that comes with weights is never run"),
         ({"unet": ["diffusers", "FluxTransformer2DModel"]}, "a unet of diffusers.FluxTransformer2DModel"),
@@ -166,18 +166,18 @@ def test_a_broken_off_folder_is_refused(config: Path, tmp_path: Path) -> None:
         ({"_class_name": ["pipeline", "Theirs"]}, "give a StableDiffusionXLPipeline"),
     ],
 )
-def test_code_of_others_and_other_parts_are_refused(
-    entry: dict[str, object], words: str, config: Path, tmp_path: Path
+def test_foreign_code_and_other_parts_are_refused(
+    entry: dict[str, object], expected_text: str, config: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(config, tmp_path / "theirs")
     index = folder / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | entry))
     (folder / "their_code.py").write_text("raise SystemExit('their code was run')")
-    with pytest.raises(ValueError, match=rf"^model: .*{words}"):
+    with pytest.raises(ValueError, match=rf"^model: .*{expected_text}"):
         load_model(str(folder), "cpu")
 
 
-def test_half_precision_files_are_read_where_wanted_or_alone(config: Path, tmp_path: Path) -> None:
+def test_half_precision_files_are_read_if_wanted_or_alone(config: Path, tmp_path: Path) -> None:
     pipe = two_sized_pipeline().to(torch.float16)
     pipe.save_pretrained(folder := tmp_path / "both", variant="fp16")
     alone = load_model(str(folder), "cpu")
@@ -189,7 +189,7 @@ def test_half_precision_files_are_read_where_wanted_or_alone(config: Path, tmp_p
     assert choose_variant({plain}, torch.float16) is None
 
 
-def test_without_a_network_it_fails_at_once_and_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_it_fails_at_once_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     # Nobody listens there; nobody answers there (an address for documentation).
     for endpoint in ("http://127.0.0.1:9", "http://192.0.2.1"):
@@ -206,7 +206,7 @@ def test_without_a_network_it_fails_at_once_and_says_what_to_do(monkeypatch: pyt
         load_model("someone/model", "cpu")
 
 
-def test_the_default_is_sdxl_where_it_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_is_sdxl_if_it_is_available(monkeypatch: pytest.MonkeyPatch) -> None:
     choice = models.default_choice("cpu")
     assert choice.source is None
     assert "no CUDA device" in choice.why
@@ -223,7 +223,7 @@ def test_the_default_is_sdxl_where_it_can_be_had(monkeypatch: pytest.MonkeyPatch
         assert text in choice.why
 
 
-def test_a_request_says_which_field_is_wrong(tmp_path: Path) -> None:
+def test_a_request_names_the_wrong_field(tmp_path: Path) -> None:
     with pytest.raises(FieldError, match=r"^dtype must be one of float16, bfloat16, float32, got 'int8'"):
         ModelRequest.parse(None, dtype="int8")
     with pytest.raises(ValueError, match=r"^memory: 'small' is not allowed; give one of auto, full"):

@@ -1,4 +1,4 @@
-"""LoRA files act with their weights, are taken off again to the bit, and wrong ones are refused in words."""
+"""LoRA files act with their weights, are removed again to the bit, and wrong ones are refused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,9 +37,7 @@ def fresh(tiny_folder: Path) -> Model:
     return load_model(str(tiny_folder), "cpu")
 
 
-def test_loras_act_by_their_weights_and_are_taken_off(
-    fresh: Model, tiny_folder: Path, tmp_path: Path
-) -> None:
+def test_loras_act_by_their_weights_and_are_removed(fresh: Model, tiny_folder: Path, tmp_path: Path) -> None:
     one, two = (write_lora(tmp_path / f"{k}.safetensors", fresh, k) for k in (1, 2))
     plain = latents(fresh)
     seen = {}
@@ -89,7 +87,7 @@ def test_a_bank_of_other_weights_does_not_fit(fresh: Model, tiny_folder: Path, t
     assert len(prints) == 3
 
 
-def test_wrong_loras_are_refused_and_leave_nothing(fresh: Model, tmp_path: Path) -> None:
+def test_wrong_loras_are_refused_and_none_stays_loaded(fresh: Model, tmp_path: Path) -> None:
     good = write_lora(tmp_path / "good.safetensors", fresh)
     wide = write_lora(tmp_path / "wide.safetensors", fresh, width=768)
     broken = tmp_path / "broken.safetensors"
@@ -99,7 +97,7 @@ def test_wrong_loras_are_refused_and_leave_nothing(fresh: Model, tmp_path: Path)
     save_file({"transformer.blocks.0.attn.to_q.lora_A.weight": torch.zeros(2, 8)}, flux)
     torch.save({}, pickled := tmp_path / "old.pt")
     plain = latents(fresh)
-    for path, words in (
+    for path, text in (
         (tmp_path / "nowhere.safetensors", "does not exist"),
         (pickled, "must be a .safetensors file"),
         (broken, "not a complete safetensors file"),
@@ -107,7 +105,7 @@ def test_wrong_loras_are_refused_and_leave_nothing(fresh: Model, tmp_path: Path)
         (wide, "does not fit this model"),
         (flux, "give a LoRA of the SDXL family"),
     ):
-        with pytest.raises(ValueError, match=rf"^lora.*{words}"):
+        with pytest.raises(ValueError, match=rf"^lora.*{text}"):
             load_loras(fresh.pipe, (Lora(good), Lora(path)))
         assert not fresh.pipe.get_list_adapters()
     assert torch.equal(latents(fresh), plain)
