@@ -20,6 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+from consistory_svd.compat import quiet_libraries
+
 import numpy as np
 import psutil
 import torch
@@ -29,7 +31,6 @@ from PIL import Image
 from benchmarks import random_weights
 from consistory_svd import load_model
 from consistory_svd.cli.options import run
-from consistory_svd.compat import quiet_libraries
 from consistory_svd.metrics.dreamsim_weights import dreamsim_folder
 from consistory_svd.metrics.result import Frames, Result
 from consistory_svd.metrics.settings import ScoreSettings

@@ -1,4 +1,4 @@
-"""`python -m consistory_svd` is the command line."""
+"""Run the command line: `python -m consistory_svd`."""
 
 import sys
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import consistory_svd.compat  # noqa: F401 - before diffusers and transformers
+
 import torch
 from diffusers import StableDiffusionXLPipeline
 from PIL import Image

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+import consistory_svd.compat  # noqa: F401 - before diffusers and transformers
+
 from diffusers import StableDiffusionXLPipeline
 
 from consistory_svd.attention import find_concept_spans

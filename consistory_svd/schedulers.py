@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import consistory_svd.compat  # noqa: F401 - before diffusers and transformers
+
 import numpy as np
 import torch
 from diffusers import (

@@ -105,7 +105,7 @@ def spoil(folder: Path, how: str) -> None:
     [
         ("cut off", "cannot be read"),
         ("a head lacks", "is not a complete ViTForImageClassification: 2 weights are missing"),
-        ("no numbers", "are spoilt, the classifier gave nan"),
+        ("no numbers", "are corrupted, the classifier gave nan"),
         ("pickled", "are not downloaded"),
         ("no preprocessor", "are not downloaded"),
     ],
@@ -302,7 +302,7 @@ def test_the_command_line_withholds_too(
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     out = tmp_path / "told"
     scenes = ("--scene", "in the forest", "--scene", "on the beach")
-    flags = ["tell", "--subject", "a cat", *scenes, "--steps", "2", "--out", str(out)]
+    flags = ["generate", "--subject", "a cat", *scenes, "--steps", "2", "--out", str(out)]
     flags += ["--model", str(tiny_folder), "--device", "cpu", "--hide-sexual-pictures"]
     assert run(app, flags) == 2
     assert FETCH in capsys.readouterr().err

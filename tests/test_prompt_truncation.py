@@ -4,10 +4,11 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from consistory_svd.compat import TRUNCATION_WARNINGS, quiet_libraries
+
 import pytest
 
 from consistory_svd import Model, Settings, Started, Story, generate
-from consistory_svd.compat import CUT_PROMPTS, quiet_libraries
 from consistory_svd.models.model import load_model
 from consistory_svd.prompt_truncation import left_out, most_tokens, unread
 from consistory_svd.sampling import encode_prompts
@@ -107,7 +108,7 @@ def test_the_libraries_own_words_about_it_are_silent_and_no_others(tiny_folder: 
     heard: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: heard.append(record.getMessage())
-    loggers = [logging.getLogger(name) for name in CUT_PROMPTS]
+    loggers = [logging.getLogger(name) for name in TRUNCATION_WARNINGS]
     quiet_libraries()
     for logger in loggers:
         logger.addHandler(handler)

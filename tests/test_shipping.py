@@ -99,7 +99,7 @@ def test_the_installed_command_tells_a_story_from_any_folder(built: Path, tmp_pa
     own = Path(run(str(python), "-c", "import site; print(site.getsitepackages()[0])", cwd=tmp_path).strip())
     (own / "libraries.pth").write_text("\n".join(site.getsitepackages()))
     run(
-        *(str(home / "bin" / "consistory-svd"), "tell", "--subject", "a cat", "--scene", "in the snow"),
+        *(str(home / "bin" / "consistory-svd"), "generate", "--subject", "a cat", "--scene", "in the snow"),
         *("--preset", "plain", "--steps", "1", "--device", "cpu", "--out", "story"),
         cwd=tmp_path,
     )

@@ -2,11 +2,12 @@
 
 import json
 
+from consistory_svd.compat import cure_torchvision
+
 import numpy as np
 import pytest
 import torch
 
-from consistory_svd.compat import cure_torchvision
 from consistory_svd.metrics.attribute_reader import ReaderNetwork, load_reader, save_reader
 from training.assemble import assemble, scaling_factor
 from training.checkpoint import Average, learning_rate, load, save

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from consistory_svd.compat import cure_torchvision
+
 import numpy as np
 
-from consistory_svd.compat import cure_torchvision
 from training.captions import write_vocabulary
 from training.unet import TextToNoise, build_scheduler
 from training.vae import build_vae

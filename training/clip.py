@@ -6,11 +6,12 @@ import logging
 import time
 from pathlib import Path
 
+from consistory_svd.compat import cure_torchvision
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from consistory_svd.compat import cure_torchvision
 from training.captions import caption
 from training.checkpoint import Average, Schedule, load, save
 from training.dataset import load_images, load_truth, shards

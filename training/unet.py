@@ -6,13 +6,14 @@ import logging
 import time
 from pathlib import Path
 
+from consistory_svd.compat import cure_torchvision
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from consistory_svd.compat import cure_torchvision
 from consistory_svd.metrics.vocabulary import attributes_in
 from training.captions import caption, vocabulary
 from training.checkpoint import Average, Schedule, learning_rate, load, save

@@ -12,12 +12,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from consistory_svd.compat import cure_torchvision
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from consistory_svd.compat import cure_torchvision
 from training.checkpoint import Average, Schedule, load, save
 from training.dataset import load_images, shards
 from training.parallel import average_gradients, rank

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import consistory_svd.compat  # noqa: F401 - before diffusers and transformers
+
 from diffusers import UNet2DConditionModel
 
 from consistory_svd.attention.anchor_cache import AnchorCache, Origin

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import consistory_svd.compat  # noqa: F401 - before diffusers and transformers
+
 import torch
 from diffusers import UNet2DConditionModel
 from peft.tuners.lora import LoraLayer

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import consistory_svd.compat  # noqa: F401 - before diffusers and transformers
+
 import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor

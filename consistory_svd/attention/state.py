@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
+import consistory_svd.compat  # noqa: F401 - before diffusers and transformers
+
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The studio as a command: `python app.py` in a checkout, `consistory-svd studio` where it is installed."""
+"""The command `studio`; `python app.py` runs it in a checkout."""
 
 import logging
 import os
@@ -7,9 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from consistory_svd.cli.model_options import CONFIG, DEVICE, DTYPE, HIDE_SEXUAL, LORA, MEMORY, MODEL
-from consistory_svd.cli.options import wrong_values
-from consistory_svd.compat import quiet_libraries
+from consistory_svd.cli.options import CONFIG, DEVICE, DTYPE, HIDE_SEXUAL, LORA, MEMORY, MODEL, wrong_values
 from consistory_svd.errors import FieldError
 from consistory_svd.fields import field_of
 from consistory_svd.library import VARIABLE, Library, open_library
@@ -22,34 +20,35 @@ from consistory_svd.limits import (
     read_auth,
     warnings,
 )
-from consistory_svd.models.request import ModelRequest
 
-# A Hugging Face Space reaches its app from outside; on a person's machine only the person should.
+# A Hugging Face Space is reached from outside; elsewhere only this machine should reach the studio by
+# default.
 DEFAULT_HOST = "0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1"
 
 log = logging.getLogger("studio")
 
 
 def _limit(name: str) -> Any:
-    """The flag of a field of Limits."""
+    """Return the option of a field of Limits."""
     known = field_of(Limits, name)
     return typer.Option(
         f"--max-{name}",
         min=known.minimum,
         max=known.maximum,
-        help=f"{known.help} Open by default, {getattr(PUBLIC, name)} where strangers reach the studio.",
+        help=f"{known.help} Default: no limit; {getattr(PUBLIC, name)} on a public server.",
         metavar="NUMBER",
     )
 
 
-def chosen_library(folder: Path | None, private: bool) -> Library | None:
-    """The library that all see, or None where each visitor has their own.
+def choose_library(folder: Path | None, private: bool) -> Library | None:
+    """Return the shared library, or None if each visitor has a private one.
 
-    ValueError, naming `library`, for a folder that nobody would see.
+    Raises:
+        FieldError: a folder is given that nobody would see.
     """
     if not private:
         library = open_library(folder)
-        log.info(library.note or f"Stories are kept in {library.root}")
+        log.info(library.note or f"Stories are saved in {library.root}")
         return library
     if folder is not None:
         raise FieldError("library", str(folder), "left out, or given with --common-stories")
@@ -60,20 +59,20 @@ def studio(
     host: Annotated[
         str,
         typer.Option(
-            help="Address to listen on; 0.0.0.0 lets other machines in.", envvar="CONSISTORY_SVD_HOST"
+            help="Address to listen on; 0.0.0.0 accepts other machines.", envvar="CONSISTORY_SVD_HOST"
         ),
     ] = DEFAULT_HOST,
     port: Annotated[
         int, typer.Option(min=1, max=65535, help="Port to listen on.", envvar="CONSISTORY_SVD_PORT")
     ] = 7860,
     share: Annotated[
-        bool, typer.Option("--share", help="Also open a public link, for which Gradio's servers are asked.")
+        bool, typer.Option("--share", help="Also open a public link through Gradio's servers.")
     ] = False,
     auth: Annotated[
         list[str] | None,
         typer.Option(
-            help="user:password of someone who may come in; again, or parted by commas, for more. "
-            "In the variable it is not seen by other users of this machine.",
+            help="user:password required to log in; repeat, or separate by commas, for several users. "
+            "Other users of this machine cannot see it in the environment variable.",
             metavar="USER:PASSWORD",
             envvar="CONSISTORY_SVD_AUTH",
             show_default=False,
@@ -94,28 +93,29 @@ def studio(
         Path | None,
         typer.Option(
             "--library",
-            help=f"Folder that stories are kept in; {VARIABLE} or a folder among the user's data by default.",
+            help=f"Folder of saved stories. Default: {VARIABLE}, or a folder in the user's data.",
         ),
     ] = None,
     private: Annotated[
         bool | None,
         typer.Option(
             "--private-stories/--common-stories",
-            help="Whether each visitor sees only the stories of their own visit, which go when it ends. "
-            "So it is by default where others than this machine reach the studio.",
+            help="Private: each visitor sees only their own stories, deleted at the end of the visit. "
+            "Default when other machines can reach the server.",
             show_default=False,
         ),
     ] = None,
     hide_sexual: Annotated[bool, HIDE_SEXUAL] = False,
 ) -> None:
-    """Tell stories in the browser.
+    """Start the studio, to generate stories in the browser.
 
-    Where others than this machine reach the studio (--share, a --host that is not this machine alone, a
-    Hugging Face Space), limits are on, each visitor sees only their own stories, and nobody loads another
-    model.
+    On a public server (--share, a --host other than this machine, a Hugging Face Space), limits apply,
+    stories are private, and visitors cannot load another model.
     """
-    # Gradio and torch take seconds that no other command needs.
+    from consistory_svd.compat import quiet_libraries
+
     from consistory_svd.content_filter import load_content_filter
+    from consistory_svd.models.request import ModelRequest
     from consistory_svd.studio import create_demo, launch
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -128,14 +128,14 @@ def studio(
         )
         for line in warnings(exposed, users, os.environ):
             log.warning(line)
-        # Without its weights the studio does not start: never a demo that only seems to be filtered.
+        # The studio does not start without its weights: never a demo that only seems to be filtered.
         content_filter = (
             load_content_filter() if hides_sexual_pictures(os.environ, asked=hide_sexual) else None
         )
-        library = chosen_library(folder, exposed if private is None else private)
+        library = choose_library(folder, exposed if private is None else private)
         if content_filter and library and (generated := len(library.stories())):
             log.warning(
-                f"The filter looks at what is told from now on, not at {generated} stories in the library"
+                f"The content filter checks new images only, not the {generated} stories in the library"
             )
         request = ModelRequest.parse(source, device, dtype, lora or (), memory, config)
         demo = create_demo(
@@ -144,4 +144,4 @@ def studio(
         try:
             launch(demo, host=host, port=port, share=share, auth=users, public=exposed, library=library)
         except OSError as error:
-            raise ValueError(f"port: nothing can listen on {port} at {host}; it may be taken") from error
+            raise ValueError(f"port: cannot listen on {host}:{port}; it may be in use") from error

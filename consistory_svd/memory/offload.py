@@ -5,6 +5,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import consistory_svd.compat  # noqa: F401 - before diffusers and transformers
+
 import psutil
 import torch
 from diffusers import StableDiffusionXLPipeline

@@ -11,11 +11,12 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from consistory_svd.compat import cure_torchvision
+
 import torch
 from PIL import Image
 from torch import Tensor
 
-from consistory_svd.compat import torchvision_fault
 from consistory_svd.downloads import cache_folder, fetch_command, is_complete
 from consistory_svd.metrics.dreamsim_weights import dreamsim_folder
 from consistory_svd.metrics.images import Embeddings, View, views
@@ -95,7 +96,7 @@ class DreamSim:
             raise MetricUnavailable(
                 "the package dreamsim is not installed", "Install it with `pip install dreamsim`."
             )
-        if fault := torchvision_fault():
+        if fault := cure_torchvision():
             raise MetricUnavailable(
                 f"torchvision does not work here ({fault})",
                 "Install the torchvision that was built for this torch: `pip install -r requirements.txt`.",

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import consistory_svd.compat  # noqa: F401 - before diffusers and transformers
+
 import torch
 from PIL import Image
 from torch import Tensor

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transformers import ViTForImageClassification, ViTImageProcessorPil
-
 from consistory_svd.downloads import ProgressCallback, cache_folder, ignore_progress
 from consistory_svd.errors import FieldError, one_of
 from consistory_svd.metrics.dreamsim_weights import download_dreamsim
-from consistory_svd.metrics.networks import Clip, Dino, download_network
 from consistory_svd.metrics.result import MissingScore
 from consistory_svd.metrics.settings import ScoreSettings
 
@@ -47,6 +44,11 @@ def fetch_weights(
         ValueError: `what` is something else.
         DownloadError: the download failed; one line.
     """
+    # torch and transformers, which options and pages do without
+    from transformers import ViTForImageClassification, ViTImageProcessorPil
+
+    from consistory_svd.metrics.networks import Clip, Dino, download_network
+
     cache = cache_folder(settings.cache)
     match what:
         case "dreamsim":

@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import consistory_svd.compat  # noqa: F401 - before diffusers and transformers
+
 import torch
 from diffusers import StableDiffusionXLPipeline
 from safetensors import SafetensorError, safe_open

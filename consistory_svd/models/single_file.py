@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import consistory_svd.compat  # noqa: F401 - before diffusers and transformers
+
 import torch
 from diffusers import EDMDPMSolverMultistepScheduler, StableDiffusionXLPipeline
 from safetensors import SafetensorError, safe_open

@@ -7,10 +7,11 @@ enables the content filter.
 import logging
 import os
 
+from consistory_svd.compat import quiet_libraries
+
 import spaces.config  # before torch: on ZeroGPU it emulates CUDA
 import torch
 
-from consistory_svd.compat import quiet_libraries
 from consistory_svd.content_filter import ContentFilter, load_content_filter
 from consistory_svd.limits import hides_sexual_pictures, limits_of
 from consistory_svd.metrics.settings import ScoreSettings
