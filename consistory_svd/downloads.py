@@ -232,21 +232,20 @@ def unreachable_reason(seconds: float = PROBE_SECONDS, endpoint: str | None = No
 
 
 def _progress_bar(total: int, report: ProgressCallback) -> type[tqdm]:
-    """A silent tqdm class for `snapshot_download` that passes the bytes written to `report`."""
+    """A silent tqdm class for `snapshot_download` that passes the bytes so far to `report`."""
     lock = threading.Lock()  # files arrive in several threads
+    done: dict[int, int] = {}  # by bar: one counts the bytes received, one the bytes written
 
     class ProgressBar(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
-            # Two other bars count files and, beside the bytes written, the bytes received.
-            self._counts = options.get("unit") == "B" and "Reconstructing" in options.get("desc", "")
-            self._done = 0
+            self._counts_bytes = options.get("unit") == "B"  # a third bar counts files
             super().__init__(*args, **(options | {"file": io.StringIO(), "disable": False}))
 
         def update(self, n: float | None = 1) -> bool | None:
-            with lock:
-                if self._counts:
-                    self._done += int(n or 0)
-                    report(min(self._done, total), total)
+            if self._counts_bytes:
+                with lock:
+                    done[id(self)] = done.get(id(self), 0) + int(n or 0)
+                    report(min(max(done.values()), total), total)
             return super().update(n)
 
     return ProgressBar

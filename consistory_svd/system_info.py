@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-GIGABYTE = 10**9
 LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "gradio", "pillow", "numpy", "dreamsim")
 
 
