@@ -36,7 +36,7 @@ def fetch(
 ) -> None:
     """Download the weights of a score or of the content filter.
 
-    Existing weights are not downloaded again; an interrupted download is resumed.
+    Files that are complete are not downloaded again.
     """
     with wrong_values():
         if what not in DOWNLOADS:
