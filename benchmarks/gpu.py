@@ -23,7 +23,7 @@ import typer
 from consistory_svd import Finished, FrameDone, Model, Settings, Started, Story, generate, preset
 from consistory_svd.cli.options import run, wrong_values
 from consistory_svd.events import Note
-from consistory_svd.memory import PLANS, check_mode, duration_in_words
+from consistory_svd.memory.plan import MEMORY_MODES, check_mode
 from consistory_svd.models.single_file import SDXL_CONFIG
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def measure(model: Model, story: Story, settings: Settings) -> tuple[float, floa
 @app.command()
 def gpu(
     plans: Annotated[
-        str, typer.Option(help=f"Comma-separated memory plans: auto, {', '.join(PLANS)}.")
+        str, typer.Option(help=f"Comma-separated memory modes: auto, {', '.join(MEMORY_MODES)}.")
     ] = "full,offload",
     steps: Annotated[int, typer.Option(min=2, help="Steps per story.")] = 10,
     frames: Annotated[int, typer.Option(min=2, max=len(SCENES), help="Frames per story.")] = 6,
@@ -172,7 +172,7 @@ def gpu(
                 f"| {case} | {name} | {seconds:.1f} | {seconds / frames:.2f} | {seconds / base:.2f} | "
                 f"{peak:.2f} | {estimated:.2f} | {notes} |"
             )
-            typer.echo(f"{rows[-1]}  ({duration_in_words(seconds)})", err=True)
+            typer.echo(rows[-1], err=True)
         model.placement.retire()
     text = "\n".join(rows) + "\n"
     typer.echo(text)

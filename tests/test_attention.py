@@ -1,5 +1,6 @@
 """The shared attention: recorded data, identities, and processors that are put back."""
 
+import types
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from consistory_svd import Model, Settings, Story
 from consistory_svd.attention import AnchorCache, SharingState, sharing
 from consistory_svd.attention.layers import Layer, attention_layers, mask_level
 from consistory_svd.attention.processors import RecordingCrossAttention, SharedSelfAttention
+from consistory_svd.attention.query_blending import QueryBlending
 from consistory_svd.attention.svd_filter_log import AnchorFilter
 from consistory_svd.sampling import encode_prompts, frame_generators, initial_latents, locate_concepts
 from consistory_svd.settings import SVDFilter
@@ -23,34 +25,20 @@ STEPS = 4
 
 
 class GivenMasks:
-    """What an extended layer reads, with masks that a test gives instead of a running story."""
+    """The state that an extended layer reads, with masks and groups given by a test."""
 
-    CACHE = SharingState.CACHE
-    latent_size = (32, 32)
-    halves = 2
+    layout = types.SimpleNamespace(latent_size=(32, 32))
+    halves, step = 2, 1
+    first_pass = injects = False
     anchor_filter = AnchorFilter(SVDFilter(), SVDFilter())
 
-    def __init__(self, frames: int, kept: dict, groups: list, read_cache: AnchorCache | None = None) -> None:
+    def __init__(self, frames: int, kept: list, groups: list, read_cache: AnchorCache | None = None) -> None:
         self.frames, self.read_cache = frames, read_cache
-        self._kept, self._groups = kept, groups
+        self.masks = types.SimpleNamespace(anchor_tokens=lambda grid: kept if grid == (8, 8) else None)
+        self.groups = lambda: groups
         self.write_cache = AnchorCache()
-        self.step = 1
+        self.queries = QueryBlending([1.0, 0.81836735])
         self.extends = True
-        self.first_pass = False
-        self.kept_query: torch.Tensor | None = None
-
-    def blended(self, layer: str, query: torch.Tensor) -> torch.Tensor:
-        return query if self.kept_query is None else 0.81836735 * self.kept_query + 0.18163265 * query
-
-    def injects(self) -> bool:
-        return False
-
-    def groups(self) -> list:
-        return self._groups
-
-    def kept_tokens(self, grid: tuple[int, int]) -> dict:
-        assert grid == (8, 8)
-        return self._kept
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +65,13 @@ def run_layer(layer: Attention, given: GivenMasks, tokens: torch.Tensor) -> torc
 
 def test_a_layer_equals_the_recorded_reference(recorded: dict, layer_of_reference: Attention) -> None:
     tokens = recorded["hidden_states"]
-    kept = {i: recorded["mask"][i].nonzero().squeeze(-1) for i in range(2)}
+    kept = [recorded["mask"][i].nonzero().squeeze(-1) for i in range(2)]
     two = [(slice(0, 1), [1]), (slice(1, 2), [0]), (slice(2, 3), [0, 1])]
     one = [(slice(0, 1), []), (slice(1, 3), [0])]
     close = {"rtol": 0, "atol": 2e-6}
     given = GivenMasks(3, kept, two)
     torch.testing.assert_close(run_layer(layer_of_reference, given, tokens), recorded["y_ext_a2"], **close)
-    lone = GivenMasks(3, {0: kept[0]}, one)
+    lone = GivenMasks(3, kept[:1], one)
     torch.testing.assert_close(run_layer(layer_of_reference, lone, tokens), recorded["y_ext_a1"], **close)
     given.extends = False
     torch.testing.assert_close(
@@ -94,39 +82,43 @@ def test_a_layer_equals_the_recorded_reference(recorded: dict, layer_of_referenc
 def test_a_layer_with_blended_queries_equals_the_recorded_reference(
     recorded: dict, layer_of_reference: Attention
 ) -> None:
-    kept = {i: recorded["mask"][i].nonzero().squeeze(-1) for i in range(2)}
+    kept = [recorded["mask"][i].nonzero().squeeze(-1) for i in range(2)]
     given = GivenMasks(3, kept, [(slice(0, 1), [1]), (slice(1, 2), [0]), (slice(2, 3), [0, 1])])
-    given.kept_query = layer_of_reference.to_q(recorded["hidden_states_for_query"]).detach()
+    given.queries.begin_step(1)
+    with given.queries.record():
+        given.queries.blend(
+            UP_LAYER.name, layer_of_reference.to_q(recorded["hidden_states_for_query"]).detach()
+        )
     output = run_layer(layer_of_reference, given, recorded["hidden_states"])
     torch.testing.assert_close(output, recorded["y_ext_a2_query_step1"], rtol=0, atol=2e-6)
 
 
-def test_kept_anchors_and_an_extra_frame_equal_the_recorded_reference(
+def test_cached_anchors_and_an_extra_frame_equal_the_recorded_reference(
     recorded: dict, layer_of_reference: Attention
 ) -> None:
-    kept = {i: recorded["mask"][i].nonzero().squeeze(-1) for i in range(2)}
+    kept = [recorded["mask"][i].nonzero().squeeze(-1) for i in range(2)]
     tokens = recorded["hidden_states"].view(2, 3, 64, 64)
     anchors = GivenMasks(2, kept, [(slice(0, 1), [1]), (slice(1, 2), [0])])
     output = run_layer(layer_of_reference, anchors, tokens[:, :2].flatten(0, 1))
     torch.testing.assert_close(output, recorded["y_anchor_pair"], rtol=0, atol=2e-6)
     torch.testing.assert_close(
-        torch.cat(anchors.write_cache.shared(UP_LAYER.name, 1, tokens), 1),
+        torch.cat(anchors.write_cache.get(UP_LAYER.name, 1, tokens), 1),
         recorded["cache_input_h"],
         rtol=0,
         atol=0,
     )
-    extra = GivenMasks(1, {}, [(slice(0, 1), [SharingState.CACHE])], read_cache=anchors.write_cache)
+    extra = GivenMasks(1, [], [], read_cache=anchors.write_cache)
     extra.write_cache = None
     output = run_layer(layer_of_reference, extra, tokens[:, 2])
     torch.testing.assert_close(output, recorded["y_extra"], rtol=0, atol=2e-6)
 
 
 def test_gathered_tokens_equal_a_dense_mask(recorded: dict, layer_of_reference: Attention) -> None:
-    """Every frame against all tokens of all frames, the unwanted ones at minus infinity."""
+    """Every frame against all tokens of all frames, with the hidden ones masked by minus infinity."""
     tokens = recorded["hidden_states"]
     masks = torch.rand(3, 64, generator=torch.Generator().manual_seed(1)) < 0.4
-    masks[1] = False  # an anchor that lends nothing
-    kept = {i: masks[i].nonzero().squeeze(-1) for i in range(3)}
+    masks[1] = False  # an anchor that shares nothing
+    kept = [masks[i].nonzero().squeeze(-1) for i in range(3)]
     groups = [(slice(i, i + 1), [j for j in range(3) if j != i]) for i in range(3)]
     output = run_layer(layer_of_reference, GivenMasks(3, kept, groups), tokens)
 
@@ -228,7 +220,7 @@ def assert_same_processors(unet: UNet2DConditionModel, before: dict) -> None:
     assert all(after[name] is before[name] for name in before)
 
 
-def test_places_are_read_from_names(model: Model) -> None:
+def test_levels_are_read_from_names(model: Model) -> None:
     unet = model.pipe.unet
     layers = attention_layers(unet)
     assert len(layers) == len(unet.attn_processors)
@@ -257,5 +249,5 @@ def test_masks_are_read_at_a_quarter_or_at_the_finest_grid(
 ) -> None:
     layers = [Layer(f"down_blocks.{level}", "down", level, "cross") for level in levels]
     assert mask_level(layers, sample_size) == expected
-    with pytest.raises(ValueError, match=r"^model: "):
+    with pytest.raises(ValueError, match=r"^model must be "):
         mask_level([Layer("down_blocks.0", "down", 0, "self")], sample_size)

@@ -189,7 +189,7 @@ def test_scenes_are_told_later_against_kept_anchors(tiny_folder: Path, out: Path
     assert frame["picture"] == "frame-02.png"
     capsys.readouterr()
     assert run(app, [*more, *common, "--steps", "3", "--out", str(out / "no")]) == 2
-    assert "error: bank: it was made with another schedule" in capsys.readouterr().err
+    assert "error: anchor_cache must be made with " in capsys.readouterr().err
 
 
 def test_help_tells_the_settings_own_ranges(capsys: pytest.CaptureFixture):

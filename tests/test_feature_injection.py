@@ -1,5 +1,6 @@
 """Matching and injection: the reference's recorded data, and identities."""
 
+import types
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,15 @@ import torch
 from safetensors.torch import load_file
 
 from consistory_svd.attention import AnchorCache, SharingState
-from consistory_svd.attention.feature_injection import Matches, blend_into, directions, match, nearest, smooth
+from consistory_svd.attention.feature_injection import (
+    FeatureInjection,
+    Matches,
+    blend_into,
+    directions,
+    match,
+    nearest,
+    smooth,
+)
 from consistory_svd.attention.schedule import Schedule
 from consistory_svd.settings import Settings
 
@@ -49,69 +58,61 @@ def test_in_small_pieces_the_neighbours_are_the_same(
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
-class Injecting(SharingState):
-    """A state with features and masks that a test gives, without a U-Net."""
-
-    def __init__(
-        self, frames: int, anchors: int, vectors: torch.Tensor, masks: torch.Tensor, **anchor_caches
-    ):
-        self.frames, self.halves, self.latent_size = frames, 2, (128, 128)
-        self.read_cache, self.write_cache = anchor_caches.get("reading"), anchor_caches.get("filling")
-        self.schedule = Schedule.of(range(937, 0, -52), Settings(steps=19, injection=True))
-        self.step, self.keeping = 1, False
-        self._anchors = range(anchors)
-        self._features = vectors
-        self._given = masks
-
-    @property
-    def finest_grid(self) -> tuple[int, int]:
-        return GRID
-
-    def masks(self, grid: tuple[int, int]) -> torch.Tensor:
-        return self._given
+def matched(anchors: int, recorded: dict, frames: slice, **cached: torch.Tensor) -> FeatureInjection:
+    """The injection of some of the recorded frames, after the first pass."""
+    features = recorded["features"][frames]
+    injection = FeatureInjection(len(features), anchors, GRID, feature_step=14)
+    injection.capture(14, torch.cat([torch.zeros_like(features), features]))
+    injection.end_step()
+    injection.find_matches(recorded["mask64"][frames], **cached)
+    return injection
 
 
-def injected(state: SharingState, recorded: dict, frames: slice) -> torch.Tensor:
-    state.find_matches()
-    assert state.injects()
-    unconditional = torch.zeros_like(recorded["inj_in"][frames])
-    output = torch.cat([unconditional, recorded["inj_in"][frames]])
-    state.inject("layer", output)
-    assert torch.equal(output[: len(unconditional)], unconditional), "only the conditional half is injected"
-    return output[len(unconditional) :]
+def injected(
+    injection: FeatureInjection, recorded: dict, frames: slice, **cached: torch.Tensor
+) -> torch.Tensor:
+    values = recorded["inj_in"][frames].clone()
+    injection.inject(values, **cached)
+    return values
 
 
 @pytest.mark.parametrize(("anchors", "expected"), [(1, "inj_out_a1"), (2, "inj_out_a2"), (3, "inj_out_all")])
 def test_injection_one_frame_after_the_other_is_the_references(
     recorded: dict, anchors: int, expected: str
 ) -> None:
-    state = Injecting(3, anchors, recorded["smoothed"], recorded["mask64"])
-    output = injected(state, recorded, slice(0, 3))
+    output = injected(matched(anchors, recorded, slice(0, 3)), recorded, slice(0, 3))
     wrong = (output - recorded[expected]).abs().amax(-1) > 1e-5
     assert wrong.float().mean() < 1e-3  # exact ties may fall either way
     assert (output - recorded["inj_in"]).abs().max() > 0.1
 
 
-def test_an_extra_frame_takes_what_the_bank_kept(recorded: dict) -> None:
-    anchor_cache = AnchorCache()
-    anchors = Injecting(2, 2, recorded["smoothed"][:2], recorded["mask64"][:2], filling=anchor_cache)
-    injected(anchors, recorded, slice(0, 2))
-    masks = recorded["mask64"]
-    assert len(anchor_cache.features) == masks[:2].sum(), "only the subject's pixels are kept"
-    extra = Injecting(1, 0, recorded["smoothed"][2:], masks[2:], reading=anchor_cache)
-    output = injected(extra, recorded, slice(2, 3))
-    together = injected(Injecting(3, 2, recorded["smoothed"], masks), recorded, slice(0, 3))
+def test_a_later_frame_takes_from_the_cache(recorded: dict) -> None:
+    """Also: only the conditional half is injected, and only the subjects' pixels are cached."""
+    anchors, cache = slice(0, 2), AnchorCache()
+    state = types.SimpleNamespace(
+        frames=2, step=1, read_cache=None, write_cache=cache, injection=matched(2, recorded, anchors)
+    )
+    output = torch.cat([torch.zeros_like(recorded["inj_in"][anchors]), recorded["inj_in"][anchors]])
+    SharingState.inject(state, "layer", output)
+    assert not output[:2].any()
+    values = cache.get_injected("layer", 1, output)
+    assert len(values) == recorded["mask64"][anchors].sum()
+    features = directions(recorded["smoothed"], GRID)[anchors][recorded["mask64"][anchors]]
+
+    extra = slice(2, 3)
+    output = injected(matched(0, recorded, extra, cached=features), recorded, extra, cached=values)
+    together = injected(matched(2, recorded, slice(0, 3)), recorded, slice(0, 3))
     torch.testing.assert_close(output, together[2:], rtol=0, atol=1e-6)
 
 
-def test_nothing_is_taken_where_nobody_gives(recorded: dict, vectors: torch.Tensor) -> None:
+def test_without_donors_nothing_is_injected(recorded: dict, vectors: torch.Tensor) -> None:
     assert match(vectors[0], recorded["mask64"][0], vectors[1][:0]) is None
-    nobody = torch.zeros_like(recorded["mask64"])
-    state = Injecting(3, 2, recorded["smoothed"], nobody)
-    assert torch.equal(injected(state, recorded, slice(0, 3)), recorded["inj_in"])
+    empty = {**recorded, "mask64": torch.zeros_like(recorded["mask64"])}
+    output = injected(matched(2, empty, slice(0, 3)), recorded, slice(0, 3))
+    assert torch.equal(output, recorded["inj_in"])
 
 
-def test_blending_keeps_a_fifth_of_its_own() -> None:
+def test_blending_leaves_a_fifth_of_the_frames_own() -> None:
     values = torch.zeros(3, 2)
     blend_into(values, Matches(torch.tensor([1]), torch.tensor([0])), torch.tensor([[10.0, 5.0]]))
     assert values.tolist() == [[0, 0], [8, 4], [0, 0]]
@@ -120,7 +121,7 @@ def test_blending_keeps_a_fifth_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("steps", "weights", "injected"), [(19, 2, (1, 6)), (50, 6, (5, 16)), (30, 4, (3, 10)), (4, 2, (0, 1))]
 )
-def test_the_schedule_is_that_of_the_spec(steps: int, weights: int, injected: tuple[int, int]) -> None:
+def test_the_schedule_is_the_papers(steps: int, weights: int, injected: tuple[int, int]) -> None:
     settings = Settings(steps=steps, query_blending=True, injection=True)
     timesteps = [981 - k * (1000 // steps) for k in range(steps)]
     schedule = Schedule.of(timesteps, settings)

@@ -1,5 +1,6 @@
-"""The whole method: query blending, two passes with feature injection, kept anchors, random anchors."""
+"""The whole method: query blending, two passes with feature injection, cached anchors, random anchors."""
 
+import json
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
@@ -25,14 +26,20 @@ def story() -> Story:
     return Story("a fox", ("in the forest", "on the beach", "in the snow", "with a hat"), seed=3)
 
 
+@pytest.fixture(scope="module")
+def full(small_model: Model, story: Story) -> torch.Tensor:
+    """The final latents of the story with every part of the method."""
+    return latents_of(generate(small_model, story, FULL))
+
+
 def finished(events: Iterable[Event]) -> Finished:
     *_, last = events
     assert isinstance(last, Finished)
     return last
 
 
-def test_kept_anchors_in_two_passes_equal_one_big_batch(model: Model, story: Story) -> None:
-    """Frames against the bank, the second pass begun where the two differ; against all frames in one batch,
+def test_cached_anchors_in_two_passes_equal_one_big_batch(model: Model, story: Story) -> None:
+    """Frames with the cache, the second pass begun where the two differ; against all frames in one batch,
     both passes from the start."""
     together = denoise_together(model, story, FULL)
     generated = latents_of(generate(model, story, FULL))
@@ -58,18 +65,27 @@ def test_kept_anchors_in_two_passes_equal_one_big_batch(model: Model, story: Sto
         {"short_first_pass": True},
     ],
 )
-def test_every_part_makes_a_difference(small_model: Model, story: Story, change: dict) -> None:
-    full = latents_of(generate(small_model, story, FULL))
+def test_every_part_makes_a_difference(
+    small_model: Model, story: Story, full: torch.Tensor, change: dict
+) -> None:
     changed = latents_of(generate(small_model, story, replace(FULL, **change)))
     assert (changed - full).abs().max() > 1e-3
+
+
+def test_a_story_with_every_part_leaves_nothing_behind(
+    small_model: Model, story: Story, full: torch.Tensor
+) -> None:
+    list(generate(small_model, story, replace(FULL, steps=2, freeu=True, random_anchors=True)))
     with unchanged(small_model):
         assert torch.equal(latents_of(generate(small_model, story, FULL)), full)
 
 
-def test_a_scene_at_the_end_changes_no_earlier_frame(small_model: Model, story: Story) -> None:
+def test_a_scene_at_the_end_changes_no_earlier_frame(
+    small_model: Model, story: Story, full: torch.Tensor
+) -> None:
     longer = replace(story, scenes=(*story.scenes, "in the desert"))
-    before, after = (latents_of(generate(small_model, generated, FULL)) for generated in (story, longer))
-    torch.testing.assert_close(after[:4], before, rtol=0, atol=1e-4)
+    after = latents_of(generate(small_model, longer, FULL))
+    torch.testing.assert_close(after[:4], full, rtol=0, atol=1e-4)
 
 
 def test_steps_are_counted_over_both_passes(small_model: Model, story: Story) -> None:
@@ -114,13 +130,21 @@ def test_cancelling_in_either_pass_leaves_the_model_as_it_was(
         assert all(getattr(block, "s1", None) is None for block in model.pipe.unet.up_blocks)
 
 
-def test_frames_are_told_later_against_a_saved_bank(model: Model, story: Story, tmp_path: Path) -> None:
+def test_frames_are_generated_later_with_a_saved_cache(model: Model, story: Story, tmp_path: Path) -> None:
     whole = [event for event in generate(model, story, FULL) if isinstance(event, FrameDone)]
     anchors = replace(story, scenes=story.scenes[:2])
     anchor_cache = finished(generate(model, anchors, FULL, keep_anchors=True)).anchor_cache
     anchor_cache.to("cpu").save(tmp_path)
     loaded = AnchorCache.load(tmp_path)
     assert loaded.size == anchor_cache.size > 0
+    header = json.loads((tmp_path / HEADER).read_text())
+    old = {"spectrum_k": {"select": "all", "value": None}, "spectrum_v": {"select": "all", "value": None}}
+    for name, former in (("k_filter", "spectrum_k"), ("v_filter", "spectrum_v")):
+        header["settings"][former] = {**header["settings"].pop(name), **old[former]}
+        for key in ("keep", "amount"):
+            del header["settings"][former][key]
+    (tmp_path / HEADER).write_text(json.dumps(header))
+    assert AnchorCache.load(tmp_path).origin == loaded.origin, "headers of earlier versions are read"
     for held in (anchor_cache, loaded):
         events = list(generate(model, story, FULL, anchor_cache=held, frames=[3]))
         (frame,) = [event for event in events if isinstance(event, FrameDone)]
@@ -129,7 +153,7 @@ def test_frames_are_told_later_against_a_saved_bank(model: Model, story: Story, 
         assert finished(events).anchor_cache is held
 
 
-def test_the_bank_does_not_grow_with_the_story(small_model: Model, story: Story) -> None:
+def test_the_cache_does_not_grow_with_the_story(small_model: Model, story: Story) -> None:
     settings = replace(FULL, steps=4, anchors=1, batch=1)
     sizes = [
         finished(
@@ -141,41 +165,41 @@ def test_the_bank_does_not_grow_with_the_story(small_model: Model, story: Story)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        ({"height": 64}, "made at"),
-        ({"steps": 13}, "another schedule .12 steps, not 13"),
-        ({"injection": False}, "injection True, False is asked for"),
-        ({"injection": False, "sdsa": False}, "sdsa True, False is asked for"),
-        ({"guidance": 1.0}, "guidance 5.0, 1.0 is asked for"),
+        ({"height": 64}, r"made at \(64, .*\) pixels"),
+        ({"steps": 13}, "made with 13 steps, got 12"),
+        ({"injection": False}, "made with injection False, got True"),
+        ({"injection": False, "sdsa": False}, "made with sdsa False, got True"),
+        ({"guidance": 1.0}, "made with guidance 1.0, got 5.0"),
     ],
 )
-def test_a_bank_that_does_not_fit_is_refused(
-    small_model: Model, story: Story, change: dict, said: str
+def test_a_cache_that_does_not_fit_is_refused(
+    small_model: Model, story: Story, change: dict, message: str
 ) -> None:
     anchors = replace(story, scenes=story.scenes[:2])
     anchor_cache = finished(generate(small_model, anchors, FULL, keep_anchors=True)).anchor_cache
-    with pytest.raises(ValueError, match=rf"^bank: .*{said}"):
+    with pytest.raises(ValueError, match=rf"^anchor_cache must be {message}"):
         generate(small_model, story, replace(FULL, **change), anchor_cache=anchor_cache)
 
 
-def test_a_bank_of_another_model_is_refused(small_model: Model, story: Story, tiny_folders: dict) -> None:
+def test_a_cache_of_another_model_is_refused(small_model: Model, story: Story, tiny_folders: dict) -> None:
     anchor_cache = finished(
         generate(small_model, story, replace(FULL, anchors=4), keep_anchors=True)
     ).anchor_cache
     other = load_model(str(tiny_folders["small"]), device="cpu")
     with torch.no_grad():
         other.pipe.unet.conv_in.weight.add_(1.0)
-    with pytest.raises(ValueError, match=r"^bank: it is of another model"):
+    with pytest.raises(ValueError, match=r"^anchor_cache must be made with this model"):
         generate(other, story, FULL, anchor_cache=anchor_cache)
-    with pytest.raises(ValueError, match=r"^bank: it is empty"):
+    with pytest.raises(ValueError, match=r"^anchor_cache must be filled by"):
         generate(small_model, story, FULL, anchor_cache=AnchorCache())
 
 
-def test_a_folder_without_a_whole_bank_is_refused(small_model: Model, story: Story, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^bank: .* has no bank.json"):
+def test_a_folder_without_a_whole_cache_is_refused(small_model: Model, story: Story, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^anchor_cache must be a folder with bank.json"):
         AnchorCache.load(tmp_path)
-    with pytest.raises(ValueError, match=r"^bank: it is empty"):
+    with pytest.raises(ValueError, match=r"^anchor_cache must be filled by"):
         AnchorCache().save(tmp_path)
     anchor_cache = finished(
         generate(small_model, story, replace(FULL, steps=4), keep_anchors=True)
@@ -183,14 +207,14 @@ def test_a_folder_without_a_whole_bank_is_refused(small_model: Model, story: Sto
     anchor_cache.save(tmp_path)
     header = (tmp_path / HEADER).read_text()
     (tmp_path / HEADER).write_text(header.replace('"format": 1', '"format": 9'))
-    with pytest.raises(ValueError, match=r"^bank: .* another format"):
+    with pytest.raises(ValueError, match=r"^anchor_cache must be of format 1"):
         AnchorCache.load(tmp_path)
     (tmp_path / HEADER).write_text(header.replace('"fingerprint"', '"print"'))
-    with pytest.raises(ValueError, match=r"^bank: .* is damaged"):
+    with pytest.raises(ValueError, match=r"^anchor_cache must be a whole saved cache"):
         AnchorCache.load(tmp_path)
     (tmp_path / HEADER).write_text(header)
     (tmp_path / TENSORS).write_bytes((tmp_path / TENSORS).read_bytes()[:200])
-    with pytest.raises(ValueError, match=r"^bank: .* cannot be read"):
+    with pytest.raises(ValueError, match=r"^anchor_cache must be readable"):
         AnchorCache.load(tmp_path)
 
 
@@ -203,7 +227,7 @@ def test_random_anchors_are_the_storys_own(small_model: Model, story: Story) -> 
     torch.testing.assert_close(frames[0], frames[1], rtol=0, atol=1e-4)
     with pytest.raises(ValueError, match=r"^random_anchors must be off in a story of one scene"):
         generate(small_model, replace(story, scenes=("in the snow",)), settings)
-    with pytest.raises(ValueError, match=r"^keep_anchors: "):
+    with pytest.raises(ValueError, match=r"^keep_anchors must be "):
         generate(small_model, story, settings, keep_anchors=True)
 
 
@@ -229,7 +253,7 @@ def test_free_u_is_the_stock_pipelines(model: Model, story: Story) -> None:
     torch.testing.assert_close(ours, stock, rtol=0, atol=1e-4)
 
 
-def test_what_has_no_effect_is_said(small_model: Model, story: Story) -> None:
+def test_settings_without_effect_are_noted(small_model: Model, story: Story) -> None:
     settings = Settings(steps=4, sdsa=False, query_blending=True, short_first_pass=True, random_anchors=True)
     started = next(iter(generate(small_model, story, settings)))
     assert [note.split(":")[0] for note in started.notes] == [
@@ -242,9 +266,9 @@ def test_what_has_no_effect_is_said(small_model: Model, story: Story) -> None:
 
 
 def test_a_part_of_a_story_needs_its_anchors(small_model: Model, story: Story) -> None:
-    with pytest.raises(ValueError, match=r"^frames: 1 of 4 scenes need the anchors"):
+    with pytest.raises(ValueError, match=r"^frames must be all frames, or include the anchors.*got \[3\]"):
         generate(small_model, story, FULL, frames=[3])
-    with pytest.raises(ValueError, match=r"^frames: \[4\] is not allowed; give positions from 0 to 3"):
+    with pytest.raises(ValueError, match=r"^frames must be positions from 0 to 3, got \[4\]"):
         generate(small_model, story, FULL, frames=[4])
     plain = Settings(steps=2, sdsa=False)
     alone = latents_of(generate(small_model, story, plain, frames=[2]))
@@ -253,7 +277,7 @@ def test_a_part_of_a_story_needs_its_anchors(small_model: Model, story: Story) -
     )
 
 
-def test_masks_can_be_had_where_nothing_is_shared(model: Model, story: Story) -> None:
+def test_masks_are_available_where_nothing_is_shared(model: Model, story: Story) -> None:
     plain = Settings(steps=3, sdsa=False)
     with_masks = [e for e in generate(model, story, plain, with_masks=True) if isinstance(e, FrameDone)]
     assert all(frame.mask.getextrema() == (0, 255) for frame in with_masks)
@@ -261,13 +285,20 @@ def test_masks_can_be_had_where_nothing_is_shared(model: Model, story: Story) ->
     torch.testing.assert_close(latents, latents_of(generate(model, story, plain)), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("dtype", "size"), [(torch.bfloat16, (64, 96)), (torch.float16, (96, 64))])
+@pytest.mark.parametrize(("dtype", "size"), [(torch.bfloat16, (64, 72)), (torch.float16, (72, 64))])
 def test_any_shape_and_format(
     tiny_folders: dict, story: Story, dtype: torch.dtype, size: tuple[int, int]
 ) -> None:
+    """Half precision is slow on a CPU: the smallest images, one anchor and one later frame."""
     model = load_model(str(tiny_folders["small"]), device="cpu", dtype=dtype)
-    settings = replace(FULL, steps=3, height=size[0], width=size[1])
-    assert latents_of(generate(model, story, settings)).isfinite().all()
+    settings = replace(FULL, steps=3, anchors=1, height=size[0], width=size[1])
+    shorter = replace(story, scenes=story.scenes[:2])
+    latents, precise = (
+        latents_of(generate(one, shorter, settings))
+        for one in (model, load_model(str(tiny_folders["small"]), device="cpu"))
+    )
+    assert latents.isfinite().all()
+    assert (latents - precise).pow(2).mean().sqrt() < 0.5 * precise.std()
 
 
 def test_a_frame_without_the_word_takes_and_gives_nothing(small_model: Model) -> None:
@@ -304,7 +335,7 @@ def test_a_unet_of_sd_15_layout() -> None:
 
     def step(index: int) -> torch.Tensor:
         if state.begin_step(index):
-            with state.keeping_queries():
+            with state.queries.record():
                 unet(latents, 500, text)
         output = unet(latents, 500, text).sample
         state.end_step()
@@ -313,12 +344,12 @@ def test_a_unet_of_sd_15_layout() -> None:
     with sharing(unet, state), torch.no_grad():
         for index in range(schedule.feature_step + 1):
             first = step(index)
-        assert state.maps.shape[-2:] == (8, 16)
-        assert state.finest_grid == (32, 64)
-        memory = state.save_snapshot()
+        assert state.masks.maps.shape[-2:] == (8, 16)
+        assert state.layout.finest_grid == (32, 64)
+        snapshot = state.save_snapshot()
         state.find_matches()
-        state.restore_snapshot(memory)
+        state.restore_snapshot(snapshot)
         injected = step(schedule.injected[0])
     assert injected.isfinite().all()
     assert (injected - first).abs().max() > 1e-4
-    assert not state.masks((32, 64))[1].any(), "a frame without the word has no mask"
+    assert not state.masks.at((32, 64))[1].any(), "a frame without the word has no mask"

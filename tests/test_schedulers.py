@@ -14,16 +14,16 @@ from diffusers import (
 from consistory_svd import FrameDone, Model, Settings, Story, generate, load_model, preset
 from consistory_svd.attention import Schedule
 from consistory_svd.fields import field_of
+from consistory_svd.models.few_step import few_step_model_for
 from consistory_svd.sampling import (
     Trajectory,
     denoise,
     encode_prompts,
     frame_generators,
     initial_latents,
-    predicted_image,
     prepare_scheduler,
 )
-from consistory_svd.schedulers import EDM_KINDS, KINDS, make_scheduler, noise_levels, recipe_for
+from consistory_svd.schedulers import EDM_KINDS, KINDS, make_scheduler, noise_levels
 from tests.tiny_models import make_pipeline
 
 STORY = Story("a fox", ("in the forest", "on the beach", "in the snow"))
@@ -77,20 +77,20 @@ def test_each_scheduler_is_that_of_the_stock_pipeline(kind: str, small_model: Mo
 
 
 @pytest.mark.parametrize("kind", ["own", *KINDS])
-def test_a_step_foresees_the_end_it_goes_to(kind: str, small_model: Model) -> None:
-    """At the last step, what is foreseen is what the scheduler arrives at, or close to it."""
+def test_the_last_step_predicts_its_result(kind: str, small_model: Model) -> None:
+    """At the last step, the predicted x0 is close to the result of the scheduler."""
     pipe = small_model.pipe
     text = encode_prompts(pipe, STORY.prompts[:1], "", 1.0)
     generators = frame_generators((1,))
     noise = initial_latents(pipe, generators, small_model.native_size)
     trajectory = Trajectory.begin(pipe, noise, 8, generators, kind)
     *_, last = denoise(pipe, trajectory, text, 1.0)
-    seen = predicted_image(pipe, last, trajectory.scheduler)
+    seen = last.predict_x0()
     assert (seen - last.latents).abs().mean() < 0.2 * last.latents.abs().mean()
 
 
 @pytest.mark.parametrize("kind", ["own", *EDM_KINDS])
-def test_playgrounds_formulation_is_foreseen_and_placed(kind: str) -> None:
+def test_playgrounds_formulation_is_predicted_and_scheduled(kind: str) -> None:
     model = edm_model()
     scheduler = prepare_scheduler(model.pipe, 8, kind)
     levels = noise_levels(scheduler)
@@ -101,10 +101,8 @@ def test_playgrounds_formulation_is_foreseen_and_placed(kind: str) -> None:
     noise = initial_latents(model.pipe, generators, model.native_size)
     trajectory = Trajectory.begin(model.pipe, noise, 8, generators, kind)
     *_, last = denoise(model.pipe, trajectory, text, 1.0)
-    # With sigma 0 at the end, the last step goes all the way to what it foresees.
-    torch.testing.assert_close(
-        predicted_image(model.pipe, last, trajectory.scheduler), last.latents, rtol=1e-3, atol=1e-3
-    )
+    # With sigma 0 at the end, the last step goes all the way to the predicted x0.
+    torch.testing.assert_close(last.predict_x0(), last.latents, rtol=1e-3, atol=1e-3)
     assert torch.isfinite(latents(model, replace(SHARED, scheduler=kind, preview_every=1))).all()
 
 
@@ -190,10 +188,10 @@ def test_distilled_guidance_takes_no_second_half() -> None:
     ],
 )
 def test_few_step_models_are_known_by_name(name: str, expected: tuple) -> None:
-    recipe = recipe_for(name)
-    assert (recipe.name, recipe.steps, recipe.scheduler, recipe.spacing) == expected
-    assert recipe.guidance <= 1
-    assert recipe_for("RealVisXL_V5.0") is None
+    found = few_step_model_for(name)
+    assert (found.name, found.steps, found.scheduler, found.spacing) == expected
+    assert found.guidance <= 1
+    assert few_step_model_for("RealVisXL_V5.0") is None
 
 
 def test_the_default_is_the_models_own(tiny_folder) -> None:

@@ -143,7 +143,7 @@ seen = {
     "device": str(manager.model.device),
     "scores_on": manager.scores_on,
     "told": told,
-    "recorded": len(filter_log.filter_summaries),
+    "recorded": len(filter_log.stats),
     "stopped": stopped,
     "mistake": mistake,
     "failure": failure,

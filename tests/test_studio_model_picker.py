@@ -15,8 +15,8 @@ from consistory_svd import Finished, Settings, Story, generate
 from consistory_svd.limits import Limits
 from consistory_svd.metadata import read_frame
 from consistory_svd.metrics.settings import ScoreSettings
+from consistory_svd.models.few_step import few_step_model_for
 from consistory_svd.models.request import ModelRequest, with_recipe
-from consistory_svd.schedulers import recipe_for
 from consistory_svd.studio.comparison import Comparison, compared
 from consistory_svd.studio.comparison_rows import Row
 from consistory_svd.studio.generated_story import GenerationRequest
@@ -145,7 +145,7 @@ def test_two_wishes_at_once_are_one_too_many(manager: ModelManager, tiny_folder:
 
 
 def test_a_recipe_fills_only_what_nobody_gave() -> None:
-    taken, said = with_recipe(recipe_for("sdxl_lightning_4step"), {"steps": 6})
+    taken, said = with_recipe(few_step_model_for("sdxl_lightning_4step"), {"steps": 6})
     assert taken == {"guidance": 0.0, "scheduler": "euler", "spacing": "trailing"}
     assert said.startswith("Lightning is made for few steps: using guidance 0.0")
     assert with_recipe(None, {}) == ({}, "")

@@ -13,7 +13,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 from consistory_svd.attention import FilterSummary
-from consistory_svd.attention.svd_filter_summary import FilterStats, SingularValues
+from consistory_svd.attention.svd_filter_log import FilterStats, SingularValues
 from consistory_svd.metadata import read_frame
 from consistory_svd.presets import CUSTOM, PRESETS
 from consistory_svd.settings import SVDFilter
@@ -187,11 +187,11 @@ def log() -> FilterSummary:
     log = FilterSummary(steps=3)
     for matrix, kept in (("K", 2), ("V", 3)):
         for step in (1, 2):
-            log.filter_summaries[matrix, LAYERS[0], step] = {
+            log.stats[matrix, LAYERS[0], step] = {
                 0: filter_summary_of(kept),
                 1: filter_summary_of(1, unchanged=True),
             }
-            log.filter_summaries[matrix, LAYERS[1], step] = {0: filter_summary_of(kept)}
+            log.stats[matrix, LAYERS[1], step] = {0: filter_summary_of(kept)}
     return log
 
 
@@ -216,7 +216,7 @@ def test_the_figures_show_spectra_before_and_after_of_each_anchor(log: FilterSum
 
 def test_what_the_logarithm_makes_zero_is_said_below_the_curve(log: FilterSummary):
     assert "Not drawn" not in plots(log, LAYERS[0], 1)
-    found = log.filter_summaries["K", LAYERS[0], 1]
+    found = log.stats["K", LAYERS[0], 1]
     found[0], found[1] = replace(found[0], zeroed=48), replace(found[1], zeroed=7)
     said = "Not drawn: 48 of anchor 1, 7 of anchor 2 are kept but become zero"
     assert plots(log, LAYERS[0], 1).count(said) == 1

@@ -1,6 +1,7 @@
-"""The spectral filter where it acts: a recorded layer, whole stories, the bank, and its log."""
+"""The SVD filter where it acts: a recorded layer, whole stories, the anchor cache, and its log."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 
 from consistory_svd import Model, Settings, Story, generate, preset
 from consistory_svd.attention import FilterLog, FilterSummary
-from consistory_svd.attention.svd_filter import filter_with_report
+from consistory_svd.attention.svd_filter import FilterReport, filter_with_report
 from consistory_svd.attention.svd_filter_log import AnchorFilter
 from consistory_svd.events import Started
 from consistory_svd.presets import PRESETS
@@ -23,6 +24,35 @@ LOG = SVDFilter(reweight="log")
 FILTERED = Settings(
     steps=4, masking=False, k_filter=SVDFilter("quantile", 0.2), v_filter=SVDFilter("energy", 0.9)
 )
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything that is reported of one matrix."""
+
+    matrix: str
+    layer: str
+    step: int
+    anchor: int
+    half: int
+    kept: int
+    energy: float
+    before: torch.Tensor
+    after: torch.Tensor
+
+
+class FullLog(FilterLog):
+    """Keeps a record of every matrix."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def add(self, matrix: str, layer: str, step: int, anchors: Sequence[int], report: FilterReport) -> None:
+        for i, anchor in enumerate(anchors):
+            for half in range(report.kept.shape[1]):
+                values = report.singular_values[i, half].float(), report.filtered_values[i, half].float()
+                kept, energy = int(report.kept[i, half]), float(report.energy[i, half])
+                self.records.append(Record(matrix, layer, step, anchor, half, kept, energy, *values))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +86,7 @@ def test_a_filtered_layer_equals_the_recorded_one(
     frames: int,
 ) -> None:
     groups = [(slice(i, i + 1), [j for j in range(anchors) if j != i]) for i in range(3)]
-    given = GivenMasks(3, dict.fromkeys(range(anchors)), groups)
+    given = GivenMasks(3, [None] * anchors, groups)
     given.anchor_filter = AnchorFilter(svd_filter, svd_filter)
     output = run_layer(layer_of_reference, given, recorded["hidden_states"]).unflatten(0, (2, 3))
     expected = recorded[name].unflatten(0, (2, 3))
@@ -74,7 +104,7 @@ def test_keys_and_values_have_settings_of_their_own(small_model: Model, story: S
 
 
 @pytest.mark.parametrize("masking", [False, True])
-def test_kept_anchors_are_filtered_as_those_in_the_batch(model: Model, story: Story, masking: bool) -> None:
+def test_cached_anchors_are_filtered_as_those_in_the_batch(model: Model, story: Story, masking: bool) -> None:
     settings = replace(FILTERED, masking=masking, mask_dropout=0.3, batch=1)
     generated = latents_of(generate(model, story, settings))
     torch.testing.assert_close(generated, denoise_together(model, story, settings), rtol=0, atol=1e-3)
@@ -89,18 +119,15 @@ def test_an_anchor_alone_is_never_filtered(small_model: Model, story: Story) -> 
     assert (filtered[1] - plain[1]).abs().max() > 1e-3
 
 
-def test_the_log_says_what_was_kept_and_changes_nothing(small_model: Model, story: Story) -> None:
-    log = FilterLog(step=2)
-    watched = latents_of(generate(small_model, story, FILTERED, filter_log=log))
-    assert torch.equal(watched, latents_of(generate(small_model, story, FILTERED)))
+def test_the_log_has_what_was_kept_and_changes_nothing(small_model: Model, story: Story) -> None:
+    log = FullLog()
+    logged = latents_of(generate(small_model, story, FILTERED, filter_log=log))
+    assert torch.equal(logged, latents_of(generate(small_model, story, FILTERED)))
     assert {record.step for record in log.records} == {1, 2, 3}, "step 0 shares nothing"
     assert {record.matrix for record in log.records} == {"K", "V"}
     assert {record.anchor for record in log.records} == {0, 1}
-    assert {record.half for record in log.records} == {"unconditional", "conditional"}
+    assert {record.half for record in log.records} == {0, 1}
     for record in log.records:
-        assert (record.before is not None) == (record.step == 2)
-        if record.before is None:
-            continue
         squares = record.before.double().square()
         energy = (squares[: record.kept].sum() / squares.sum()).item()
         assert record.energy == pytest.approx(energy, rel=1e-4)
@@ -112,9 +139,9 @@ def test_the_log_says_what_was_kept_and_changes_nothing(small_model: Model, stor
 
 
 @pytest.mark.parametrize("masking", [False, True])
-def test_the_log_tells_anchors_apart(small_model: Model, story: Story, masking: bool) -> None:
-    """Also where their masks leave them different numbers of tokens, and where a bank lends."""
-    log, generated = FilterLog(), replace(FILTERED, masking=masking, batch=1)
+def test_the_log_distinguishes_anchors(small_model: Model, story: Story, masking: bool) -> None:
+    """Also where their masks leave them different numbers of tokens, and where they are cached."""
+    log, generated = FullLog(), replace(FILTERED, masking=masking, batch=1)
     list(generate(small_model, story, generated, filter_log=log))
     assert {record.anchor for record in log.records} == {0, 1}
 
@@ -122,18 +149,16 @@ def test_the_log_tells_anchors_apart(small_model: Model, story: Story, masking: 
 @pytest.mark.parametrize(
     "select", [SVDFilter("count", 3), SVDFilter("quantile", 0.2, "log"), SVDFilter(reweight="log")]
 )
-def test_a_sketch_is_the_log_in_small(small_model: Model, story: Story, select: SVDFilter) -> None:
+def test_a_summary_agrees_with_a_full_log(small_model: Model, story: Story, select: SVDFilter) -> None:
     settings = replace(FILTERED, k_filter=select, v_filter=select)
-    log, filter_summary = FilterLog(), FilterSummary(settings.steps)
-    for one in (log, filter_summary):
+    log, summary = FullLog(), FilterSummary(settings.steps)
+    for one in (log, summary):
         list(generate(small_model, story, settings, filter_log=one))
-    assert filter_summary.whole_steps == [1, 2, 3], "step 0 shares nothing"
-    last = {(r.matrix, r.layer, r.step, r.anchor): r for r in log.records if r.half == "conditional"}
-    assert {
-        (*at, anchor) for at, found in filter_summary.filter_summaries.items() for anchor in found
-    } == set(last)
+    assert summary.logged_curve_steps == [1, 2, 3], "step 0 shares nothing"
+    last = {(r.matrix, r.layer, r.step, r.anchor): r for r in log.records if r.half == 1}
+    assert {(*at, anchor) for at, found in summary.stats.items() for anchor in found} == set(last)
     for (*at, anchor), record in last.items():
-        one = filter_summary.filter_summaries[tuple(at)][anchor]
+        one = summary.stats[tuple(at)][anchor]
         assert (one.kept, one.energy, one.rank) == (record.kept, record.energy, len(record.before))
         gone = (record.before > 0) & (record.after == 0)
         assert one.zeroed == (0 if one.unchanged else gone[: one.kept].sum())
@@ -146,30 +171,30 @@ def test_a_sketch_is_the_log_in_small(small_model: Model, story: Story, select: 
         torch.testing.assert_close(torch.tensor(one.curve.after), record.after[places])
 
 
-def test_a_sketch_stays_small() -> None:
+def test_a_summary_stays_small() -> None:
     many = torch.rand(20, 2, 64, 1280, dtype=torch.float64)
-    filter_summary = FilterSummary(steps=50)
+    summary = FilterSummary(steps=50)
     _, report = filter_with_report(many, SVDFilter("quantile", 0.5))
     for step in range(1, 50):
-        filter_summary.add("K", "layer", step, range(20), report)
-    assert len(filter_summary.filter_summaries) == 49
-    assert len(filter_summary.whole_steps) == 10
-    assert (filter_summary.whole_steps[0], filter_summary.whole_steps[-1]) == (1, 49)
-    for found in filter_summary.filter_summaries.values():
+        summary.add("K", "layer", step, range(20), report)
+    assert len(summary.stats) == 49
+    assert len(summary.logged_curve_steps) == 10
+    assert (summary.logged_curve_steps[0], summary.logged_curve_steps[-1]) == (1, 49)
+    for found in summary.stats.values():
         assert len(found) == 8
-    (at,) = (at for at in filter_summary.filter_summaries if at[2] == 49)
-    assert all(len(one.curve.ranks) <= 75 for one in filter_summary.filter_summaries[at].values())
+    (at,) = (at for at in summary.stats if at[2] == 49)
+    assert all(len(one.curve.ranks) <= 75 for one in summary.stats[at].values())
 
 
-def test_a_story_can_be_watched_without_a_filter(small_model: Model, story: Story) -> None:
-    log, settings = FilterLog(), Settings(steps=3)
-    watched = latents_of(generate(small_model, story, settings, filter_log=log))
-    torch.testing.assert_close(watched, latents_of(generate(small_model, story, settings)), rtol=0, atol=1e-4)
+def test_a_story_can_be_logged_without_a_filter(small_model: Model, story: Story) -> None:
+    log, settings = FullLog(), Settings(steps=3)
+    logged = latents_of(generate(small_model, story, settings, filter_log=log))
+    torch.testing.assert_close(logged, latents_of(generate(small_model, story, settings)), rtol=0, atol=1e-4)
     assert all(record.energy == pytest.approx(1) for record in log.records if record.kept)
     assert log.records
 
 
-def test_the_presets_are_the_reports(small_model: Model, story: Story) -> None:
+def test_the_presets_have_the_published_filters(small_model: Model, story: Story) -> None:
     for name in ("svd-quantile", "svd-energy", "svd-log", "svd-log2", "svd-log2-quantile", "svd-ours"):
         settings = preset(name)
         assert settings.filters
@@ -182,13 +207,13 @@ def test_the_presets_are_the_reports(small_model: Model, story: Story) -> None:
     assert not any(PRESETS[name].filters for name in ("plain", "sdsa", "consistory"))
 
 
-def test_a_filter_without_sharing_says_that_it_has_no_effect(small_model: Model, story: Story) -> None:
+def test_a_filter_without_sharing_is_noted_as_without_effect(small_model: Model, story: Story) -> None:
     started = next(iter(generate(small_model, story, replace(FILTERED, sdsa=False))))
     assert isinstance(started, Started)
     assert started.notes[0].startswith("SVD filters have no effect")
 
 
-def test_a_spectrum_is_read_from_a_record() -> None:
+def test_a_filter_is_read_from_a_record() -> None:
     recorded = {"keep": "quantile", "amount": 0.05}
     assert Settings(k_filter=recorded).k_filter == SVDFilter("quantile", 0.05)
     with pytest.raises(ValueError, match=r"^v_filter\.amount must be .*, got 2$"):

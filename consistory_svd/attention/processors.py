@@ -1,32 +1,33 @@
-"""Attention that shares the subject: self-attention that also sees the anchors, cross-attention that
-records maps.
+"""Attention processors that share the subject: self-attention extended by the anchors' tokens, and
+cross-attention that records the concepts' maps.
 
-Both follow the contract of diffusers' AttnProcessor2_0 and are equal to it where nothing is shared.
+Both follow the contract of diffusers' AttnProcessor2_0 and equal it where nothing is shared.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import consistory_svd.compat  # noqa: F401 - before diffusers and transformers
 
 import torch
+from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 from torch.nn import functional
 
-from consistory_svd.attention.layers import Layer
+from consistory_svd.attention.layers import Layer, feature_block
+from consistory_svd.attention.state import SharingState
 from consistory_svd.attention.subject_masks import concept_maps
 
-if TYPE_CHECKING:
-    from consistory_svd.attention.state import SharingState
+KeysAndValues = tuple[Tensor, Tensor]  # projected, not split into heads: [..., tokens, inner_dim]
 
 
 class SharedSelfAttention:
-    """Self-attention of one layer that is extended, has features injected, or both (spec 4.1, 4.2, 5).
+    """Self-attention of one layer that is extended, has features injected, or both.
 
-    Extended, a frame's queries see all its own tokens and, of every lender, the tokens that the lender's mask
-    lets through. Each half of classifier-free guidance is extended within itself, with the same masks.
+    Extended, a frame attends to all its own tokens and, of every anchor, to the tokens inside the anchor's
+    mask. Each half of classifier-free guidance is extended within itself, with the same masks.
+    Source: Tewel et al. 2024, sections 3.2 to 3.4; docs/method.md, sections 2, 4 and 5.
     """
 
     def __init__(
@@ -34,13 +35,7 @@ class SharedSelfAttention:
     ) -> None:
         self._state = state
         self._layer = layer
-        self._grid = layer.grid(state.latent_size)
-        self._is_extended, self._is_injected = extended, injected
-
-    @property
-    def injected(self) -> bool:
-        """Whether features are injected into the layer."""
-        return self._is_injected
+        self._extended, self._injected = extended, injected
 
     def __call__(
         self,
@@ -50,51 +45,68 @@ class SharedSelfAttention:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        tokens = _enter(attn, hidden_states, attention_mask, temb)
-        projected = attn.to_q(tokens)
-        if self._is_extended:
-            projected = self._state.blended(self._layer.name, projected)
-        query = _heads(attn, projected, attn.norm_q)
-        key, value = _keys_and_values(attn, tokens)
-        if self._is_extended and self._state.extends:
-            output = self._extended(attn, tokens, query, key, value)
-        else:
-            output = functional.scaled_dot_product_attention(query, key, value)
-        output = _project(attn, output)
-        if self._is_injected and self._state.injects():
-            self._state.inject(self._layer.name, output)
-        return _leave(attn, output, hidden_states)
-
-    def _extended(self, attn: Attention, tokens: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         state = self._state
-        by_half = (state.halves, state.frames)
+        tokens = _normed_tokens(attn, hidden_states, attention_mask, temb)
+        query = attn.to_q(tokens)
+        if self._extended:
+            query = state.queries.blend(self._layer.name, query)
+        key, value = attn.to_k(tokens), attn.to_v(tokens)
+        if self._extended and state.extends:
+            output = self._attend_to_anchors(attn, tokens, query, key, value)
+        else:
+            output = _attention(attn, query, key, value)
+        output = attn.to_out[1](attn.to_out[0](output))
+        if self._injected and state.injects:
+            state.inject(self._layer.name, output)
+        return _restored_shape(attn, output, hidden_states)
+
+    def _attend_to_anchors(
+        self, attn: Attention, tokens: Tensor, query: Tensor, key: Tensor, value: Tensor
+    ) -> Tensor:
+        state, by_half = self._state, (self._state.halves, self._state.frames)
         query, key, value = (x.unflatten(0, by_half) for x in (query, key, value))
-        groups = state.groups()
-        asked = {anchor for _, anchors in groups for anchor in anchors}
-        # Gathered and filtered once a lender, for all frames that look at it: [halves, heads, tokens, d].
-        shared = {anchor: (_take(key[:, anchor], kept), _take(value[:, anchor], kept))
-                for anchor, kept in state.kept_tokens(self._grid).items() if anchor in asked}  # fmt: skip
-        if state.write_cache is not None:
-            by_frame = tokens.unflatten(0, by_half)
-            kept_inputs = [_take(by_frame[:, i], kept) for i, kept in state.kept_tokens(self._grid).items()]
-            state.write_cache.keep(self._layer.name, state.step, kept_inputs, state.first_pass)
-        if state.read_cache is not None:
-            cached = state.read_cache.shared(self._layer.name, state.step, tokens, state.first_pass)
-            # Lenders that are not in the batch are numbered down from BANK.
-            shared = {state.CACHE - i: _keys_and_values(attn, inputs) for i, inputs in enumerate(cached)}
-            groups = [(frames, list(shared)) for frames, _ in groups]
-        if shared and state.anchor_filter.acts:
-            shared = state.anchor_filter(self._layer.name, state.step, shared)
+        if state.read_cache is None:
+            groups = state.groups()
+            attended = {anchor for _, anchors in groups for anchor in anchors}
+            anchors = self._anchors_in_batch(tokens.unflatten(0, by_half), key, value, attended)
+        else:
+            cached = state.read_cache.get(self._layer.name, state.step, tokens, state.first_pass)
+            anchors = {i: (attn.to_k(inputs), attn.to_v(inputs)) for i, inputs in enumerate(cached)}
+            groups = [(slice(None), list(anchors))]
+        if anchors and state.anchor_filter.acts:
+            anchors = state.anchor_filter(self._layer.name, state.step, anchors)
         output = torch.empty_like(query)
-        for frames, anchors in groups:
-            output[:, frames] = _attend(
-                query[:, frames], key[:, frames], value[:, frames], [shared[anchor] for anchor in anchors]
-            )
+        for frames, names in groups:
+            keys = _join(key[:, frames], [anchors[name][0] for name in names])
+            values = _join(value[:, frames], [anchors[name][1] for name in names])
+            part = _attention(attn, query[:, frames].flatten(0, 1), keys, values)
+            output[:, frames] = part.unflatten(0, (by_half[0], -1))
         return output.flatten(0, 1)
+
+    def _anchors_in_batch(
+        self, tokens: Tensor, key: Tensor, value: Tensor, attended: set[int]
+    ) -> dict[int, KeysAndValues]:
+        """Keys and values of the attended anchors, [halves, kept tokens, inner_dim], by number.
+
+        All tensors are [halves, frames, tokens, channels]; the anchors' inputs go to the cache.
+        """
+        state = self._state
+        kept = state.masks.anchor_tokens(self._layer.grid(state.layout.latent_size))
+        if state.write_cache is not None:
+            inputs = [_take(tokens[:, i], indices) for i, indices in enumerate(kept)]
+            state.write_cache.put(self._layer.name, state.step, inputs, state.first_pass)
+        return {
+            i: (_take(key[:, i], indices), _take(value[:, i], indices))
+            for i, indices in enumerate(kept)
+            if i in attended
+        }
 
 
 class RecordingCrossAttention:
-    """Cross-attention that also records the concepts' maps, of the conditional half only (spec 4.3)."""
+    """Cross-attention that also records the concepts' maps, of the conditional half only.
+
+    Source: docs/method.md, section 3.1.
+    """
 
     def __init__(self, state: SharingState) -> None:
         self._state = state
@@ -107,23 +119,58 @@ class RecordingCrossAttention:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        tokens = _enter(attn, hidden_states, attention_mask, temb)
+        state = self._state
+        tokens = _normed_tokens(attn, hidden_states, attention_mask, temb)
         if attn.norm_cross:
             encoder_hidden_states = attn.norm_encoder_hidden_states(encoder_hidden_states)
-        query = _heads(attn, attn.to_q(tokens), attn.norm_q)
-        key, value = _keys_and_values(attn, encoder_hidden_states)
-        if not self._state.keeping:
-            conditional = slice(-self._state.frames, None)
-            scale = query.shape[-1] ** -0.5
-            self._state.record(concept_maps(query[conditional], key[conditional], scale, self._state.spans))
-        output = functional.scaled_dot_product_attention(query, key, value)
-        return _leave(attn, _project(attn, output), hidden_states)
+        query, key = attn.to_q(tokens), attn.to_k(encoder_hidden_states)
+        if not state.queries.recording:
+            heads = _heads(attn, query[-state.frames :], attn.norm_q)
+            text = _heads(attn, key[-state.frames :], attn.norm_k)
+            state.masks.record(concept_maps(heads, text, heads.shape[-1] ** -0.5, state.masks.spans))
+        output = _attention(attn, query, key, attn.to_v(encoder_hidden_states))
+        return _restored_shape(attn, attn.to_out[1](attn.to_out[0](output)), hidden_states)
 
 
-def _enter(
+def make_processors(state: SharingState) -> dict[str, SharedSelfAttention | RecordingCrossAttention]:
+    """The processors that a batch needs, by the names of their layers; all other layers keep theirs."""
+    layout = state.layout
+    injected = layout.injected if state.schedule.injected else []
+    shared = {layer.name: layer for layer in (*layout.extended, *injected)}
+    return {
+        **{layer.name: RecordingCrossAttention(state) for layer in layout.recording},
+        **{
+            name: SharedSelfAttention(state, layer, layer in layout.extended, layer in injected)
+            for name, layer in shared.items()
+        },
+    }
+
+
+@contextmanager
+def sharing(unet: UNet2DConditionModel, state: SharingState) -> Iterator[SharingState]:
+    """Install the processors of `state`; restore exactly the former ones on exit, whatever happens."""
+    found = dict(unet.attn_processors)
+    hook = None
+    try:
+        # set_attn_processor empties the dict it is given.
+        unet.set_attn_processor({**found, **make_processors(state)})
+        if state.schedule.injected:
+            # The features are kept as they are, not copied: with FreeU the next block scales half of their
+            # channels in place, and the method's features are the scaled ones (docs/method.md, section 5.1).
+            hook = feature_block(unet).register_forward_hook(
+                lambda block, inputs, features: state.capture_features(features)
+            )
+        yield state
+    finally:
+        if hook is not None:
+            hook.remove()
+        unet.set_attn_processor(dict(found))
+
+
+def _normed_tokens(
     attn: Attention, hidden_states: Tensor, attention_mask: Tensor | None, temb: Tensor | None
 ) -> Tensor:
-    """A layer's tokens, normed: [items, tokens, channels]."""
+    """A layer's tokens after its norm: [items, tokens, channels]."""
     if attention_mask is not None:
         raise ValueError("attention_mask: is not supported while the subject is shared; give None")
     tokens = hidden_states
@@ -136,13 +183,8 @@ def _enter(
     return tokens
 
 
-def _project(attn: Attention, output: Tensor) -> Tensor:
-    """From heads back to channels: [items, heads, tokens, d] -> [items, tokens, channels]."""
-    return attn.to_out[1](attn.to_out[0](output.transpose(1, 2).flatten(2)))
-
-
-def _leave(attn: Attention, output: Tensor, hidden_states: Tensor) -> Tensor:
-    """Back to the layer's input shape: residual, scale."""
+def _restored_shape(attn: Attention, output: Tensor, hidden_states: Tensor) -> Tensor:
+    """The output in the shape of the layer's input, with residual and scale."""
     if hidden_states.ndim == 4:
         output = output.transpose(1, 2).unflatten(2, hidden_states.shape[-2:])
     if attn.residual_connection:
@@ -150,29 +192,30 @@ def _leave(attn: Attention, output: Tensor, hidden_states: Tensor) -> Tensor:
     return output / attn.rescale_output_factor
 
 
-def _heads(attn: Attention, projected: Tensor, norm: torch.nn.Module | None) -> Tensor:
+def _heads(attn: Attention, projected: Tensor, norm: torch.nn.Module | None = None) -> Tensor:
     """[items, tokens, heads * d] -> [items, heads, tokens, d]."""
     split = projected.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
     return split if norm is None else norm(split)
 
 
-def _keys_and_values(attn: Attention, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    return _heads(attn, attn.to_k(tokens), attn.norm_k), _heads(attn, attn.to_v(tokens), None)
+def _attention(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention over heads: [items, tokens, inner_dim] each, key and value of as many tokens as they have."""
+    output = functional.scaled_dot_product_attention(
+        _heads(attn, query, attn.norm_q), _heads(attn, key, attn.norm_k), _heads(attn, value)
+    )
+    return output.transpose(1, 2).flatten(2)
 
 
 def _take(values: Tensor, kept: Tensor | None) -> Tensor:
-    """The kept tokens, an index of the last dimension but one; None: all of them."""
+    """The kept tokens, indices into the last dimension but one; None: all of them."""
     return values if kept is None else values.index_select(-2, kept)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, shared: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Attention of frames that share lenders: query, key, value [halves, frames, heads, tokens, d]."""
-    halves, frames = query.shape[:2]
-    shared_keys = [keys[:, None].expand(-1, frames, -1, -1, -1) for keys, _ in shared]
-    shared_values = [values[:, None].expand(-1, frames, -1, -1, -1) for _, values in shared]
-    output = functional.scaled_dot_product_attention(
-        query.flatten(0, 1),
-        torch.cat([key, *shared_keys], dim=-2).flatten(0, 1),
-        torch.cat([value, *shared_values], dim=-2).flatten(0, 1),
-    )
-    return output.unflatten(0, (halves, frames))
+def _join(frames: Tensor, anchors: list[Tensor]) -> Tensor:
+    """Frames' own tokens followed by the anchors' tokens: [halves * frames, all tokens, inner_dim].
+
+    frames: [halves, frames, tokens, inner_dim]; anchors: [halves, kept tokens, inner_dim] each.
+    """
+    count = frames.shape[1]
+    shared = [anchor[:, None].expand(-1, count, -1, -1) for anchor in anchors]
+    return torch.cat([frames, *shared], dim=-2).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Which step does what: query blending, the features' step, feature injection (spec 5)."""
+"""Which step does what: query blending, feature capture, feature injection (docs/method.md, 4 and 5)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,16 @@ FEATURE_TIMESTEP = 261
 class Schedule:
     """The method's parts over the steps of a run, counted from 0.
 
-    blend_weights: of the kept queries, a step each; empty where queries are not blended. The weight of step
-    0 is never applied, because step 0 is not extended. injected: the steps at which features are injected.
-    feature_step: at which matching reads its features, the one nearest to timestep 261. first_pass_end: the
-    step before which the first of two passes ends.
+    Queries are blended in the first tenth of the steps and features injected between a tenth and a third,
+    rounded down as in the paper. With fewer than 10 steps the tenth would hold step 0 alone, which is not
+    extended: then step 1, the first that is, is blended with the last weight.
 
-    Blending takes the first tenth of the steps and injection what lies between a tenth and a third, rounded
-    down as the paper does. With fewer than 10 steps the tenth would hold step 0 alone, which is not extended:
-    then step 1, the first that is, is blended with the last weight.
+    Attributes:
+        blend_weights: weight of the recorded queries, one per step; empty: queries are not blended. The
+            weight of step 0 is never used, because step 0 is not extended.
+        injected: the steps at which features are injected.
+        feature_step: the step whose features are matched, the one nearest to timestep 261.
+        first_pass_end: the step before which the first of two passes ends.
     """
 
     steps: int
@@ -53,7 +55,7 @@ class Schedule:
 
     @property
     def calls(self) -> int:
-        """Steps that a frame takes in all its passes together."""
+        """Number of steps of a frame in all its passes together."""
         if not self.injected:
             return self.steps
         return self.first_pass_end + self.steps - self.fork

@@ -1,18 +1,18 @@
-"""The spectral filter: matrices of keys or values with some of their singular values kept and reweighted.
+"""The SVD filter: matrices of keys or values with some singular values kept and reweighted.
 
 Pure tensor functions. With the SVD U S V^T of a matrix A (tokens x inner_dim), the filtered matrix is
 
     A W,   W = V diag(s' / s) V^T,   or   W A,   W = U diag(s' / s) U^T   where tokens < inner_dim,
 
-so the eigenvectors of the smaller Gram matrix, A^T A or A A^T, are all that it needs.
+so that only the eigenvectors of the smaller Gram matrix, A^T A or A A^T, are needed.
 
-Departing from the spec, which computes in float32 always: squaring halves the digits, and log reweighting
-lifts the small singular values that lose them (in float32, 0.8 % off for s from 1000 down geometrically by
-10 %, and 11 % off for one large value above a floor of small ones). So the eigenproblem is solved in float32
-only where an estimate says that the result stays within TOLERANCE, else in float64; on CUDA, where to look at
-an estimate is to wait for the device, always in float64. The last product is in the matrices' own precision.
+Squaring halves the number of correct digits, and log reweighting lifts the small singular values that lose
+them (in float32, an error of 0.8 % for s from 1000 down geometrically by 10 %, and of 11 % for one large
+value above a floor of small ones). So the eigenproblem is solved in float32 only where an estimate says that
+the result stays within TOLERANCE, else in float64; on CUDA, where reading the estimate would synchronise with
+the device, always in float64. The last product is in the matrices' own precision.
 
-Source: coursework report (HSE, 2025), sections 4.1-4.3; spec of the spectral filter.
+Source: docs/method.md, section 7.
 """
 
 import math
@@ -25,52 +25,51 @@ from torch import Tensor
 
 from consistory_svd.settings import SVDFilter
 
-# What a float64 Gram matrix cannot tell from zero, or from each other, relative to its largest eigenvalue:
-# singular values below 3e-7 of the largest.
+# Resolution of a float64 Gram matrix, relative to its largest eigenvalue: singular values below 3e-7 of the
+# largest are zero.
 RESOLUTION = 1e-13
-# The greatest relative error at which the float32 eigenproblem's answer is taken.
+# The largest estimated relative error at which the float32 result is used.
 TOLERANCE = 3e-4
-# Rounding of a float32 Gram matrix and its eigenvectors, an element, relative to the largest eigenvalue: in
-# units of float32's epsilon. Calibrated in the tests against float64: estimates lie above the true errors.
+# Rounding error per element of a float32 Gram matrix and its eigenvectors, relative to the largest
+# eigenvalue, in units of float32's epsilon. Calibrated in the tests: estimates lie above the true errors.
 ROUNDING = 1.0
-# Below this many singular values float64 costs so little more that trying float32 first would lose time,
-# and so do products of blocks.
+# Below this number of singular values trying float32 first, or products of blocks, would cost time.
 LARGE = 256
-# Squares within these are in no danger of float32's limits.
+# Squares within these bounds neither overflow nor underflow in float32.
 SAFE_32 = (1e-20, 1e30)
-# The Gram matrix is made in this many block columns, from the diagonal down: 5/8 of the work of all of it.
+# Number of block columns of the Gram matrix, computed from the diagonal down: 5/8 of the full work.
 BLOCKS = 4
 NOT_FINITE = "matrices: NaN or infinity cannot be filtered; give finite numbers"
 
 
 @dataclass(frozen=True)
 class FilterReport:
-    """What the filter did to each matrix; r = min(tokens, inner_dim), `...` are the leading dimensions.
+    """Effect of the filter on each matrix; r = min(tokens, inner_dim), `...` are the leading dimensions.
 
-    Nothing here is read back from the device. `kept` and `energy` speak of the selection, also where the
-    matrix was then passed on unchanged.
+    Nothing here is read back from the device. `kept` and `energy` describe the selection, even if the matrix
+    was then passed on unchanged.
     """
 
-    kept: Tensor  # int64 [...], how many singular values were selected
+    kept: Tensor  # int64 [...], number of selected singular values
     energy: Tensor  # float64 [...], their share of the sum of squares; 0 for a zero matrix
     singular_values: Tensor  # float64 [..., r], largest first; zero below 3e-7 of the largest
-    filtered_values: Tensor  # float64 [..., r], what each became, in the same order; zero where dropped
-    unchanged: Tensor  # bool [...], nothing was left to rescale, so the matrix was passed on as it is
+    filtered_values: Tensor  # float64 [..., r], after the filter, in the same order; zero where dropped
+    unchanged: Tensor  # bool [...], nothing was left to rescale, so the matrix was passed on
     finite: Tensor  # bool [...], False where NaN or infinity came in: zeros came out
 
 
 def filter_matrix(matrices: Tensor, svd_filter: SVDFilter) -> Tensor:
     """The matrices with their singular values selected and reweighted: [..., tokens, inner_dim], same dtype.
 
-    Each matrix is filtered for itself. Where the selection leaves nothing to rescale (zero matrices, or all
+    Each matrix is filtered separately. If the selection leaves nothing to rescale (zero matrices, or all
     s <= 1 under log) it is passed on unchanged; `filter_with_report` says where. Values too large for the
-    dtype become its largest.
+    dtype are clamped to its largest.
 
-    Nothing is read back from the device here; on CUDA `torch.linalg.eigh` itself waits for the device once.
+    Nothing is read back from the device here; on CUDA `torch.linalg.eigh` itself synchronises once.
 
     Raises:
-        ValueError: a matrix has NaN or infinity. On CUDA this is an assertion on the device instead, which
-            costs no waiting: RuntimeError from a later call, after which the process cannot use the device.
+        ValueError: a matrix has NaN or infinity. On CUDA this is an assertion on the device, which does not
+            synchronise: RuntimeError from a later call, after which the process cannot use the device.
     """
     finite = _finite(matrices)
     if matrices.is_cuda:
@@ -85,7 +84,7 @@ def filter_matrix(matrices: Tensor, svd_filter: SVDFilter) -> Tensor:
 
 
 def filter_with_report(matrices: Tensor, svd_filter: SVDFilter) -> tuple[Tensor, FilterReport]:
-    """What `filter_matrix` gives, and what was done; raises nothing. Where `finite` is False, zeros come out.
+    """Result of `filter_matrix`, and a report. Raises nothing; where `finite` is False, zeros are returned.
 
     matrices: [..., tokens, inner_dim], any floating dtype; the result has the same shape and dtype.
     """
@@ -95,7 +94,7 @@ def filter_with_report(matrices: Tensor, svd_filter: SVDFilter) -> tuple[Tensor,
     if svd_filter.identity:
         filtered = matrices
     elif _may_be_float32(matrices):
-        # So that a log changes no picture; only large matrices are worked on twice for it.
+        # So that logging changes no image; large matrices are filtered twice for it.
         filtered = _filter_where_float32_will_do(matrices, svd_filter)
     return filtered, FilterReport(**described, finite=finite)
 
@@ -105,7 +104,7 @@ def _may_be_float32(matrices: Tensor) -> bool:
 
 
 def _filter_where_float32_will_do(matrices: Tensor, svd_filter: SVDFilter) -> Tensor:
-    """In float32 where the estimate allows it, in float64 where it does not."""
+    """Filter in float32 where the estimate allows it, else in float64."""
     filtered, error = _filter_in_float32(matrices, svd_filter)
     again = ~(error <= TOLERANCE)  # also where there is no error because something overflowed
     if again.any():
@@ -114,7 +113,7 @@ def _filter_where_float32_will_do(matrices: Tensor, svd_filter: SVDFilter) -> Te
 
 
 def _filter_in_float64(matrices: Tensor, svd_filter: SVDFilter) -> tuple[Tensor, dict[str, Tensor]]:
-    """The filtered matrices, and what a `Report` says but for `finite`, which they must be."""
+    """The filtered matrices, which must be finite, and the other fields of a `FilterReport`."""
     # MPS has no float64.
     work = matrices.cpu() if matrices.is_mps else matrices
     squares, basis = _eigen(work.double())
@@ -134,12 +133,11 @@ def _filter_in_float64(matrices: Tensor, svd_filter: SVDFilter) -> tuple[Tensor,
 
 
 def _filter_in_float32(matrices: Tensor, svd_filter: SVDFilter) -> tuple[Tensor, Tensor]:
-    """The filtered matrices, and an estimate of the relative error of each, [...]; NaN where
-    none can be told."""
+    """The filtered matrices, and an estimate of each one's relative error, [...]; NaN where unknown."""
     squares, basis = _eigen(matrices.float())
     squares = squares.clamp(min=0)
     values = squares.sqrt()
-    # Equal values may differ by rounding here: the gap of a selection that parts them makes the error large.
+    # Equal values may differ by rounding here: a selection that separates them makes the error large.
     kept = _select(squares, svd_filter, 0.0)
     factors, unchanged = _reweight(values, kept, svd_filter)
     error = _error(squares, kept, factors, svd_filter)
@@ -148,7 +146,7 @@ def _filter_in_float32(matrices: Tensor, svd_filter: SVDFilter) -> tuple[Tensor,
 
 
 def _error(squares: Tensor, kept: Tensor, factors: Tensor, svd_filter: SVDFilter) -> Tensor:
-    """What rounding of the Gram matrix does to the result, relative, to first order: [...].
+    """First-order estimate of the result's relative error from rounding of the Gram matrix: [...].
 
     With W = f(A^T A), a change E of the Gram matrix changes W by f[i, j] E_ij in the basis of its
     eigenvectors, f[i, j] being divided differences (Daleckii and Krein). Selection makes f jump: a small gap
@@ -175,15 +173,14 @@ def _eigen(work: Tensor) -> tuple[Tensor, Tensor]:
     with _exact_products(work):
         gram = _gram(work if work.shape[-2] >= work.shape[-1] else work.mT)
     if gram.dtype == torch.float32:
-        # What float32 cannot hold becomes zero, so that eigh answers; `_error` finds it outside of SAFE_32.
+        # Overflows become zero, so that eigh succeeds; `_error` rejects them as outside of SAFE_32.
         gram = gram.nan_to_num_(0, 0, 0)
     squares, basis = torch.linalg.eigh(gram, UPLO="L")  # ascending
     return squares.flip(-1), basis.flip(-1)
 
 
 def _rescaled(matrices: Tensor, basis: Tensor, factors: Tensor) -> Tensor:
-    """The matrices with the strength of each of their singular directions multiplied by its factor, in the
-    matrices' dtype: [..., tokens, inner_dim]."""
+    """Matrices whose singular values are multiplied by factors, same dtype: [..., tokens, inner_dim]."""
     work = matrices if matrices.dtype == torch.float64 else matrices.float()
     basis, factors = basis.to(work.dtype), factors.to(work.dtype)
     tall = work.shape[-2] >= work.shape[-1]
@@ -201,8 +198,7 @@ def _rescaled(matrices: Tensor, basis: Tensor, factors: Tensor) -> Tensor:
 
 
 def _rank(factors: Tensor) -> int:
-    """How many singular values some matrix keeps. On the CPU alone; elsewhere the device would have to be
-    waited for, so that it is all of them."""
+    """Largest number of singular values that a matrix keeps; off the CPU all of them, to not synchronise."""
     if not factors.is_cpu or not factors.numel():
         return factors.shape[-1]
     return int((factors != 0).sum(-1).max())
@@ -210,7 +206,7 @@ def _rank(factors: Tensor) -> int:
 
 @contextmanager
 def _exact_products(work: Tensor) -> Iterator[None]:
-    """Products in the precision of their factors: no autocast, no TF32. Neither touches float64."""
+    """Matrix products without autocast and TF32, neither of which affects float64."""
     kind = work.device.type
     if work.dtype == torch.float64 or not torch.amp.is_autocast_available(kind):
         yield
@@ -230,7 +226,7 @@ def _finite(matrices: Tensor) -> Tensor:
 
 
 def _gram(tall: Tensor) -> Tensor:
-    """A^T A of [..., rows, r]: [..., r, r], its lower triangle only, which is all that eigh reads."""
+    """The lower triangle of A^T A, which is what eigh reads: [..., rows, r] -> [..., r, r]."""
     size = tall.shape[-1]
     width = math.ceil(size / BLOCKS) if size >= LARGE else size
     if width == size:
@@ -243,8 +239,11 @@ def _gram(tall: Tensor) -> Tensor:
 
 
 def _select(squares: Tensor, svd_filter: SVDFilter, resolution: float) -> Tensor:
-    """Which singular values are kept: bool [..., r], from their squares, largest first; squares that differ
-    by less than `resolution` of the largest are one."""
+    """Which singular values are kept: bool [..., r], from their squares, largest first.
+
+    Squares that differ by less than `resolution` times the largest count as equal.
+    Source: docs/method.md, section 7.1.
+    """
     position = torch.arange(squares.shape[-1], device=squares.device).expand_as(squares)
     if svd_filter.keep == "count":
         return position < min(svd_filter.amount, squares.shape[-1])
@@ -255,16 +254,16 @@ def _select(squares: Tensor, svd_filter: SVDFilter, resolution: float) -> Tensor
         return squares >= squares[..., last : last + 1] - resolution * squares[..., :1]
     if svd_filter.keep == "energy":
         share = squares.cumsum(-1) / _not_zero(squares.sum(-1, keepdim=True))
-        # As many as do not exceed the threshold, and the one that crosses it.
+        # All up to the threshold, and the one that crosses it.
         return position <= (share <= svd_filter.amount + resolution).sum(-1, keepdim=True)
     return torch.ones_like(squares, dtype=torch.bool)
 
 
 def _reweight(values: Tensor, kept: Tensor, svd_filter: SVDFilter) -> tuple[Tensor, Tensor]:
-    """The factors s' / s, [..., r], zero where dropped, and whether the matrix stays as it is, bool [...].
+    """The factors s' / s, [..., r], zero where dropped, and whether the matrix is unchanged, bool [...].
 
-    They are computed as (g(s) / s) * ||s_kept|| / ||g(s_kept)|| with g(s) / s written out, so that a zero
-    singular value divides nothing.
+    They are (g(s) / s) * ||s_kept|| / ||g(s_kept)|| with g(s) / s written out, to avoid a division by a zero
+    singular value. Source: docs/method.md, section 7.2.
     """
     above = values.clamp(min=1)  # log s is zero up to here
     if svd_filter.reweight == "log":

@@ -52,8 +52,8 @@ from consistory_svd.story import Story
 
 if TYPE_CHECKING:
     from consistory_svd.attention import AnchorCache
+    from consistory_svd.models.few_step import FewStepModel
     from consistory_svd.models.model import Model
-    from consistory_svd.schedulers import Recipe
 
 INTERRUPTED, FAILED = 130, 1
 # Files of a story in its folder; nothing else is ever removed.
@@ -171,7 +171,9 @@ def generate(
     raise typer.Exit(code)
 
 
-def given_settings(given: Mapping[str, Any], recipe: Recipe | None, frames: int) -> tuple[Settings, str]:
+def given_settings(
+    given: Mapping[str, Any], recipe: FewStepModel | None, frames: int
+) -> tuple[Settings, str]:
     """Return the settings of the options, None where one is not given, and a note on a few-step model.
 
     Raises:
@@ -237,8 +239,7 @@ def save_events(
                     bar.update(task, total=event.total_steps)
                     for note in event.notes:
                         CONSOLE.print(f"note: {note}", highlight=False)
-                    for plan in (event.memory, event.estimate):
-                        CONSOLE.print(f"{plan.words()}.", highlight=False)
+                    CONSOLE.print(f"{event.memory.description()}.", highlight=False)
                 case Note():
                     CONSOLE.print(f"note: {event.text}", highlight=False)
                 case Preview():

@@ -11,7 +11,7 @@ import typer
 from consistory_svd.errors import FieldError, one_of
 from consistory_svd.fields import field_of
 from consistory_svd.limits import FILTER_VARIABLE
-from consistory_svd.memory.plan import PLANS
+from consistory_svd.memory.plan import MEMORY_MODES
 from consistory_svd.models.request import DTYPES
 from consistory_svd.settings import SVDFilter
 
@@ -29,7 +29,7 @@ DEVICE = typer.Option(help="Torch device. Default: the best one available.")
 DTYPE = typer.Option(
     help=f"Number format: {', '.join(DTYPES)}. Default: float32 on a CPU, else float16.", metavar="TEXT"
 )
-MEMORY = typer.Option(help=f"Memory mode: auto, or {one_of(PLANS)}; fastest first.", metavar="TEXT")
+MEMORY = typer.Option(help=f"Memory mode: auto, or {one_of(MEMORY_MODES)}; fastest first.", metavar="TEXT")
 CONFIG = typer.Option(
     help="For a .safetensors file whose layout is not SDXL's: the folder with its configurations."
 )

@@ -14,14 +14,15 @@ from diffusers import StableDiffusionXLPipeline
 
 from consistory_svd.downloads import ProgressCallback, ignore_progress, unreachable_reason
 from consistory_svd.errors import FieldError
-from consistory_svd.memory import MemoryMode, Pace, Placement, check_mode, free_bytes
+from consistory_svd.memory.offload import Placement, free_bytes
+from consistory_svd.memory.plan import MemoryMode, check_mode
 from consistory_svd.models.diffusers_folder import load_folder
+from consistory_svd.models.few_step import FewStepModel, few_step_model_for
 from consistory_svd.models.hub import HUB_ID, download_model, downloaded_folder
 from consistory_svd.models.inspect import PICKLED, SAFETENSORS_ONLY
 from consistory_svd.models.lora import Lora, load_loras
 from consistory_svd.models.single_file import load_single_file
 from consistory_svd.paths import ASSETS
-from consistory_svd.schedulers import Recipe, recipe_for
 
 EMBEDDED = ASSETS / "storybook"
 EMBEDDED_NAME = "storybook"
@@ -41,7 +42,6 @@ class Model:
         memory: the memory mode that was asked for; `placement` moves the parts accordingly.
         recipe: the sampling settings that a few-step model is made for.
         why: why this model was chosen, if the user did not choose it.
-        pace: how long its stories took so far.
     """
 
     pipe: StableDiffusionXLPipeline
@@ -53,9 +53,8 @@ class Model:
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     loras: tuple[Lora, ...] = ()
     memory: MemoryMode = "auto"
-    recipe: Recipe | None = None
+    recipe: FewStepModel | None = None
     why: str = ""
-    pace: Pace = field(default_factory=Pace, repr=False)
     placement: Placement = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -139,7 +138,7 @@ def load_model(
             more bits of mantissa than bfloat16, is as fast on every card, and works on cards before Ampere.
             An autoencoder that overflows in float16 stays in float32.
         loras: LoRA files, loaded on top of the weights.
-        memory: "auto", or a memory mode of `consistory_svd.memory.PLANS`.
+        memory: "auto", or a memory mode of `consistory_svd.memory.plan.MEMORY_MODES`.
         config: for a single file that does not have SDXL's layout: the folder of its configurations.
         why: why this model was chosen, if the user did not choose it.
         report: called with the progress of a download.
@@ -163,7 +162,7 @@ def load_model(
     if chosen_dtype != torch.float32 and pipe.vae.config.force_upcast:
         pipe.vae.to(dtype=torch.float32)  # its configuration says that it overflows in half precision
     checkpoint = "the embedded storybook model" if embedded else _short_name(path)
-    recipe = recipe_for(checkpoint, *(lora.path.stem for lora in loras))
+    recipe = few_step_model_for(checkpoint, *(lora.path.stem for lora in loras))
     model = Model(
         pipe,
         checkpoint,

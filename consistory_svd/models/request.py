@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consistory_svd.errors import FieldError, one_of
-from consistory_svd.memory import check_mode
+from consistory_svd.memory.plan import check_mode
+from consistory_svd.models.few_step import FewStepModel, few_step_model_for
 from consistory_svd.models.lora import Lora, read_lora
-from consistory_svd.schedulers import Recipe, recipe_for
 
 if TYPE_CHECKING:
     from consistory_svd.downloads import ProgressCallback
@@ -60,10 +60,10 @@ class ModelRequest:
         return cls(source, device, dtype, tuple(map(read_lora, loras)), memory, config)
 
     @property
-    def recipe(self) -> Recipe | None:
+    def recipe(self) -> FewStepModel | None:
         """The settings for a few-step model or LoRA, recognised by its name."""
         name = Path(self.source).stem if self.source else ""
-        return recipe_for(*(lora.path.stem for lora in self.loras), name)
+        return few_step_model_for(*(lora.path.stem for lora in self.loras), name)
 
     def load(self, report: ProgressCallback | None = None) -> Model:
         """Load the model; `report` is called with the progress of a download.
@@ -92,7 +92,7 @@ class ModelRequest:
         )
 
 
-def with_recipe(recipe: Recipe | None, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+def with_recipe(recipe: FewStepModel | None, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """The settings of a few-step model that the user did not give, and a sentence about them."""
     if recipe is None:
         return {}, ""

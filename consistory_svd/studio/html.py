@@ -183,14 +183,12 @@ def _generating(progress: Progress) -> str:
 
 
 def _plan(progress: Progress) -> str:
-    """Whether memory is enough, and how long it will take until steps tell better; the rest is folded."""
+    """Whether memory suffices, in a line; the memory plan is folded."""
     if not progress.memory:
         return ""
-    expected = "" if progress.seconds_left is not None else progress.time
-    line = "; ".join(filter(None, (progress.memory, expected)))
     return (
-        f'<details class="plan" data-keep="plan"><summary>{escape(line)}</summary>'
-        f"<p>{escape(' '.join(progress.details))}</p></details>"
+        f'<details class="plan" data-keep="plan"><summary>{escape(progress.memory)}</summary>'
+        f"<p>{escape(progress.details)}</p></details>"
     )
 
 

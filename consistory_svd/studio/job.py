@@ -286,15 +286,12 @@ class GenerationJob:
 
     def _begin(self, event: "Started") -> None:
         self._timer.start(event.total_steps)
-        # Memory and time are known before the first step.
-        known = [item for item in (event.memory, event.estimate) if item]
         self._update(
             state="generating",
             steps=event.steps,
             notes=(*((self.request.note,) if self.request.note else ()), *event.notes),
-            memory=event.memory.short_words() if event.memory else "",
-            time=event.estimate.short_words() if event.estimate else "",
-            details=tuple(f"{item.words()}." for item in known),
+            memory=event.memory.summary() if event.memory else "",
+            details=f"{event.memory.description()}." if event.memory else "",
             anchors_only=False,
         )
 

@@ -18,8 +18,8 @@ from consistory_svd.studio.queue import GenerationQueue, Ticket
 if TYPE_CHECKING:
     from consistory_svd.content_filter import ContentFilter
     from consistory_svd.events import Event
+    from consistory_svd.models.few_step import FewStepModel
     from consistory_svd.models.model import Model
-    from consistory_svd.schedulers import Recipe
 
 log = logging.getLogger(__name__)
 BY_BOX = "; “Use another model” takes another"  # as the box is called on the page
@@ -161,7 +161,7 @@ class ModelManager:
         return self._model
 
     @property
-    def recipe(self) -> "Recipe | None":
+    def recipe(self) -> "FewStepModel | None":
         """The settings of a few-step model; None for others. Known by name until the model is loaded."""
         return self.requested.recipe if self._model is None else self._model.recipe
 

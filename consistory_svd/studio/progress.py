@@ -37,7 +37,7 @@ class Progress:
         seconds, seconds_left: None until steps were timed.
         jobs_ahead, seconds_to_wait: the position in the queue, and about how long it takes if known.
         notes: what has no effect, or was done differently than asked for.
-        memory, time: the memory plan and the time estimate in short; `details` are both at length.
+        memory, details: a summary and a description of the memory plan.
         error: why it failed.
     """
 
@@ -62,8 +62,7 @@ class Progress:
     seconds_to_wait: float | None = None
     notes: tuple[str, ...] = ()
     memory: str = ""
-    time: str = ""
-    details: tuple[str, ...] = ()
+    details: str = ""
     error: str = ""
 
     @property

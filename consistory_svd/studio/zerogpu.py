@@ -150,7 +150,7 @@ def _events(
                     images, masks = ([getattr(one, kind) for one in made] for kind in ("image", "mask"))
                     event = replace(event, images=tuple(images), masks=tuple(masks))
                 case FilterSummary():
-                    options["filter_log"].filter_summaries.update(event.filter_summaries)
+                    options["filter_log"].stats.update(event.stats)
                     continue
                 case None:
                     continue

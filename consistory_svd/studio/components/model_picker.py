@@ -9,7 +9,7 @@ import gradio as gr
 
 from consistory_svd.errors import FieldError
 from consistory_svd.limits import Limits
-from consistory_svd.memory import PLANS
+from consistory_svd.memory.plan import MEMORY_MODES
 from consistory_svd.models.model import EMBEDDED_NAME, SDXL_BASE
 from consistory_svd.models.request import ModelRequest, with_recipe
 from consistory_svd.studio import html as view
@@ -21,7 +21,7 @@ from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.text_format import format_progress
 
 if TYPE_CHECKING:
-    from consistory_svd.schedulers import Recipe
+    from consistory_svd.models.few_step import FewStepModel
 
 AUTO = "auto"
 # What the recipe of a few-step model sets.
@@ -37,7 +37,7 @@ class SeenModel:
     """The model that a page shows."""
 
     request: ModelRequest
-    recipe: "Recipe | None"
+    recipe: "FewStepModel | None"
 
 
 class ModelPicker:
@@ -75,7 +75,7 @@ class ModelPicker:
             self.memory = gr.Dropdown(
                 [
                     ("Automatic, by free memory", AUTO),
-                    *((f"{name}: {text}", name) for name, text in PLANS.items()),
+                    *((f"{name}: {text}", name) for name, text in MEMORY_MODES.items()),
                 ],
                 value=AUTO,
                 filterable=False,
@@ -205,12 +205,12 @@ class ModelPicker:
         return ModelRequest.parse(source.strip(), now.device, now.dtype, files, memory or AUTO, now.config)
 
 
-def recipe_values(recipe: "Recipe | None", limits: Limits) -> dict[str, Any]:
+def recipe_values(recipe: "FewStepModel | None", limits: Limits) -> dict[str, Any]:
     """Return what a few-step model sets in the form, within the limits; empty for other models."""
     return limits.fitted(with_recipe(recipe, {})[0])
 
 
-def few_steps(recipe: "Recipe | None", limits: Limits) -> str:
+def few_steps(recipe: "FewStepModel | None", limits: Limits) -> str:
     """Return a sentence that says what a few-step model sets; empty for other models."""
     if recipe is None:
         return ""

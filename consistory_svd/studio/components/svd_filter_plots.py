@@ -17,7 +17,7 @@ from consistory_svd.studio.components.fields import NO_QUEUE, RAW, on_user_input
 
 if TYPE_CHECKING:
     from consistory_svd.attention import FilterSummary
-    from consistory_svd.attention.svd_filter_summary import FilterStats
+    from consistory_svd.attention.svd_filter_log import FilterStats
     from consistory_svd.studio.session import Sessions
 
 MATRICES = {"K": "Keys (K)", "V": "Values (V)"}
@@ -57,7 +57,7 @@ class SVDFilterPlots:
         log = session and session.generated and not session.is_generating and session.generated.filter_log
         if not log:
             return {self.part: gr.update(visible=False), self.plots: ""}
-        layers, steps = log.layers, log.whole_steps
+        layers, steps = log.layers, log.logged_curve_steps
         if not layers:
             empty = gr.update(choices=[], value=None, interactive=False)
             return {
@@ -105,9 +105,7 @@ def plots(log: "FilterSummary", layer: str, step: int) -> str:
     columns = [_column(log, matrix, layer, step) for matrix in MATRICES]
     if not any(columns):
         return nothing_recorded()
-    anchors = sorted(
-        {a for (_, where, _), stats in log.filter_summaries.items() if where == layer for a in stats}
-    )
+    anchors = sorted({a for (_, where, _), stats in log.stats.items() if where == layer for a in stats})
     body = f'{_legend(anchors)}<div class="columns">{"".join(columns)}</div>'
     return f'<section class="svd-plots">{body}</section>'
 
@@ -115,7 +113,7 @@ def plots(log: "FilterSummary", layer: str, step: int) -> str:
 def _column(log: "FilterSummary", matrix: str, layer: str, step: int) -> str:
     by_step = {
         at: stats
-        for (kind, where, at), stats in sorted(log.filter_summaries.items())
+        for (kind, where, at), stats in sorted(log.stats.items())
         if (kind, where) == (matrix, layer)
     }
     if not by_step:
