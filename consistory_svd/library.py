@@ -1,7 +1,7 @@
-"""The library: stories on disk, a folder each: pictures, `story.json`, masks, scores and thumbnails.
+"""The library: saved stories on disk, one folder each: images, `story.json`, masks, scores and thumbnails.
 
-A folder says everything about its story, and is read anew each time: whoever changes it, here or elsewhere,
-changes the library. What is not ours, half written or broken is listed with what is wrong with it.
+Folders are read at every access, so changes made elsewhere appear too. Foreign, unfinished and broken folders
+are listed with their problem.
 """
 
 import json
@@ -26,15 +26,15 @@ from consistory_svd.presets import describe
 
 VARIABLE = "CONSISTORY_SVD_LIBRARY"
 SCORES_NAME = "scores.json"
-ORDERS = ("Newest first", "Oldest first", "Subject, A to Z", "Most alike first")
-# How the library names its folders: when the story was told and whom it is about.
+ORDERS = ("Newest first", "Oldest first", "Subject, A to Z", "Most consistent first")
+# Names of the library's folders: when the story was generated, and its subject.
 NAME = re.compile(r"(\d{4}-\d\d-\d\d-\d{6})-[\w-]+")
 TIME = "%Y-%m-%d-%H%M%S"
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The number that says how alike a story's pictures are, by the name of its score."""
+    """The score that summarises how consistent a story's images are."""
 
     name: str
     value: float
@@ -42,16 +42,15 @@ class Headline:
 
     @property
     def rank(self) -> tuple[int, float]:
-        """Smaller is more alike. Numbers of different scores do not compare: scores follow each other."""
+        """Sort key, the most consistent first; different scores are not comparable and follow one another."""
         return CONSISTENCY.index(self.name), self.value if self.better == "lower" else -self.value
 
 
 @dataclass(frozen=True)
 class KeptStory:
-    """A story in the library, as its folder was when it was looked at.
+    """A saved story, as its folder was when it was read.
 
-    `record` is None where the folder cannot be read; `problem` then says why. Where only some pictures are
-    missing, it says that.
+    `record` is None if the folder cannot be read. `problem` says why, or that some images are missing.
     """
 
     folder: Path
@@ -61,12 +60,12 @@ class KeptStory:
 
     @property
     def name(self) -> str:
-        """The folder's name, by which the library knows the story."""
+        """The folder's name, which identifies the story in the library."""
         return self.folder.name
 
     @property
     def title(self) -> str:
-        """The subject, or the folder's name where the story cannot be read."""
+        """The subject, or the folder's name if the story cannot be read."""
         return self.record.story.subject if self.record else self.name
 
     @property
@@ -81,7 +80,7 @@ class KeptStory:
 
     @cached_property
     def pictures(self) -> tuple[Path, ...]:
-        """The pictures that are there, in the order of the scenes."""
+        """The existing images, in the order of the scenes."""
         return tuple(path for path, *_ in self._frames())
 
     @cached_property
@@ -91,30 +90,30 @@ class KeptStory:
 
     @cached_property
     def filtered(self) -> tuple[str, ...]:
-        """Of each of `pictures` why it is a plain one, as in `StoryRecord`."""
+        """For each of `pictures` why it is filtered, or ""."""
         return tuple(why for *_, why in self._frames())
 
     @property
     def scenes(self) -> tuple[str, ...]:
-        """The scenes of `pictures`; where a prompt is not the story's, the prompt itself."""
+        """The scenes of `pictures`; the prompt itself if it is not one of the story's."""
         known = dict(zip(self.record.story.prompts, self.record.story.scene_texts, strict=True))
         return tuple(known.get(prompt, prompt) for prompt in self.prompts)
 
     @property
     def masks(self) -> tuple[Path | None, ...]:
-        """Where the subject is in each of `pictures`; None where no mask was kept."""
+        """The mask of each of `pictures`; None if none was saved."""
         beside = (path.with_name(path.name.replace("frame-", "mask-", 1)) for path in self.pictures)
         return tuple(mask if mask.name != path.name and is_own_file(mask) else None
                      for path, mask in zip(self.pictures, beside, strict=True))  # fmt: skip
 
     @cached_property
     def scores(self) -> Mapping[str, Any] | None:
-        """What `keep_scores` wrote for the pictures as they are now; None where there is nothing such."""
+        """The scores that `keep_scores` saved for the present images, if any."""
         return read_scores(self.folder, self.pictures)
 
     @property
     def headline(self) -> Headline | None:
-        """How alike the pictures are, by the best score that is known."""
+        """The summary score of the images, if any."""
         return headline_of(self.scores)
 
     def _frames(self) -> list[tuple[Path, str, str]]:
@@ -126,9 +125,9 @@ class KeptStory:
 
 
 class Library:
-    """Stories in the folders of `root`, which is made when it is not there. OSError when that cannot be.
+    """The stories in the folders of `root`, which is created if necessary; OSError if that is not possible.
 
-    `note` is what a person has to be told of this library, if anything.
+    `note` is a message for the user, if any.
     """
 
     def __init__(self, root: Path, note: str = "") -> None:
@@ -137,7 +136,7 @@ class Library:
         self.note = note
 
     def new(self, subject: str) -> Path:
-        """A new empty folder for a story about `subject`. No other story gets it."""
+        """Create and return an empty folder for a story about `subject`."""
         base = f"{datetime.now().strftime(TIME)}-{slug(subject)}"
         for number in range(1, 10_000):
             folder = self.root / (base if number == 1 else f"{base}-{number}")
@@ -147,13 +146,13 @@ class Library:
         raise OSError(f"{self.root} has too many stories of one second")
 
     def stories(self) -> list[KeptStory]:
-        """All stories, the newest first. A story without a picture yet is left out."""
+        """Return all stories, the newest first, without those that have no image yet."""
         with os.scandir(self.root) as entries:
             found = [Path(entry.path) for entry in entries if _may_be_story(entry)]
         return ordered([look_at(folder) for folder in found], ORDERS[0])
 
     def get(self, name: str) -> KeptStory:
-        """The story of that name as it is now. ValueError when there is none."""
+        """Return the story of that name; ValueError if there is none."""
         if name in os.listdir(self.root):  # so no name leads out of it
             folder = self.root / name
             if folder.is_dir() and not folder.is_symlink():
@@ -161,11 +160,11 @@ class Library:
         raise ValueError(f"{name!r} is not in the library; it may have been deleted")
 
     def delete(self, name: str) -> None:
-        """Remove a story's folder for good.
+        """Delete a story's folder.
 
         Raises:
-            ValueError: there is no such story, or the library did not make its folder.
-            OSError: the folder cannot be removed.
+            ValueError: there is no such story, or its folder was not created by the library.
+            OSError: the folder cannot be deleted.
         """
         folder = self.get(name).folder
         if not NAME.fullmatch(folder.name):
@@ -174,9 +173,9 @@ class Library:
 
 
 def open_library(folder: Path | None = None) -> Library:
-    """The library in `folder`, or where CONSISTORY_SVD_LIBRARY says, or among the user's data.
+    """Return the library in `folder`, or in `default_folder()`.
 
-    Where that cannot be written, a library in a temporary folder, whose note says so; it ends with it.
+    If it is not writable, return one in a temporary folder, with a note that says so.
     """
     wanted = folder or default_folder()
     try:
@@ -185,13 +184,16 @@ def open_library(folder: Path | None = None) -> Library:
             return library
     except OSError as error:
         return _Temporary(
-            f"The library's folder {wanted} cannot be written ({error.strerror or error}). Stories are kept "
-            f"until the studio ends; to keep them longer, start it with --library and a folder of yours."
+            f"The library folder {wanted} is not writable ({error.strerror or error}). Stories are deleted "
+            "when the studio stops. Use --library to save them in another folder."
         )
 
 
 def default_folder() -> Path:
-    """Where the library is unless someone says otherwise: CONSISTORY_SVD_LIBRARY, or the user's data."""
+    """Return the library's default folder: CONSISTORY_SVD_LIBRARY, or a folder in the user's data.
+
+    platformdirs would be one more dependency for the same folders.
+    """
     if named := os.environ.get(VARIABLE):
         return Path(named).expanduser()
     if sys.platform == "win32":
@@ -204,17 +206,15 @@ def default_folder() -> Path:
 
 
 def look_at(folder: Path) -> KeptStory:
-    """A story's folder as it is now; where it cannot be read, what is wrong with it."""
+    """Read a story's folder; if that fails, `problem` says why."""
     generated = _generated(folder)
     if folder.is_symlink():
-        return KeptStory(folder, generated, problem="It is a link; links are not followed.")
+        return KeptStory(folder, generated, problem="It is a symbolic link; links are not followed.")
     try:
         record = read_story_json(folder)
     except FileNotFoundError:
-        return KeptStory(
-            folder, generated, problem=f"It has no {FILE_NAME}; it was not finished, or is no story."
-        )
-    except (ValueError, TypeError, OSError) as error:  # TypeError: a list where a text should be, and such
+        return KeptStory(folder, generated, problem=f"It has no {FILE_NAME}: unfinished, or not a story.")
+    except (ValueError, TypeError, OSError) as error:  # TypeError: values of a wrong type
         return KeptStory(
             folder, generated, problem=f"Its {FILE_NAME} cannot be read: {_without(folder, error)}"
         )
@@ -222,18 +222,18 @@ def look_at(folder: Path) -> KeptStory:
     missing = len(record.pictures) - len(story.pictures)
     if not missing:
         return story
-    words = f"{missing} of {len(record.pictures)} pictures are not in its folder."
-    return replace(story, record=record if story.pictures else None, problem=words)
+    problem = f"{missing} of {len(record.pictures)} images are missing."
+    return replace(story, record=record if story.pictures else None, problem=problem)
 
 
-def found(stories: Sequence[KeptStory], words: str) -> list[KeptStory]:
-    """The stories in whose subject, scenes, style, preset, model or date each of the words occurs."""
-    wanted = words.casefold().split()
-    return [story for story in stories if all(word in _searched(story) for word in wanted)]
+def found(stories: Sequence[KeptStory], query: str) -> list[KeptStory]:
+    """Return the stories whose subject, scenes, style, preset, model or date contain each word."""
+    words = query.casefold().split()
+    return [story for story in stories if all(word in _searched_text(story) for word in words)]
 
 
 def ordered(stories: Sequence[KeptStory], order: str) -> list[KeptStory]:
-    """The stories in one of ORDERS; those without a score, or that cannot be read, come last."""
+    """Return the stories in one of ORDERS; those without a score, or that cannot be read, come last."""
     newest = sorted(stories, key=lambda story: (story.generated, story.name), reverse=True)
     keys = {
         ORDERS[0]: lambda story: 0,
@@ -247,16 +247,16 @@ def ordered(stories: Sequence[KeptStory], order: str) -> list[KeptStory]:
 
 
 def keep_scores(folder: Path, pictures: Sequence[Path], report: str) -> None:
-    """Write the scores of a story into its folder: `report` is JSON as `scores.report.as_json` gives it.
+    """Save a story's scores in its folder, with the sizes of the images they belong to.
 
-    The files' sizes go with it, by which later readers know whether the pictures are still those.
+    `report` is JSON as `metrics.report.as_json` returns it.
     """
     content = {**json.loads(report), "pictures": _sizes(pictures)}
     replace_file(folder / SCORES_NAME, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def read_scores(folder: Path, pictures: Sequence[Path]) -> Mapping[str, Any] | None:
-    """What `keep_scores` wrote; None where nothing was, or for other pictures than these."""
+    """Return the scores that `keep_scores` saved for these images; None if there are none."""
     path = folder / SCORES_NAME
     if not is_own_file(path):
         return None
@@ -264,8 +264,8 @@ def read_scores(folder: Path, pictures: Sequence[Path]) -> Mapping[str, Any] | N
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError):
         return None
-    mine = isinstance(content, dict) and content.get("pictures") == _sizes(pictures)
-    return content if mine and isinstance(content.get("scores"), list) else None
+    valid = isinstance(content, dict) and content.get("pictures") == _sizes(pictures)
+    return content if valid and isinstance(content.get("scores"), list) else None
 
 
 def headline_of(scores: Mapping[str, Any] | None) -> Headline | None:
@@ -281,7 +281,7 @@ def headline_of(scores: Mapping[str, Any] | None) -> Headline | None:
 
 
 class _Temporary(Library):
-    """A library that is gone with the program."""
+    """A library that is deleted when the program ends."""
 
     def __init__(self, note: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="story-library-")
@@ -289,11 +289,11 @@ class _Temporary(Library):
 
 
 def remove_folder(folder: Path, owner: Path) -> None:
-    """Remove a folder that lies directly in `owner`, with everything in it. Links are never followed.
+    """Delete a folder directly inside `owner`, with its content. Links are never followed.
 
     Raises:
-        PermissionError: it lies elsewhere, or is a link.
-        OSError: it cannot be removed.
+        PermissionError: it is elsewhere, or a link.
+        OSError: it cannot be deleted.
     """
     if folder.is_symlink() or folder.resolve().parent != owner.resolve():
         raise PermissionError(f"{folder.name} is not a folder directly in {owner.name} and is not removed")
@@ -301,48 +301,42 @@ def remove_folder(folder: Path, owner: Path) -> None:
 
 
 def slug(text: str) -> str:
-    """A text as a part of a file's name: plain lower-case letters and digits, at most 40."""
+    """Return a text as part of a file name: at most 40 lower-case ASCII letters, digits and hyphens."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].rstrip("-") or "story"
 
 
 def is_own_file(path: Path) -> bool:
-    """Whether there is a file, and no link to one."""
+    """Return whether this is a file, and not a symbolic link."""
     return path.is_file() and not path.is_symlink()
 
 
 def _may_be_story(entry: os.DirEntry) -> bool:
     if entry.name.startswith(".") or not entry.is_dir():
         return False
-    # A folder of ours without any file belongs to a story that is about to be told.
+    # An empty folder of the library belongs to a story that is about to be generated.
     return entry.is_symlink() or not NAME.fullmatch(entry.name) or any(os.scandir(entry.path))
 
 
 def _generated(folder: Path) -> datetime:
-    """When the story was told, by its folder's name; for one that others named, when it was changed."""
-    if ours := NAME.fullmatch(folder.name):
+    """Return the time in the folder's name, or else when the folder was last changed."""
+    if match := NAME.fullmatch(folder.name):
         with suppress(ValueError):  # the 31st of February
-            return datetime.strptime(ours[1], TIME)
+            return datetime.strptime(match[1], TIME)
     return datetime.fromtimestamp(folder.lstat().st_mtime)
 
 
-def _searched(story: KeptStory) -> str:
-    words = [story.name, story.generated.strftime("%d %B %Y")]
+def _searched_text(story: KeptStory) -> str:
+    texts = [story.name, story.generated.strftime("%d %B %Y")]
     if story.record:
-        generated = story.record.story
-        words += [
-            generated.subject,
-            *generated.scene_texts,
-            generated.style,
-            *generated.concepts,
-            story.record.model,
-        ]
-        words += [story.preset, story.description]
-    return "\n".join(words).casefold()
+        content = story.record.story
+        texts += [content.subject, *content.scene_texts, content.style, *content.concepts]
+        texts += [story.record.model, story.preset, story.description]
+    return "\n".join(texts).casefold()
 
 
 def _without(folder: Path, error: Exception) -> str:
-    """What an error says, files by their names alone: the folder stands beside it."""
+    """Return an error's message with file names relative to `folder`."""
     return str(error).replace(f"{folder}{os.sep}", "")
 
 

@@ -1,5 +1,4 @@
-"""How much a visitor may ask for, who may come, and whether pictures are screened: what a studio that others
-reach needs to say."""
+"""Limits, logins and the content filter of a studio that others can reach."""
 
 import ipaddress
 from collections.abc import Mapping, Sequence
@@ -11,19 +10,19 @@ from consistory_svd.fields import field, validated
 from consistory_svd.settings import Settings
 from consistory_svd.story import MOST_SCENES, Story
 
-# Where no flags can be given, this says whether pictures are screened (`consistory_svd.content_filter`).
+# Enables the content filter where options cannot be given.
 FILTER_VARIABLE = "CONSISTORY_SVD_HIDE_SEXUAL_PICTURES"
 ON, OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
 @validated
 class Limits:
-    """The most that a visitor may ask for, on the page and by the API; None: whatever settings allow.
+    """Maximum values for visitors of the page and API clients; None: whatever the settings allow.
 
-    The model's own picture size is always allowed.
+    The model's default image size is always allowed.
 
     Raises:
-        ValueError: a limit is of a wrong type or out of range.
+        FieldError: a limit is of a wrong type or out of range.
     """
 
     frames: int | None = field("Most frames", "Most images per story.", None, ge=1, le=MOST_SCENES)
@@ -36,11 +35,11 @@ class Limits:
 
     @property
     def _most(self) -> dict[str, int | None]:
-        """By the names of the settings that have a limit."""
+        """The limits of settings, by name."""
         return {"steps": self.steps, "height": self.size, "width": self.size, "batch": self.batch}
 
     def check(self, story: Story, settings: Settings) -> None:
-        """Raise ValueError, naming field, value and limit, where a story asks for more."""
+        """Raise FieldError if a story exceeds a limit."""
         if self.frames is not None and len(story.scenes) > self.frames:
             raise FieldError("scenes", len(story.scenes), f"at most {self.frames} in this studio")
         for name, most in self._most.items():
@@ -49,7 +48,7 @@ class Limits:
                 raise FieldError(name, value, f"at most {most} in this studio")
 
     def fitted(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Values of the form, by name, with no number above its limit: examples begin within the limits."""
+        """Return values of the form, by name, with numbers reduced to their limits."""
         most = self._most
         return {
             name: min(value, most[name]) if most.get(name) and isinstance(value, int | float) else value
@@ -57,7 +56,7 @@ class Limits:
         }
 
     def show_on(self, form: Mapping[str, Any]) -> None:
-        """Let the form's widgets end at the limits, and say so in their help."""
+        """Apply the limits to the form's components, and add them to their help."""
         for name, most in self._most.items():
             if most is not None and name in form:
                 widget = form[name]
@@ -67,20 +66,22 @@ class Limits:
                     widget.value = min(widget.value, most)
 
 
-# What a studio starts with that strangers reach: stories of a size that lets others have a turn, too.
+# Defaults of a public server: small enough that all visitors get their turn.
 PUBLIC = Limits(frames=12, steps=50, size=1024, queue=20, batch=8)
 
 
 def limits_of(exposed: bool, **given: int | None) -> Limits:
-    """The limits that were given, and for the rest those of PUBLIC where strangers reach the studio."""
+    """Return the limits that are given; the others are those of PUBLIC if `exposed`, else none."""
     return replace(
         PUBLIC if exposed else Limits(), **{name: value for name, value in given.items() if value is not None}
     )
 
 
 def public(host: str, share: bool, environ: Mapping[str, str]) -> bool:
-    """Whether others than the person at this machine reach the studio: by a shared link, as a Hugging Face
-    Space, or because it listens on more than the loopback address. All safe defaults hang on this."""
+    """Return whether other machines can reach the studio, on which all safe defaults depend.
+
+    They can by a shared link, on a Hugging Face Space, or if the host is not a loopback address.
+    """
     if share or "SPACE_ID" in environ:
         return True
     if host == "localhost":
@@ -88,23 +89,26 @@ def public(host: str, share: bool, environ: Mapping[str, str]) -> bool:
     try:
         return not ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return True  # a name that may be anyone's
+        return True  # a host name, which may be reachable
 
 
 def hides_sexual_pictures(environ: Mapping[str, str], asked: bool = False) -> bool:
-    """Whether a flag (`asked`) or FILTER_VARIABLE asks for the filter. ValueError for a value of the variable
-    that is neither yes nor no: whoever set it meant something."""
-    said = environ.get(FILTER_VARIABLE, "")
-    if said.strip().lower() not in (*ON, *OFF):
-        raise FieldError(FILTER_VARIABLE, said, "1 or 0")
-    return asked or said.strip().lower() in ON
+    """Return whether the option (`asked`) or FILTER_VARIABLE enables the content filter.
+
+    Raises:
+        FieldError: the variable is neither yes nor no.
+    """
+    value = environ.get(FILTER_VARIABLE, "")
+    if value.strip().lower() not in (*ON, *OFF):
+        raise FieldError(FILTER_VARIABLE, value, "1 or 0")
+    return asked or value.strip().lower() in ON
 
 
 def read_auth(given: Sequence[str]) -> list[tuple[str, str]]:
-    """Users and passwords of `user:password`, each on its own or several parted by commas.
+    """Return users and passwords of "user:password" texts, each with one or more, separated by commas.
 
     Raises:
-        ValueError: one is not of that form, or a user is named twice. No message holds a password.
+        ValueError: an entry has another form, or a user is given twice. Messages never contain a password.
     """
     entries = [entry for text in given for entry in text.split(",")]
     found: dict[str, str] = {}
@@ -121,11 +125,9 @@ def read_auth(given: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def warnings(exposed: bool, auth: Sequence[tuple[str, str]], environ: Mapping[str, str]) -> list[str]:
-    """What the person who starts a studio should know about who can reach it, a line each."""
+    """Return warnings about who can reach the studio."""
     if not exposed or auth:
         return []
     if "SPACE_ID" in environ:
-        return []  # a Space is public on purpose, and has its own switch for who may see it
-    return [
-        "Anyone who finds this address can use this studio. Start it with --auth user:password to ask who."
-    ]
+        return []  # a Space is public on purpose, and has its own access control
+    return ["Anyone who knows this address can use this studio. Use --auth user:password to require a login."]

@@ -1,4 +1,4 @@
-"""How much of a prompt a model reads: its text encoders stop at so many tokens, and say nothing of it."""
+"""Which part of a prompt the text encoders truncate, which they do silently."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,19 +10,19 @@ from consistory_svd.attention import find_concept_spans
 from consistory_svd.settings import Settings
 from consistory_svd.story import Story
 
-MOST_NAMED = 6  # groups of pictures; the rest is counted
+MOST_NAMED = 6  # groups of images; the others are counted
 LONGEST_NAMED = 80  # characters
 
 
 def most_tokens(pipe: StableDiffusionXLPipeline) -> int:
-    """How many tokens of a prompt both text encoders read, start and end included."""
+    """Return how many tokens both text encoders accept, start and end tokens included."""
     return min(tokenizer.model_max_length for tokenizer in _tokenizers(pipe))
 
 
 def left_out(pipe: StableDiffusionXLPipeline, prompts: Sequence[str]) -> tuple[str, ...]:
-    """For each prompt the words at its end that not both text encoders read; empty where they read it all.
+    """Return, for each prompt, the words at its end that a text encoder truncates, or "".
 
-    A word that is read in part counts as left out.
+    A word that is truncated in part counts as a whole.
     """
     starts = [_end_of_reading(tokenizer, prompts) for tokenizer in _tokenizers(pipe)]
     cuts = map(min, zip(*starts, strict=True))
@@ -32,46 +32,44 @@ def left_out(pipe: StableDiffusionXLPipeline, prompts: Sequence[str]) -> tuple[s
 def unread(
     pipe: StableDiffusionXLPipeline, story: Story, settings: Settings, frames: Iterable[int]
 ) -> tuple[str, ...]:
-    """What of a story's prompts the model does not read, in words for the person who wrote them.
-
-    `frames` are those that are told, from 0.
+    """Return notes on what is truncated of the prompts of `frames` (from 0).
 
     Raises:
-        ValueError: what is shared is looked for by words that no picture's prompt has where it is read.
+        ValueError: the concept words are truncated in all prompts, so that no subject mask could be found.
     """
     frames = list(frames)
     prompts = [story.prompts[frame] for frame in frames]
     lost = dict(zip(frames, left_out(pipe, prompts), strict=True))
-    said = []
+    notes = []
     if any(lost.values()):
         named = _named(lost)
-        said.append(f"the model reads {most_tokens(pipe)} tokens of a prompt; not read: {named}")
+        notes.append(f"prompt truncated to {most_tokens(pipe)} tokens; ignored: {named}")
         if settings.shares:
-            said += _subjects_unread(pipe, story, settings, [frame for frame in frames if lost[frame]])
+            notes += _subjects_unread(pipe, story, settings, [frame for frame in frames if lost[frame]])
     if settings.guidance > 1 and (rest := left_out(pipe, [story.negative])[0]):
-        said.append(f"negative: the model reads {most_tokens(pipe)} tokens of it; not read: {_short(rest)}")
-    return tuple(said)
+        notes.append(f"negative prompt truncated to {most_tokens(pipe)} tokens; ignored: {_short(rest)}")
+    return tuple(notes)
 
 
 def _subjects_unread(
     pipe: StableDiffusionXLPipeline, story: Story, settings: Settings, cut: Sequence[int]
 ) -> list[str]:
-    """Pictures whose prompt is cut before the words that stay the same, so that nothing is known of them."""
+    """Return a note on the images whose concept words are truncated, so that their subject is not found."""
     read = _has_concept(pipe, story, truncation=True)
     written = _has_concept(pipe, story, truncation=False)
     blind = [frame for frame in cut if written[frame] and not read[frame]]
     words = ", ".join(f"'{word}'" for word in story.concept_words)
     if blind and settings.masking and not any(read):
         raise ValueError(
-            f"subject: {words} comes too late in the prompts, of which the model reads {most_tokens(pipe)} "
-            "tokens; give a shorter style or subject, or a concept word that comes earlier"
+            f"subject: the prompts are truncated to {most_tokens(pipe)} tokens, before {words}; use a "
+            "shorter style or subject, or a concept word that comes earlier"
         )
-    which = _pictures(blind)
-    return [f"{which}: {words} is not read, so the subject is not found there"] if blind else []
+    which = _images(blind)
+    return [f"{which}: {words} is truncated, so the subject is not found there"] if blind else []
 
 
 def _has_concept(pipe: StableDiffusionXLPipeline, story: Story, truncation: bool) -> list[bool]:
-    # As `locate_concepts` looks for them: with the first tokenizer.
+    # As `locate_concepts` does: with the first tokenizer.
     tokenizer = pipe.tokenizer
     most = {"truncation": True, "max_length": tokenizer.model_max_length} if truncation else {}
     prompts = tokenizer(list(story.prompts), verbose=False, **most).input_ids
@@ -84,9 +82,9 @@ def _tokenizers(pipe: StableDiffusionXLPipeline) -> tuple:
 
 
 def _end_of_reading(tokenizer: object, prompts: Sequence[str]) -> list[int]:
-    """At which character of each prompt the first token begins that is not read."""
+    """Return the character of each prompt at which the first truncated token begins."""
     offsets = tokenizer(list(prompts), verbose=False, return_offsets_mapping=True).offset_mapping
-    last = tokenizer.model_max_length - 1  # in whose place the end is read
+    last = tokenizer.model_max_length - 1  # the end token takes its place
     return [
         spans[last][0] if len(spans) > last + 1 else len(prompt)
         for spans, prompt in zip(offsets, prompts, strict=True)
@@ -98,19 +96,19 @@ def _from_word(prompt: str, cut: int) -> str:
 
 
 def _named(lost: dict[int, str]) -> str:
-    """ "'on the beach' (picture 2), 'in the snow' (pictures 3, 4)"."""
+    """Return such as "'on the beach' (image 2), 'in the snow' (images 3, 4)"."""
     groups: dict[str, list[int]] = {}
     for frame, words in lost.items():
         if words:
             groups.setdefault(words, []).append(frame)
-    named = [f"{_short(words)} ({_pictures(frames).lower()})" for words, frames in groups.items()]
+    named = [f"{_short(words)} ({_images(frames)})" for words, frames in groups.items()]
     rest = [frame for frames in list(groups.values())[MOST_NAMED:] for frame in frames]
     return ", ".join(named[:MOST_NAMED]) + (f", and the ends of {len(rest)} more" if rest else "")
 
 
-def _pictures(frames: Sequence[int]) -> str:
+def _images(frames: Sequence[int]) -> str:
     numbers = ", ".join(str(frame + 1) for frame in frames)
-    return f"picture{'' if len(frames) == 1 else 's'} {numbers}"
+    return f"image{'' if len(frames) == 1 else 's'} {numbers}"
 
 
 def _short(words: str) -> str:

@@ -1,4 +1,4 @@
-"""What a studio runs on: memory in use and free, and the versions of what it is made of."""
+"""System information: memory, and versions of libraries."""
 
 import importlib.metadata
 import platform
@@ -12,7 +12,7 @@ LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "gradio", "pil
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory of one kind in bytes: what this program has of it, what all programs have, and what there is."""
+    """Memory of one kind in bytes: used by this program, used by all, and total."""
 
     name: str
     ours: int
@@ -21,15 +21,12 @@ class Memory:
 
     @property
     def free(self) -> int:
-        """Bytes that can still be had."""
+        """Free bytes."""
         return self.whole - self.used
 
 
 def memory(device: torch.device | str | None = None) -> tuple[Memory, ...]:
-    """This machine's memory, and that of the CUDA device where `device` is one.
-
-    What a device of another kind has is not known: Apple's MPS shares the machine's memory.
-    """
+    """Return the memory of this machine and, for a CUDA device, of the device (MPS shares the machine's)."""
     system = psutil.virtual_memory()
     ours = psutil.Process().memory_info().rss
     found = [Memory("Memory", ours, system.total - system.available, system.total)]
@@ -41,7 +38,7 @@ def memory(device: torch.device | str | None = None) -> tuple[Memory, ...]:
 
 
 def versions() -> dict[str, str]:
-    """Versions by name: Python, and each of LIBRARIES that is installed."""
+    """Return versions by name: Python, and each of LIBRARIES that is installed."""
     found = {"Python": platform.python_version()}
     for name in LIBRARIES:
         try:

@@ -1,4 +1,4 @@
-"""Small pictures of kept stories, made once and made anew where a story has changed."""
+"""Thumbnails and covers of saved stories, created once and again when a story has changed."""
 
 import io
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from consistory_svd.metadata import FILE_NAME, replace_file
 FOLDER = "thumbnails"
 THUMBNAIL_SIDE = 256
 COVER_SIZE = (480, 320)
-# Where up to four pictures stand on a cover: one large, the others beside it.
+# Positions of up to four images on a cover: one large, the others beside it.
 COVER_BOXES = {
     1: [(0, 0, 480, 320)],
     2: [(0, 0, 239, 320), (241, 0, 480, 320)],
@@ -20,15 +20,14 @@ COVER_BOXES = {
     4: [(0, 0, 372, 320), (374, 0, 480, 105), (374, 107, 480, 212), (374, 214, 480, 320)],
 }
 
-
-# What goes wrong with a broken picture; SyntaxError is Pillow's word for a broken PNG.
+# Errors of unreadable images; Pillow raises SyntaxError for a broken PNG.
 UNREADABLE = (OSError, SyntaxError)
 
 
 def thumbnail(picture: Path) -> Path:
-    """The picture at most THUMBNAIL_SIDE pixels a side, as WebP in its story's folder; made when it is new.
+    """Return an image's thumbnail (WebP, at most THUMBNAIL_SIDE pixels per side), created if necessary.
 
-    Raises one of UNREADABLE when the picture cannot be read or the folder not be written.
+    Raises one of UNREADABLE if the image cannot be read or the folder not be written.
     """
     small = picture.parent / FOLDER / f"{picture.stem}.webp"
     if not _newer(small, [picture]):
@@ -39,7 +38,7 @@ def thumbnail(picture: Path) -> Path:
 
 
 def cover(story: KeptStory) -> Path | None:
-    """A picture of the story's first pictures for its card, as WebP; None where there are no pictures.
+    """Return the cover of a story's card (WebP), made of its first images; None if it has none.
 
     Raises as `thumbnail`.
     """
@@ -47,7 +46,7 @@ def cover(story: KeptStory) -> Path | None:
     if not first:
         return None
     sources = [story.folder / FILE_NAME, *first]
-    # Another name for another cover: the page and the browser know it by its address.
+    # The name changes with the cover, because browsers cache it by its address.
     path = story.folder / FOLDER / f"cover-{max(one.stat().st_mtime_ns for one in sources):x}.webp"
     if not _newer(path, sources):
         for replaced in path.parent.glob("cover*.webp"):
@@ -61,7 +60,7 @@ def cover(story: KeptStory) -> Path | None:
 
 
 def blank() -> Image.Image:
-    """A cover for a story without pictures: a page, crossed out."""
+    """Return a cover for a story without images: a page, crossed out."""
     sheet = Image.new("RGB", COVER_SIZE, "#e7e5e4")
     draw = ImageDraw.Draw(sheet)
     draw.rectangle((180, 80, 300, 240), fill="white", outline="#78716c", width=3)

@@ -128,7 +128,7 @@ def test_the_folder_is_read_anew_each_time(library: Library):
         (lambda folder: change(folder, settings={"steps": "many"}), "steps"),
         (lambda folder: change(folder, masks=7), "cannot be read"),
         (lambda folder: change(folder, frames=[{"picture": "../../secret.png"}]), "secret.png"),
-        (lambda folder: [path.unlink() for path in folder.glob("frame-*")], "2 of 2 pictures"),
+        (lambda folder: [path.unlink() for path in folder.glob("frame-*")], "2 of 2 images"),
     ],
 )
 def test_a_broken_folder_is_listed_with_what_is_wrong(library: Library, spoil, words: str):
@@ -153,7 +153,7 @@ def test_a_story_that_lost_a_picture_keeps_the_others(library: Library):
     (folder / "frame-01.png").unlink()
     story = library.get(folder.name)
     assert story.scenes == ("on the beach",)
-    assert "1 of 2 pictures" in story.problem
+    assert "1 of 2 images" in story.problem
 
 
 def test_links_are_not_followed(library: Library, tmp_path: Path):
@@ -228,7 +228,7 @@ def test_stories_are_sorted(library: Library):
     assert titles("Newest first") == ["a Cat", "an ape", "a zebra"]
     assert titles("Oldest first") == ["a zebra", "an ape", "a Cat"]
     assert titles("Subject, A to Z") == ["a Cat", "a zebra", "an ape"]
-    assert titles("Most alike first") == ["a zebra", "a Cat", "an ape"]
+    assert titles("Most consistent first") == ["a zebra", "a Cat", "an ape"]
     with pytest.raises(ValueError, match=r"^sort must be one of .*, got 'x'$"):
         ordered([], "x")
 

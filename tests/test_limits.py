@@ -184,7 +184,7 @@ def test_a_public_host_switches_the_limits_on_and_warns(
     assert run(studio_app.app, ["--host", "0.0.0.0", "--max-frames", "4"]) == 0
     assert launched[0]["demo"]["limits"] == limits_of(True, frames=4)
     assert launched[0]["public"] is True
-    assert "Start it with --auth" in caplog.text
+    assert "Use --auth" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_a_scene_that_is_cut_away_is_said_with_its_picture(small_model: Model) -
     )
     said = started(small_model, Story(LONG, scenes)).notes
     assert said == (
-        "the model reads 77 tokens of a prompt; not read: 'in the snow' (picture 2), 'on snow' (picture 3)",
+        "prompt truncated to 77 tokens; ignored: 'in the snow' (image 2), 'on snow' (image 3)",
     ), said
 
 
@@ -58,16 +58,16 @@ def test_the_tokenizer_that_reads_less_decides(tiny_folder: Path) -> None:
 def test_pictures_with_the_same_end_are_named_together_and_many_are_counted(small_model: Model) -> None:
     story = Story(f"{LONG} {' '.join(['red'] * 7)}", ("in the snow", "on the beach", "in the snow"), seed=4)
     (said,) = unread(small_model.pipe, story, QUICK, range(3))
-    assert said.endswith("not read: 'in the snow' (pictures 1, 3), 'on the beach' (picture 2)"), said
+    assert said.endswith("ignored: 'in the snow' (images 1, 3), 'on the beach' (image 2)"), said
     many = replace(story, scenes=tuple(f"in the {letter}" for letter in "abcdefghij"))
     (said,) = unread(small_model.pipe, many, QUICK, range(10))
-    assert said.endswith("'in the f' (picture 6), and the ends of 4 more"), said
+    assert said.endswith("'in the f' (image 6), and the ends of 4 more"), said
 
 
 def test_of_a_part_of_the_story_its_own_pictures_are_named_alone(small_model: Model) -> None:
     story = Story(f"{LONG} {' '.join(['red'] * 7)}", ("in the snow", "on the beach"))
     (said,) = unread(small_model.pipe, story, QUICK, [1])
-    assert "'on the beach' (picture 2)" in said
+    assert "'on the beach' (image 2)" in said
     assert "snow" not in said
 
 
@@ -75,23 +75,21 @@ def test_a_picture_whose_subject_is_not_read_is_named(small_model: Model) -> Non
     far = f"in the {' '.join(['red'] * 70)} forest with a hat"
     story = Story("a fox", ("with a hat", far), concepts=("hat",))
     assert (
-        "picture 2: 'hat' is not read, so the subject is not found there" in started(small_model, story).notes
+        "image 2: 'hat' is truncated, so the subject is not found there" in started(small_model, story).notes
     )
 
 
 def test_a_subject_that_no_picture_reads_is_refused_where_it_is_looked_for(small_model: Model) -> None:
     story = Story(f"a {' '.join(['red'] * 80)} fox", ("in the snow", "on the beach"))
-    with pytest.raises(
-        ValueError, match=r"^subject: 'fox' comes too late in the prompts, .* reads 77 tokens"
-    ):
+    with pytest.raises(ValueError, match=r"^subject: the prompts are truncated to 77 tokens, before 'fox'"):
         generate(small_model, story, QUICK)
-    assert "not read" in started(small_model, story, replace(QUICK, sdsa=False)).notes[0]
+    assert "ignored: " in started(small_model, story, replace(QUICK, sdsa=False)).notes[0]
 
 
 def test_a_negative_prompt_that_is_cut_is_said_where_it_counts(small_model: Model, story: Story) -> None:
     long = replace(story, negative=f"{' '.join(['red'] * 75)} hat")
     assert started(small_model, long, replace(QUICK, guidance=5.0)).notes == (
-        "negative: the model reads 77 tokens of it; not read: 'hat'",
+        "negative prompt truncated to 77 tokens; ignored: 'hat'",
     )
     assert started(small_model, long).notes == ()
 
@@ -100,8 +98,8 @@ def test_the_storybook_says_where_it_stops_reading() -> None:
     model = load_model("storybook", device="cpu")
     subject = f"a small old {' '.join(['red'] * 38)} cat with a hat"
     (said,) = unread(model.pipe, Story(subject, ("on the beach",), concepts=("red",)), QUICK, [0])
-    assert said.startswith("the model reads 48 tokens of a prompt; not read: ")
-    assert "on the beach' (picture 1)" in said
+    assert said.startswith("prompt truncated to 48 tokens; ignored: ")
+    assert "on the beach' (image 1)" in said
 
 
 def test_the_libraries_own_words_about_it_are_silent_and_no_others(tiny_folder: Path) -> None:

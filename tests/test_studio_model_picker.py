@@ -195,7 +195,7 @@ def test_a_story_that_does_not_fit_the_model_that_came_is_refused_in_words(
         run.start()
     assert run.join(SECONDS)
     assert run.progress.state == "failed"
-    assert "The story could not be generated: subject: 'fox' comes too late" in run.progress.error
+    assert "The story could not be generated: subject: the prompts are truncated" in run.progress.error
     assert "Traceback" not in caplog.text
 
 
