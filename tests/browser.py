@@ -111,7 +111,7 @@ def fold_button(page: Page, group: str) -> Locator:
 
 def unfold(page: Page) -> None:
     """Open the form's folded groups; their boxes do not exist before."""
-    for group, last in (("advanced", "#steps input[type=number]"), ("fine-switches", "#masking input")):
+    for group, last in (("advanced", "#steps input[type=number]"), ("method-settings", "#masking input")):
         open_group(page, group, last)
 
 
@@ -149,8 +149,32 @@ def choose(page: Page, name: str, option: str | re.Pattern[str]) -> None:
 
 def write_story(page: Page, subject: str, scenes: Sequence[str], steps: int) -> None:
     page.locator("#subject textarea").fill(subject)
-    page.locator("#scenes textarea").fill("\n".join(scenes))
+    write_scenes(page, scenes)
     set_number(page, "steps", steps)
+
+
+def write_scenes(page: Page, scenes: Sequence[str]) -> None:
+    """Write the scenes as a text, a line for each."""
+    press(page, "Edit as text")
+    page.locator("#scenes .scene-text").fill("\n".join(scenes))
+    press(page, "Edit as list")
+
+
+def scene_boxes(page: Page) -> Locator:
+    """Return the boxes of the list of scenes."""
+    return page.locator("#scenes li textarea")
+
+
+def expect_scenes(page: Page, *scenes: str) -> None:
+    expect(scene_boxes(page)).to_have_count(len(scenes))
+    for number, text in enumerate(scenes):
+        expect(scene_boxes(page).nth(number)).to_have_value(text)
+
+
+def expect_scene_seeds(page: Page, *seeds: str | re.Pattern[str]) -> None:
+    """Check the seeds of the scenes; "" for one that follows the story's."""
+    for number, seed in enumerate(seeds):
+        expect(page.locator("#scenes li input").nth(number)).to_have_value(seed)
 
 
 def alert(page: Page, part: str = "status") -> Locator:
@@ -176,7 +200,7 @@ def cancel(page: Page) -> None:
 def expect_done(page: Page, text: str | re.Pattern[str]) -> None:
     """Wait until the story, or what was added to it, is finished."""
     expect(page.locator("#status .note-done")).to_contain_text(text, timeout=STORY_MS)
-    expect(page.locator("#go-on")).to_be_visible()
+    expect(page.locator("#continue")).to_be_visible()
 
 
 def generate_short_story(page: Page) -> list[str]:
@@ -216,7 +240,7 @@ def wait_for_pictures(page: Page, count: int) -> None:
     """Wait until at least `count` images are finished and loaded."""
     page.wait_for_function(
         "count => { const all = [...document.querySelectorAll('#pictures .thumbnail-item')]"
-        ".filter(item => !item.innerText.includes('being drawn'))"
+        ".filter(item => !item.innerText.includes('being generated'))"
         ".map(item => item.querySelector('img'));"
         " return all.length >= count && all.slice(0, count).every(image => image.naturalWidth > 0); }",
         arg=count,

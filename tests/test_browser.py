@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from consistory_svd.downloads import DownloadError
-from consistory_svd.studio.components import scores_fetching as fetching
+from consistory_svd.studio.components import scores_panel
 from tests.browser import (
     STORY_MS,
     alert,
@@ -24,6 +24,7 @@ from tests.browser import (
     number_box,
     pictures,
     press,
+    scene_boxes,
     set_number,
     slider,
     sources,
@@ -102,7 +103,7 @@ def test_scores_follow_the_images_and_say_what_is_missing(
     def no_network(*arguments: object) -> None:
         raise DownloadError("weights: the server cannot be reached")
 
-    monkeypatch.setattr(fetching, "fetch_weights", no_network)
+    monkeypatch.setattr(scores_panel, "fetch_weights", no_network)
     before = sources(finished)
     fetch = finished.locator("#fetch")
     expect(fetch).to_contain_text("DreamSim", timeout=STORY_MS)
@@ -111,7 +112,7 @@ def test_scores_follow_the_images_and_say_what_is_missing(
     expect(finished.locator("#scores .bars .bar")).to_have_count(2)
     expect(finished.locator("#scores")).to_contain_text("DreamSim")
     fetch.click()
-    expect(alert(finished, "fetched")).to_contain_text("the server cannot be reached")
+    expect(alert(finished, "fetch-status")).to_contain_text("the server cannot be reached")
     expect(fetch).to_be_enabled()
     assert sources(finished) == before
     expect_fits_a_phone(finished)
@@ -130,27 +131,27 @@ def test_subject_masks_are_shown_over_the_images(finished: Page) -> None:
 
 def test_filtered_story_shows_what_the_filter_did(page: Page) -> None:
     choose(page, "preset", "SVD quantile")
-    expect(page.locator("#spectrum")).to_contain_text("K and V quantile 0.05")
-    for name in ("k_amount", "v_amount"):
-        expect(number_box(page, name)).to_have_value("0.05")
-    expect(slider(page, "v_amount")).to_be_disabled()
+    expect(page.locator("#svd-filter")).to_contain_text("K and V quantile 0.05")
+    expect(number_box(page, "k_quantile")).to_have_value("0.05")
+    expect(page.locator("#v_keep")).to_be_hidden()
     page.locator("#v_as_k input").uncheck()
-    expect(slider(page, "v_amount")).to_be_enabled()
+    expect(number_box(page, "v_quantile")).to_have_value("0.05")
     choose(page, "v_keep", "count")
-    expect(page.locator("#v_amount")).to_contain_text("V count")
-    expect(number_box(page, "v_amount")).to_have_value("8")
+    expect(page.locator("#v_count")).to_contain_text("V count")
+    expect(number_box(page, "v_count")).to_have_value("8")
+    expect(page.locator("#v_quantile")).to_have_count(0)
     expect(page.locator("#preset input")).not_to_have_value("SVD quantile")
     page.locator("#record_svd input").check()
     generate_short_story(page)
-    log = page.locator("#spectra")
-    fold_button(page, "spectra").click()
+    log = page.locator("#svd-plots")
+    fold_button(page, "svd-plots").click()
     expect(log.locator("figure")).to_have_count(6)
     expect(log).to_contain_text("Anchor 2: 8 of")
     before = log.locator("section").inner_html()
     log.locator("#layer input").click()
     page.get_by_role("option").first.click()
     page.wait_for_function(
-        "before => { const now = document.querySelector('#spectra section').innerHTML;"
+        "before => { const now = document.querySelector('#svd-plots section').innerHTML;"
         " return now && now !== before; }",
         arg=before,
     )
@@ -175,7 +176,7 @@ def test_examples_fill_the_form(form: Page) -> None:
     expect(form.locator("#subject textarea")).to_have_value("a rabbit with a scarf")
     expect(form.locator("#concepts textarea")).to_have_value("rabbit")
     expect(form.locator("#style input")).to_have_value("a watercolor of")
-    expect(form.locator("#scenes textarea")).to_have_value(re.compile(r"sitting on a meadow\n"))
+    expect(scene_boxes(form).first).to_have_value("sitting on a meadow")
 
 
 def test_settings_without_effect_are_disabled_with_the_reason(form: Page) -> None:
@@ -183,7 +184,7 @@ def test_settings_without_effect_are_disabled_with_the_reason(form: Page) -> Non
     dropout, masking = slider(form, "mask_dropout"), form.locator("#masking input")
     masking.uncheck()
     expect(dropout).to_be_disabled()
-    expect(form.locator("#mask_dropout")).to_contain_text("no effect while masking is off")
+    expect(form.locator("#mask_dropout")).to_contain_text(re.compile("No effect while .* is off"))
     expect(slider(form, "anchors")).to_be_enabled()
     form.locator("#sdsa input").uncheck()
     expect(masking).to_be_disabled()
@@ -202,33 +203,32 @@ def test_preset_sets_the_switches_and_follows_them(form: Page) -> None:
     expect(form.locator("#short_first_pass input")).to_be_disabled()
     form.locator("#random_anchors input").check()
     expect(form.locator("#preset input")).not_to_have_value("Shared attention")
-    expect(form.locator("#anchors")).to_contain_text("no effect while anchors are random")
+    expect(form.locator("#anchors")).to_contain_text(re.compile("No effect while .* is on"))
     form.locator("#random_anchors input").uncheck()
     expect(form.locator("#preset input")).to_have_value("Shared attention")
 
 
 def test_tabbing_through_a_list_changes_nothing(form: Page) -> None:
     choose(form, "preset", "SVD quantile")
-    k, v = (number_box(form, name) for name in ("k_amount", "v_amount"))
-    expect(v).to_have_value("0.05")
-    set_number(form, "k_amount", 0.2)
-    expect(v).to_have_value("0.2")  # as K, set by the server
+    k, v = (number_box(form, name) for name in ("k_quantile", "v_quantile"))
+    set_number(form, "k_quantile", 0.2)
+    expect(form.locator("#svd-filter")).to_contain_text("K and V quantile 0.2")
     for name in ("preset", "k_keep", "k_reweight"):
         form.locator(f"#{name} input").focus()
         form.keyboard.press("Tab")
     form.locator("#v_as_k input").press("Enter")  # toggles, as Space does
-    expect(slider(form, "v_amount")).to_be_enabled()
-    set_number(form, "k_amount", 0.3)
-    expect(form.locator("#spectrum")).to_contain_text("K quantile 0.3; V quantile 0.2")
+    expect(v).to_have_value("0.2")  # as K, set by the server
+    set_number(form, "k_quantile", 0.3)
+    expect(form.locator("#svd-filter")).to_contain_text("K quantile 0.3; V quantile 0.2")
     form.locator("#v_as_k input").press("Enter")
-    expect(v).to_have_value("0.3")
+    expect(v).to_be_hidden()
     expect(k).to_have_value("0.3")
 
 
 def test_dice_rolls_another_seed(form: Page) -> None:
     seed = form.locator("#seed input")
     before = seed.input_value()
-    press(form, "dice")
+    press(form, "New seed")
     expect(seed).not_to_have_value(before)
 
 

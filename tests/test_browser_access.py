@@ -134,7 +134,7 @@ def test_axe_finds_nothing_in_any_tab(visitor: Page) -> None:
     generate_short_story(page)
     expect(page.locator("#scores .heat img")).to_have_count(4, timeout=STORY_MS)
     fold_button(page, "spectra").click()
-    expect(page.locator("#spectra figure")).to_have_count(6)
+    expect(page.locator("#svd-plots figure")).to_have_count(6)
     for part in ("export", "scoring"):
         fold_button(page, part).click()
     page.locator("#show_masks input").check()
@@ -229,10 +229,11 @@ def test_tab_reaches_the_form_in_order(keys: Page) -> None:
         names = _tabbed(keys)
         _follow(names, ["Story", "Compare", "Library", "About", "Cat on a journey", "Subject"])
         _follow(names, ["Subject", "Scene 1 of 4", "Move scene 1 down", "Remove scene 1", "Scene 4 of 4"])
-        _follow(names, ["Add a scene", "Edit as text", "Style", "Seed", "Roll the dice", "Lock the seed"])
-        _follow(names, ["Preset", "Fine switches", "Spectrum: off", "Advanced: words, size, sampling"])
-        _follow(names, ["Open a story.json or picture", "Copy link", "Generate", "Use another model"])
-        assert not {"Show the subject masks", "Take it along", "How scores are computed"} & set(names)
+        _follow(names, ["Add scene", "Edit as text", "Scene seeds", "Style"])
+        _follow(names, ["Seed", "New seed", "Lock the seed"])
+        _follow(names, ["Preset", "Method settings", "SVD filter: off", "Advanced: prompt, size, sampling"])
+        _follow(names, ["Open story.json or image", "Copy link", "Generate", "Use another model"])
+        assert not {"Show subject masks", "Take it along", "Score settings"} & set(names)
 
 
 def test_groups_fold_with_enter_and_space(keys: Page) -> None:

@@ -25,6 +25,7 @@ from tests.browser import (
     download,
     enter_tab,
     expect_fits_a_phone,
+    expect_scenes,
     generate,
     number_box,
     open_group,
@@ -66,7 +67,7 @@ def test_stories_stay_in_the_library_over_a_restart(browser: Browser, tmp_path: 
         expect(page.locator("#scores .heat")).to_be_visible(timeout=STORY_MS)
         expect(page.locator("#fetch")).to_be_visible(timeout=STORY_MS)  # the scores are complete
         choose(page, "preset", "SVD energy")
-        expect(page.locator("#spectrum")).to_contain_text("energy 0.95")
+        expect(page.locator("#svd-filter")).to_contain_text("energy 0.95")
         generate_story(page, "an owl with a hat", ["in the snow", "in a library"], steps=3)
         page.context.close()
     with serve(library=Library(root)) as address:
@@ -106,13 +107,13 @@ def _open(page: Page) -> None:
     expect(page.locator("#subject textarea")).to_have_value("an owl with a hat")
     expect(page.locator("#subject textarea")).to_be_visible()
     expect(page.locator("#concepts textarea")).to_have_value("owl")
-    expect(page.locator("#scenes textarea")).to_have_value("in the snow\nin a library")
+    expect_scenes(page, "in the snow", "in a library")
     expect(number_box(page, "steps")).to_have_value("3")
     expect(page.locator("#preset input")).to_have_value("SVD energy")
-    expect(number_box(page, "k_amount")).to_have_value("0.95")
+    expect(number_box(page, "k_energy")).to_have_value("0.95")
     expect(page.locator("#status")).to_contain_text("Opened from the library")
-    expect(page.locator("#go-on-how")).to_contain_text("not kept in memory")
-    expect(page.locator("#again-scene textarea")).to_have_value("in the snow")
+    expect(page.locator("#continue-note")).to_contain_text("not in memory")
+    expect(page.locator("#redo-scene textarea")).to_have_value("in the snow")
     wait_for_pictures(page, 2)
     page.locator("#show_masks input").check()
     expect(pictures(page).first).to_have_attribute("src", re.compile("marked"))

@@ -37,7 +37,7 @@ def generated(browser: Browser, address: str) -> Iterator[Page]:
     page = visit(browser, address)
     write_story(page, "a cat", SCENES, steps=2)
     set_number(page, "batch", 6)
-    page.locator("#seeds").scroll_into_view_if_needed()
+    page.locator("#batch").scroll_into_view_if_needed()
     generate(page)
     expect(page.locator("#status .progress")).to_be_visible()
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
@@ -110,7 +110,7 @@ def test_disabled_settings_look_disabled(generated: Page) -> None:
 
 
 def test_error_is_scrolled_into_view(generated: Page) -> None:
-    for part in ("#show_masks", "#export", "#scoring", "#scores"):
+    for part in ("#show_masks", "#export", "#score-settings", "#scores"):
         expect(generated.locator(part)).to_be_visible()
     generated.locator("#words").scroll_into_view_if_needed()
     expect(generated.locator("#status")).not_to_be_in_viewport()

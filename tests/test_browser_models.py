@@ -31,27 +31,28 @@ def test_few_step_model_sets_the_forms_of_all_pages(
 ) -> None:
     few = shutil.copytree(tiny_folders["sdxl"], tmp_path / "toy-lightning-2step")
     one, other = visit(browser, tiny, folded=True), visit(browser, tiny)
-    expect(other.locator("#size input")).to_have_value("The model's own: 32 × 32")
+    expect(other.locator("#size input")).to_have_value("Model default: 32 × 32")
     other.locator("#size input").click()
     other.get_by_role("option", name=re.compile("^Wide")).click()
     expect(other.locator("#width textarea, #width input")).to_have_value(re.compile(r"\d"))
     choose(one, few)
-    expect(one.locator("#model-said")).to_contain_text(
-        "Loaded. Lightning is made for few steps", timeout=MODEL_MS
+    expect(one.locator("#model-status")).to_contain_text(
+        "Loaded. Lightning needs few steps", timeout=MODEL_MS
     )
+    generate(other)  # another visitor's page follows the model when it is used
     for page in (one, other):
         expect(page.locator("#model")).to_contain_text("toy-lightning-2step", timeout=MODEL_MS)
-        expect(page.locator("#model")).to_contain_text("the form begins with steps 2, guidance 0")
+        expect(page.locator("#model")).to_contain_text("the form starts with steps 2, guidance 0")
     unfold(one)
     for page in (one, other):
-        expect(page.locator("#size input")).to_have_value("The model's own: 64 × 64")
+        expect(page.locator("#size input")).to_have_value("Model default: 64 × 64")
         expect(page.locator("#width textarea, #width input")).to_have_value("")
         expect(page.locator("#scheduler input")).to_have_value("euler")
         expect(number_box(page, "steps")).to_have_value("2")
     late = visit(browser, tiny)
     expect(number_box(late, "steps")).to_have_value("2")
     one.locator("#model-load").click()
-    expect(one.locator("#model-said")).to_contain_text("This model is loaded already")
+    expect(one.locator("#model-status")).to_contain_text("This model is already loaded")
     for page in (one, other, late):
         page.context.close()
 

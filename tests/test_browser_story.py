@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from consistory_svd.metadata import read_frame, write_story_json
 from consistory_svd.settings import Settings, SVDFilter
 from consistory_svd.story import Story
-from consistory_svd.studio import links
+from consistory_svd.studio.form import LINK_PARAMETER, decode_link, encode_link
 from tests.browser import (
     NARROW,
     STORY_MS,
@@ -22,12 +22,15 @@ from tests.browser import (
     choose,
     expect_done,
     expect_fits_a_phone,
+    expect_scene_seeds,
+    expect_scenes,
     generate,
     generate_short_story,
     number_box,
     pictures,
     press,
     resize,
+    scene_boxes,
     set_number,
     sources,
     visit,
@@ -57,15 +60,7 @@ WITH = Settings(
 
 
 def scene(page: Page, number: int):
-    return page.locator("#scene-list li textarea").nth(number - 1)
-
-
-def expect_scenes(page: Page, *scenes: str) -> None:
-    """Check the scenes in the list and in the box that carries the form's value."""
-    expect(page.locator("#scenes textarea")).to_have_value("\n".join(scenes))
-    expect(page.locator("#scene-list li textarea")).to_have_count(len(scenes))
-    for number, text in enumerate(scenes, start=1):
-        expect(scene(page, number)).to_have_value(text)
+    return scene_boxes(page).nth(number - 1)
 
 
 # -- the list of scenes --------------------------------------------------------------------------------------
@@ -130,7 +125,7 @@ def test_long_scene_is_fully_visible_and_stays_one_line_of_text(scenes: Page) ->
     wide = height(2)
     resize(scenes, NARROW)
     scenes.wait_for_function(
-        "wide => document.querySelectorAll('#scene-list li textarea')[1].offsetHeight > wide", arg=wide
+        "wide => document.querySelectorAll('#scenes li textarea')[1].offsetHeight > wide", arg=wide
     )
     for number in (1, 2):
         assert scene(scenes, number).evaluate("line => line.scrollHeight <= line.clientHeight")
@@ -141,8 +136,8 @@ def test_long_scene_is_fully_visible_and_stays_one_line_of_text(scenes: Page) ->
 
 def test_scenes_can_be_edited_as_text(scenes: Page) -> None:
     press(scenes, "Edit as text")
-    expect(scenes.locator("#scene-list ol")).to_be_hidden()
-    scenes.locator("#scenes textarea").fill("in a kitchen\non a meadow")
+    expect(scenes.locator("#scenes ol")).to_be_hidden()
+    scenes.locator("#scenes .scene-text").fill("in a kitchen\non a meadow")
     press(scenes, "Edit as list")
     expect_scenes(scenes, "in a kitchen", "on a meadow")
 
@@ -155,7 +150,7 @@ def test_new_visitor_sees_the_basics_alone(browser: Browser, address: str) -> No
     expect(page.locator("#preset")).to_be_visible()
     for name in ("sdsa", "steps", "negative", "width", "k_keep"):
         expect(page.locator(f"#{name}")).to_have_count(0)
-    for part in ("#show_masks", "#export", "#scoring", "#scores", "#fetched"):
+    for part in ("#show_masks", "#export", "#score-settings", "#scores", "#fetch-status"):
         expect(page.locator(part)).to_be_hidden()
     expect_fits_a_phone(page)
     resize(page, NARROW)
@@ -178,7 +173,7 @@ def test_size_fills_width_and_height(form: Page) -> None:
 def test_negative_prompt_without_guidance_has_no_effect(form: Page) -> None:
     set_number(form, "guidance", 1)
     expect(form.locator("#negative textarea")).to_be_disabled()
-    expect(form.locator("#negative")).to_contain_text("no effect while guidance is 1 or less")
+    expect(form.locator("#negative")).to_contain_text("No effect while guidance is 1 or less")
 
 
 # -- generating and continuing -------------------------------------------------------------------------------
@@ -186,7 +181,7 @@ def test_negative_prompt_without_guidance_has_no_effect(form: Page) -> None:
 
 def test_story_is_continued_scene_by_scene(page: Page) -> None:
     first = generate_short_story(page)
-    expect(page.locator("#go-on-how")).to_contain_text("pictures 1 to 2")
+    expect(page.locator("#continue-note")).to_contain_text("images 1 to 2")
     page.locator("#new-scene textarea").fill("in the snow")
     page.locator("#add-scene").click()
     expect_done(page, "1 picture of 3 in")
@@ -196,16 +191,16 @@ def test_story_is_continued_scene_by_scene(page: Page) -> None:
     expect_scenes(page, "in the forest", "on the beach", "in the snow")
     third = sources(page)[2]
 
-    changed, undo = page.locator("#again-scene textarea"), page.locator("#take-back")
+    changed, undo = page.locator("#redo-scene textarea"), page.locator("#undo")
     expect(changed).to_have_value("in the snow")
     page.locator("#redo").click()
     expect(pictures(page).nth(2)).not_to_have_attribute("src", third, timeout=STORY_MS)
     expect(undo).to_be_enabled(timeout=STORY_MS)
     assert sources(page)[:2] == first
-    expect(page.locator("#seeds textarea")).to_have_value(re.compile(r"^3=\d+$"))
+    expect_scene_seeds(page, "", "", re.compile(r"^\d+$"))
     undo.click()
     expect(pictures(page).nth(2)).to_have_attribute("src", third)
-    expect(page.locator("#seeds textarea")).to_have_value("")
+    expect_scene_seeds(page, "", "", "")
 
     changed.fill("in a library")
     page.locator("#change-scene").click()
@@ -226,7 +221,9 @@ def test_stopped_story_is_scored_and_continued(page: Page) -> None:
     write_story(page, "a cat", [f"in the forest number {number}" for number in range(1, 7)], steps=5)
     set_number(page, "batch", 1)
     generate(page)
-    expect(page.locator("#pictures .caption-label").first).to_contain_text("(being drawn)", timeout=STORY_MS)
+    expect(page.locator("#pictures .caption-label").first).to_contain_text(
+        "(being generated)", timeout=STORY_MS
+    )
     wait_for_pictures(page, 3)
     cancel(page)
     expect(page.locator("#status")).to_contain_text("of 6 pictures", timeout=STORY_MS)
@@ -249,7 +246,6 @@ def expect_restored(page: Page) -> None:
         "#style input": "a watercolor of",
         "#negative textarea": "text",
         "#seed input": "77",
-        "#seeds textarea": "2=91",
         "#width textarea": "192",
         "#height textarea": "256",
     }
@@ -258,7 +254,8 @@ def expect_restored(page: Page) -> None:
     for name, value in (("steps", "9"), ("guidance", "3.5"), ("batch", "2")):
         expect(number_box(page, name)).to_have_value(value)
     expect(page.locator("#masking input")).not_to_be_checked()
-    expect(page.locator("#spectrum")).to_contain_text("K count 12; V energy 0.9, exp 0.5")
+    expect_scene_seeds(page, "", "91")
+    expect(page.locator("#svd-filter")).to_contain_text("K count 12; V energy 0.9, exp 0.5")
 
 
 def drop(page: Page, path: Path) -> None:
@@ -286,7 +283,7 @@ def test_files_are_refused_or_restore_every_control(page: Page, tmp_path: Path) 
         drop(page, tmp_path / name)
         expect(alert(page)).to_contain_text(reason)
         expect(page.locator("#subject textarea")).to_have_value("a cat")
-    page.locator("#carriers input[type=file]").set_input_files(
+    page.locator("#open-and-share input[type=file]").set_input_files(
         write_story_json(tmp_path, GENERATED, WITH, "another model", [])
     )
     expect(page.locator("#status")).to_contain_text("another model")
@@ -311,7 +308,7 @@ def test_dropped_picture_restores_its_story(page: Page, tmp_path: Path) -> None:
 
 
 def test_link_restores_every_control_and_is_copied(browser: Browser, address: str) -> None:
-    page = visit(browser, f"{address}?{links.PARAMETER}={links.encode(GENERATED, WITH)}")
+    page = visit(browser, f"{address}?{LINK_PARAMETER}={encode_link(GENERATED, WITH)}")
     expect(page.locator("#status")).to_contain_text("a red fox, 3 pictures")
     expect_restored(page)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -321,7 +318,7 @@ def test_link_restores_every_control_and_is_copied(browser: Browser, address: st
     expect(page.locator("#copy-link")).to_have_text("Copy link")
     expect(page.locator("#link textarea")).to_have_value(re.compile(rf"^{re.escape(address)}/?\?story="))
     code = page.locator("#link textarea").input_value().partition("story=")[2]
-    assert links.decode(code) == (GENERATED, WITH)
+    assert decode_link(code) == (GENERATED, WITH)
     page.context.close()
 
 

@@ -44,7 +44,7 @@ from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.progress import Progress
 from consistory_svd.studio.tabs import about as about_tab
 from consistory_svd.studio.visitor_storage import VisitorStorage
-from tests.browser import STORY_MS, captions, pictures, visit
+from tests.browser import STORY_MS, captions, pictures, visit, write_scenes
 from tests.classifiers import EVERY, NONE, keep_in_cache, save_classifier, screen_against, screen_of
 from tests.packaging_helpers import HOUSE, run
 from tests.stories import with_seeds
@@ -320,7 +320,7 @@ def test_a_visitor_sees_plain_pictures_and_reads_why(browser: Browser, public: g
     page = visit(browser, public.local_url)
     expect(page.locator("#model")).to_contain_text(NOTICE)
     page.locator("#subject textarea").fill("a cat")
-    page.locator("#scenes textarea").fill("in the forest\non the beach")
+    write_scenes(page, ["in the forest", "on the beach"])
     page.locator("#steps input[type=number]").fill("4")
     page.get_by_role("button", name="Generate").click()
     done = page.locator("#status .note-done")

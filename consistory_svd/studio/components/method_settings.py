@@ -60,7 +60,7 @@ class MethodSettings:
     def connect(self) -> None:
         """Connect the events. Call it inside the page's Blocks."""
         method = {name: self.fields[name] for name in (*METHOD_FIELDS, *FILTER_FIELDS)}
-        outputs = [*self.fields.values(), self.preset, self.svd_filter.group, self.svd_filter.columns["v"]]
+        outputs = [*self.fields.values(), self.preset, self.svd_filter.group]
         options: dict[str, Any] = {"outputs": outputs, **NO_QUEUE}
         on_user_input(self.preset)(self.fill_preset, self.preset, **options)
         on_user_input(self.fields["v_as_k"])(

@@ -80,7 +80,6 @@ class SVDFilterSettings:
     def refresh(self, values: Mapping[str, Any]) -> dict[Any, Any]:
         """Return updates of what depends on the values: which components are shown and enabled, the title."""
         updates = {self.fields[name]: gr.update(**known) for name, known in filter_properties(values).items()}
-        updates[self.columns["v"]] = gr.update(visible=values["v_as_k"] is not True)
         updates[self.group] = gr.update(label=filter_title(values))
         return updates
 
