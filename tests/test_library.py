@@ -404,7 +404,8 @@ def test_a_kept_story_is_opened_with_everything(common: StoryTab, library: Libra
     assert [caption for _, caption in opened[common.pictures]] == list(CAT.scene_texts)
     assert "0.250" in opened[common.scores.card]
     assert opened[common.method.svd_filter.group]["open"]
-    filled = [opened[common.form[name]] for name in ("negative", "steps", "k_keep", "k_quantile")]
+    filled = [opened[common.form[name]] for name in ("negative", "steps")]
+    filled += [opened[common.form[name]]["value"] for name in ("k_keep", "k_quantile")]
     assert filled == ["fog", 9, "quantile", 0.05]
     shown = common.show_masks(True, ANN)
     assert all("marked" in path and Path(path).is_file() for path, _ in shown)

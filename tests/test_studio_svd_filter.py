@@ -160,10 +160,10 @@ def test_the_preset_follows_the_settings_and_fills_them(story_tab: StoryTab):
         assert preset_of({**CONSISTORY, **changes}) == CUSTOM
     for name, preset in PRESETS.items():
         updates = method.fill_preset(name)
-        values = {field: updates[item] for field, item in method.fields.items() if item in updates}
-        assert preset_of(values) == name
+        values = {field: updates[method.fields[field]]["value"] for field in CONSISTORY}
+        assert preset_of(values) == name == updates[method.preset]["value"]
         assert parse(form(**values, scenes="one\ntwo"))[1] == replace(preset, steps=2)
-        assert (method.svd_filter.group in updates) == preset.filters
+        assert updates[method.svd_filter.group].get("open", False) == preset.filters
     assert method.fill_preset(CUSTOM) == gr.skip()
 
 

@@ -60,12 +60,9 @@ class MethodSettings:
     def connect(self) -> None:
         """Connect the events. Call it inside the page's Blocks."""
         method = {name: self.fields[name] for name in (*METHOD_FIELDS, *FILTER_FIELDS)}
-        outputs = [*self.fields.values(), self.preset, self.svd_filter.group]
-        options: dict[str, Any] = {"outputs": outputs, **NO_QUEUE}
+        options: dict[str, Any] = {"outputs": self.outputs, **NO_QUEUE}
         on_user_input(self.preset)(self.fill_preset, self.preset, **options)
-        on_user_input(self.fields["v_as_k"])(
-            self.svd_filter.link, inputs_kwargs=method, outputs=outputs, **RAW, **NO_QUEUE
-        )
+        on_user_input(self.fields["v_as_k"])(self.svd_filter.link, inputs_kwargs=method, **RAW, **options)
         gr.on(
             [component.change for component in method.values()],
             self.refresh,
@@ -77,12 +74,23 @@ class MethodSettings:
 
     def fill_preset(self, name: str) -> dict[Any, Any]:
         """Return updates to a preset's values; its filter group opens if it filters."""
-        if name not in PRESETS:
-            return gr.skip()
-        updates = {self.fields[field]: value for field, value in fill_method(PRESETS[name]).items()}
-        if PRESETS[name].filters:
-            updates[self.svd_filter.group] = gr.update(open=True)
+        return self.fill(PRESETS[name]) if name in PRESETS else gr.skip()
+
+    def fill(self, settings: Settings) -> dict[Any, Any]:
+        """Return updates to the values of settings, and of what depends on them: components that are not on
+        the page yet send no change. The filter group opens if the settings filter."""
+        values = fill_method(settings)
+        updates = self.refresh(**values)
+        for name, value in values.items():
+            updates[self.fields[name]] = {**updates.get(self.fields[name], gr.update()), "value": value}
+        if settings.filters:
+            updates[self.svd_filter.group]["open"] = True
         return updates
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The components that `fill` and `refresh` update."""
+        return [*self.fields.values(), self.preset, self.svd_filter.group]
 
     def refresh(self, **values: Any) -> dict[Any, Any]:
         """Return updates of what depends on the values: disabled components, the filter group, the preset."""

@@ -50,13 +50,10 @@ class SVDFilterSettings:
                 padding=False,
             )
             self._add(gr.Checkbox, "v_as_k", values, properties)
-            self.columns: dict[str, gr.Column] = {}
             with gr.Row(equal_height=False):
                 for side, title in TITLES.items():
-                    visible = side == "k" or not values["v_as_k"]
-                    with gr.Column(min_width=210, elem_classes="matrix", visible=visible) as self.columns[
-                        side
-                    ]:
+                    # The style sheet hides V's column while V is filtered like K.
+                    with gr.Column(min_width=210, elem_classes="matrix", elem_id=f"{side}_filter"):
                         gr.HTML(title, elem_classes="card-title", padding=False)
                         self._matrix(side, values, properties)
             self._add(gr.Checkbox, "record_svd", {"record_svd": False}, properties)

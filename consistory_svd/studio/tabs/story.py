@@ -140,16 +140,13 @@ class StoryTab:
         """Return updates of the form for a story and its settings, the same for files, links, examples and
         saved stories: `form.fill`, within the studio's limits."""
         values = fill(story, settings, self.services.limits)
-        updates = {self.form[name]: value for name, value in values.items()}
-        updates |= {self.suggested: values["concept"], self.lock: True}
-        if settings.filters:
-            updates[self.method.svd_filter.group] = gr.update(open=True)
-        return updates
+        updates = {self.form[name]: value for name, value in values.items()} | self.method.fill(settings)
+        return updates | {self.suggested: values["concept"], self.lock: True}
 
     @property
     def fill_outputs(self) -> list[Any]:
         """The components that `fill` updates."""
-        return [*self.form.values(), self.suggested, self.lock, self.method.svd_filter.group]
+        return list(dict.fromkeys([*self.form.values(), self.suggested, self.lock, *self.method.outputs]))
 
     def fill_example(self, index: int) -> dict[Any, Any]:
         """Return updates of the form for an example, as a few-step model needs it."""
