@@ -76,10 +76,11 @@ class MethodSettings:
         """Return updates to a preset's values; its filter group opens if it filters."""
         return self.fill(PRESETS[name]) if name in PRESETS else gr.skip()
 
-    def fill(self, settings: Settings) -> dict[Any, Any]:
+    def fill(self, settings: Settings, **more: Any) -> dict[Any, Any]:
         """Return updates to the values of settings, and of what depends on them: components that are not on
-        the page yet send no change. The filter group opens if the settings filter."""
-        values = fill_method(settings)
+        the page yet send no change. The filter group opens if the settings filter. `more` are further
+        values."""
+        values = fill_method(settings) | more
         updates = self.refresh(**values)
         for name, value in values.items():
             updates[self.fields[name]] = {**updates.get(self.fields[name], gr.update()), "value": value}

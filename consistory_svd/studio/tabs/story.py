@@ -140,7 +140,8 @@ class StoryTab:
         """Return updates of the form for a story and its settings, the same for files, links, examples and
         saved stories: `form.fill`, within the studio's limits."""
         values = fill(story, settings, self.services.limits)
-        updates = {self.form[name]: value for name, value in values.items()} | self.method.fill(settings)
+        updates = {self.form[name]: value for name, value in values.items()}
+        updates |= self.method.fill(settings, record_svd=values["record_svd"])
         return updates | {self.suggested: values["concept"], self.lock: True}
 
     @property
