@@ -180,8 +180,11 @@ def test_examples_fill_the_form(form: Page) -> None:
 
 
 def test_settings_without_effect_are_disabled_with_the_reason(form: Page) -> None:
-    choose(form, "preset", "ConsiStory")
     dropout, masking = slider(form, "mask_dropout"), form.locator("#masking input")
+    choose(form, "preset", "Plain")
+    expect(masking).to_be_disabled()
+    choose(form, "preset", "ConsiStory")
+    expect(masking).to_be_enabled()
     masking.uncheck()
     expect(dropout).to_be_disabled()
     expect(form.locator("#mask_dropout")).to_contain_text(re.compile("No effect while .* is off"))
