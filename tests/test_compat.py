@@ -82,3 +82,10 @@ def test_the_workaround_is_imported_before_diffusers_and_transformers():
         imported += [name.name for node in body if isinstance(node, ast.Import) for name in node.names]
         if {name.split(".")[0] for name in imported} & {"diffusers", "transformers"}:
             assert "consistory_svd.compat" in imported, path
+
+
+def test_options_and_records_are_read_without_torch():
+    modules = "consistory_svd, consistory_svd.cli.main, consistory_svd.library, consistory_svd.limits"
+    program = f"import sys, {modules}; print({{'torch', 'diffusers', 'gradio'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
