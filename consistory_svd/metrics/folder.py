@@ -65,7 +65,7 @@ def _from_story(folder: Path) -> Frames:
             str(frame["prompt"]) if "prompt" in frame else _no_prompt(folder) for frame in frames_list
         ),
         masks=tuple(_open(folder / name, "masks") for name in masks),
-        storybook=of_storybook(record.model),
+        storybook=record.is_embedded,
     )
 
 

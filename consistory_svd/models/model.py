@@ -16,7 +16,7 @@ from consistory_svd.downloads import ProgressCallback, ignore_progress, unreacha
 from consistory_svd.errors import FieldError
 from consistory_svd.memory.offload import Placement, free_bytes
 from consistory_svd.memory.plan import MemoryMode, check_mode
-from consistory_svd.models.diffusers_folder import load_folder
+from consistory_svd.models.diffusers_folder import INDEX, load_folder
 from consistory_svd.models.few_step import FewStepModel, few_step_model_for
 from consistory_svd.models.hub import HUB_ID, download_model, downloaded_folder
 from consistory_svd.models.inspect import PICKLED, SAFETENSORS_ONLY
@@ -152,11 +152,7 @@ def load_model(
         raise FieldError("dtype", str(chosen_dtype), "float32, float16 or bfloat16")
     mode = check_mode(memory)
     embedded = source is None or (source == EMBEDDED_NAME and not Path(source).exists())
-    if embedded and not (EMBEDDED / "model_index.json").is_file():
-        raise ValueError(
-            f"model: the embedded model is missing: {EMBEDDED} has no model_index.json; choose another model"
-        )
-    path = str(EMBEDDED) if embedded else str(source)
+    path = _embedded_path() if embedded else str(source)
     pipe = _load_pipeline(path, chosen_dtype, config, report)
     load_loras(pipe, loras)
     if chosen_dtype != torch.float32 and pipe.vae.config.force_upcast:
@@ -180,15 +176,21 @@ def load_model(
     return model
 
 
+def _embedded_path() -> str:
+    if not (EMBEDDED / INDEX).is_file():
+        raise ValueError(
+            f"model: the embedded model is missing: {EMBEDDED} has no {INDEX}; choose another model"
+        )
+    return str(EMBEDDED)
+
+
 def _load_pipeline(
     source: str, dtype: torch.dtype, config: Path | None, report: ProgressCallback
 ) -> StableDiffusionXLPipeline:
     path = Path(source)
     if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise ValueError(
-                f"model: the folder {source!r} has no model_index.json; give a folder saved by diffusers"
-            )
+        if not (path / INDEX).is_file():
+            raise ValueError(f"model: the folder {source!r} has no {INDEX}; give a folder saved by diffusers")
         return load_folder(source, path, dtype)
     if path.suffix.lower() in PICKLED:
         raise FieldError("model", source, SAFETENSORS_ONLY)
