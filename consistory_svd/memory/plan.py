@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from consistory_svd.errors import FieldError, one_of
 from consistory_svd.settings import Settings
+from consistory_svd.text_format import format_bytes
 
 MemoryMode = Literal["auto", "full", "cache-on-cpu", "one-by-one", "tiled", "offload", "group-offload", "fp8"]
 # From fast to small; each also does what the modes before it do. The first three change no image, and tiles
@@ -23,7 +24,6 @@ LADDER: tuple[str, ...] = tuple(MEMORY_MODES)
 SHARED_MEMORY_LADDER = ("full", "one-by-one", "tiled")  # modes that help without moving anything
 TIGHT = 0.85  # share of the free memory
 RESERVE, FRAGMENTATION = 300_000_000, 0.08  # bytes for libraries' workspaces; share lost to fragmentation
-GIGA = 1e9
 
 
 def rank(mode: str) -> int:
@@ -120,24 +120,24 @@ class MemoryPlan:
             free = self.host_free if self.fits_device else self.free
             needed = self.host if self.fits_device else self.needed
             return (
-                f"Low memory: {_amount(needed)} needed, {_amount(free)} free; "
+                f"Low memory: {format_bytes(needed)} needed, {format_bytes(free)} free; "
                 "may fall back to a smaller memory mode"
             )
         if self.mode != LADDER[0]:
             return f"To save memory, {MEMORY_MODES[self.mode]}"
         if self.free is not None and self.needed > TIGHT * self.free:
-            return f"Fits in memory, but only just: {_amount(self.needed)} of {_amount(self.free)} free"
+            needed, free = format_bytes(self.needed), format_bytes(self.free)
+            return f"Fits in memory, but only just: {needed} of {free} free"
         return "Fits in memory"
 
     def description(self) -> str:
         """The mode, what it does, and the memory it needs, in one line."""
-        parts = ", ".join(f"{item.name} {_amount(item.bytes)}" for item in self.items if item.bytes)
-        of = "" if self.free is None else f" of {_amount(self.free)} free"
-        line = (
-            f"Memory mode {self.mode} ({MEMORY_MODES[self.mode]}): about {_amount(self.needed)}{of}: {parts}"
-        )
+        parts = ", ".join(f"{item.name} {format_bytes(item.bytes)}" for item in self.items if item.bytes)
+        of = "" if self.free is None else f" of {format_bytes(self.free)} free"
+        needed = f"about {format_bytes(self.needed)}{of}: {parts}"
+        line = f"Memory mode {self.mode} ({MEMORY_MODES[self.mode]}): {needed}"
         if self.host and self.host_free is not None:
-            line += f"; and {_amount(self.host)} of {_amount(self.host_free)} of CPU memory"
+            line += f"; and {format_bytes(self.host)} of {format_bytes(self.host_free)} of CPU memory"
         return line if self.fits else f"{line}. Memory is low: may fall back to a smaller mode"
 
 
@@ -205,8 +205,3 @@ def _plan_mode(
     worst = max(moments, key=lambda items: sum(item.bytes for item in items))
     host = (need.anchor_cache - cache) + (need.text + weights if turns else 0)
     return MemoryPlan(mode, batch, worst, free, host, host_free)
-
-
-def _amount(count: int) -> str:
-    """Bytes as "5.1 GB" or "48 MB"; a gigabyte is a billion bytes."""
-    return f"{count / GIGA:.1f} GB" if count >= 0.95 * GIGA else f"{max(1, round(count / 1e6))} MB"
