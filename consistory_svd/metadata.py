@@ -31,7 +31,7 @@ PARTS = (
 )
 RENAMED_SETTINGS = {"spectrum_k": "k_filter", "spectrum_v": "v_filter"}
 RENAMED_FILTER_FIELDS = {"select": "keep", "value": "amount"}
-# How models described themselves before `embedded` was stored.
+# Name of the embedded model, without LoRAs.
 EMBEDDED_MODEL = "the embedded storybook model"
 
 
@@ -226,9 +226,14 @@ def read_story_json(path: Path) -> StoryRecord:
         prompts=tuple(str(frame.get("prompt", "")) for frame in frames),
         filtered=filtered if any(filtered) else (),
         preset=str(content.get("preset") or preset_of(settings)),
-        is_embedded=bool(content.get("embedded", str(content["model"]).startswith(EMBEDDED_MODEL))),
+        is_embedded=bool(content.get("embedded", is_embedded_name(content["model"]))),
         unknown=tuple(key for key in content if key not in PARTS),
     )
+
+
+def is_embedded_name(model_name: str) -> bool:
+    """Return whether a stored model name is the embedded model's, for records without `embedded`."""
+    return model_name == EMBEDDED_MODEL or str(model_name).startswith(f"{EMBEDDED_MODEL} with ")
 
 
 def story_as_dict(story: Story) -> dict[str, Any]:

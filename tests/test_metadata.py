@@ -59,7 +59,7 @@ def test_a_story_is_read_as_written(tmp_path: Path) -> None:
 
 
 def test_stories_without_preset_and_kind_of_model_are_read(tmp_path: Path) -> None:
-    for model, is_embedded in (("the embedded storybook model + toys", True), ("sdxl", False)):
+    for model, is_embedded in (("the embedded storybook model with toys:0.5", True), ("sdxl", False)):
         write_story_json(tmp_path, STORY, PRESETS["svd-log"], model, ["frame-01.png"])
         record = read_story_json(tmp_path)
         assert (record.preset, record.is_embedded) == ("svd-log", is_embedded)

@@ -11,8 +11,8 @@ import pytest
 from consistory_svd import Settings, Story, load_model
 from consistory_svd.cli.main import app
 from consistory_svd.cli.options import run
-from consistory_svd.metadata import write_story_json
-from consistory_svd.metrics.folder import STORYBOOK_NAME, of_storybook, read_folder
+from consistory_svd.metadata import EMBEDDED_MODEL, is_embedded_name, write_story_json
+from consistory_svd.metrics.folder import read_folder
 from consistory_svd.metrics.report import as_csv
 from consistory_svd.metrics.result import MissingScore
 from consistory_svd.models.lora import Lora
@@ -34,7 +34,7 @@ def story_folder(tmp_path: Path) -> Path:
         picture(k).save(folder / names[-1])
         half_mask().save(folder / f"mask-{k + 1:02d}.png")
     masks = [name.replace("frame", "mask") for name in names]
-    write_story_json(folder, story, Settings(), STORYBOOK_NAME, names, masks, frames=[1, 2])
+    write_story_json(folder, story, Settings(), EMBEDDED_MODEL, names, masks, frames=[1, 2])
     return folder
 
 
@@ -47,12 +47,12 @@ def test_a_saved_story_is_read_with_its_own_prompts(story_folder: Path):
 
 def test_the_embedded_models_name_is_the_one_looked_for():
     model = load_model(device="cpu")
-    assert model.name == model.checkpoint == STORYBOOK_NAME
+    assert model.name == model.checkpoint == EMBEDDED_MODEL
     with_lora = replace(model, loras=(Lora(Path("toy.safetensors"), 0.5),))
-    assert with_lora.name == f"{STORYBOOK_NAME} with toy:0.5"
-    assert of_storybook(model.name)
-    assert of_storybook(with_lora.name)
-    assert not of_storybook("another model with toy:0.5")
+    assert with_lora.name == f"{EMBEDDED_MODEL} with toy:0.5"
+    assert is_embedded_name(model.name)
+    assert is_embedded_name(with_lora.name)
+    assert not is_embedded_name("another model with toy:0.5")
 
 
 def test_a_csv_is_read_with_the_masks_that_it_names(tmp_path: Path):

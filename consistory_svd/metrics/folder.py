@@ -14,14 +14,6 @@ from consistory_svd.metrics.result import Frames
 
 log = logging.getLogger(__name__)
 
-# `Model.checkpoint` of the embedded model, with which its name in story.json begins.
-STORYBOOK_NAME = "the embedded storybook model"
-
-
-def of_storybook(model_name: str) -> bool:
-    """Whether the model of this name, as in story.json, is the embedded one, with or without LoRAs."""
-    return model_name == STORYBOOK_NAME or model_name.startswith(f"{STORYBOOK_NAME} with ")
-
 
 def read_folder(folder: Path) -> Frames:
     """Read `story.json`, or else the only CSV of a folder.

@@ -144,13 +144,12 @@ class ModelManager:
 
     def has(self, requested: ModelRequest) -> bool:
         """Whether the loaded model is the requested one."""
-        from consistory_svd.metrics.folder import STORYBOOK_NAME
         from consistory_svd.models.model import EMBEDDED_NAME
 
         model, now = self._model, self.requested
         if model is None:
             return False
-        source = now.source or (EMBEDDED_NAME if model.checkpoint == STORYBOOK_NAME else model.checkpoint)
+        source = now.source or (EMBEDDED_NAME if model.is_embedded else model.checkpoint)
         return replace(now, source=source) == requested
 
     @property

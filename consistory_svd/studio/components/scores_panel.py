@@ -20,8 +20,8 @@ from PIL import Image
 
 from consistory_svd.downloads import DownloadError
 from consistory_svd.library import keep_scores
+from consistory_svd.metadata import is_embedded_name
 from consistory_svd.metrics.dreamsim_weights import BACKBONES
-from consistory_svd.metrics.folder import of_storybook
 from consistory_svd.metrics.report import ARROWS, as_json
 from consistory_svd.metrics.result import ALIGNMENT, CONSISTENCY, Frames, MissingScore, Result
 from consistory_svd.metrics.settings import FILLS, ScoreSettings
@@ -255,7 +255,7 @@ def load_frames(pictures: Sequence[Picture], model_name: str) -> Frames:
         images=tuple(_read(picture.path, "RGB") for picture in pictures),
         prompts=tuple(picture.prompt for picture in pictures),
         masks=tuple(picture.mask and _read(picture.mask, "L") for picture in pictures),
-        storybook=of_storybook(model_name),
+        storybook=is_embedded_name(model_name),
     )
 
 
