@@ -17,8 +17,8 @@ import typer
 from benchmarks import ablation
 from consistory_svd import Settings, Story, generate, load_model
 from consistory_svd.cli.options import run, wrong_values
+from consistory_svd.events import Finished
 from consistory_svd.models.model import Model
-from consistory_svd.pipeline import Finished
 
 STORY = Story("a cat", ("in the forest", "on the beach", "in the snow", "in a kitchen"))
 SHARED = Settings()

@@ -17,6 +17,7 @@ from benchmarks.gpu import random_sdxl
 from consistory_svd import Model, Settings, Story, generate
 from consistory_svd.cli.options import run, wrong_values
 from consistory_svd.decoding import decoded_pixels
+from consistory_svd.errors import FieldError
 from consistory_svd.memory.estimate import TABLE, Activations
 from consistory_svd.memory.offload import enable_tiling
 
@@ -84,7 +85,7 @@ def memory_table(side: Annotated[int, typer.Option(help="Height and width in pix
     """Measure SDXL and write its row of the table."""
     with wrong_values():
         if not torch.cuda.is_available():
-            raise ValueError("device: there is no CUDA device")
+            raise FieldError("device", "cpu", "a CUDA device")
     device = torch.device("cuda")
     pipe = random_sdxl(torch.float16, device, tiny=False)
     row = asdict(measure(Model(pipe, "random SDXL", device, torch.float16, memory="full"), side))

@@ -22,8 +22,8 @@ from torch import Tensor
 from consistory_svd import Settings, Story, generate, load_model
 from consistory_svd.attention import subject_masks
 from consistory_svd.cli.options import run, wrong_values
+from consistory_svd.events import FrameDone
 from consistory_svd.models.model import Model
-from consistory_svd.pipeline import FrameDone
 from consistory_svd.sampling import FREEU
 
 Case = Mapping[str, Any]  # an entry of the manifest

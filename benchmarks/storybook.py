@@ -21,10 +21,10 @@ from benchmarks import figures
 from benchmarks.suite import Entry, load_suite
 from consistory_svd import generate, load_model
 from consistory_svd.cli.options import run, wrong_values
+from consistory_svd.events import FrameDone
 from consistory_svd.metrics.attribute_reader import Reader, load_reader
 from consistory_svd.metrics.vocabulary import attributes_in
 from consistory_svd.models.model import Model
-from consistory_svd.pipeline import FrameDone
 from consistory_svd.presets import preset
 from consistory_svd.settings import Settings, check
 

@@ -21,19 +21,6 @@ from consistory_svd.settings import Settings, check, notes
 from consistory_svd.story import Story
 from consistory_svd.wave import Clock, Request, Wave
 
-__all__ = [
-    "Cancelled",
-    "Event",
-    "Finished",
-    "FrameDone",
-    "Note",
-    "Preview",
-    "Started",
-    "Timings",
-    "generate",
-    "picture_size",
-]
-
 
 def picture_size(model: Model, settings: Settings) -> tuple[int, int]:
     """Height and width in pixels, by default the model's own.

@@ -32,10 +32,10 @@ NEED = MemoryNeed(
     unet=2 * 2_567_463_684,
     text=2 * (123_060_480 + 694_659_840),
     vae=4 * 83_653_863,
-    call_frame=332 * MB,
-    decode=3_230 * MB,
+    call_frame=334 * MB,
+    decode=3_241 * MB,
     decode_tiled=821 * MB,
-    anchor_cache=6_170 * MB,
+    anchor_cache=13_200 * MB,  # 30 steps, injection
     largest_layer=59 * MB,
 )
 

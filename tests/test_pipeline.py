@@ -21,7 +21,7 @@ from consistory_svd import (
     generate,
     load_model,
 )
-from consistory_svd.pipeline import Event
+from consistory_svd.events import Event
 from consistory_svd.sampling import encode_prompts, frame_generators, initial_latents
 from tests.tiny_models import denoise_together, walk
 
@@ -64,7 +64,9 @@ def test_events_come_in_order(model: Model, story: Story) -> None:
         (i, story.prompts[i], story.frame_seeds[i]) for i in range(4)
     ]
     first_done = between.index(frames[0])
-    assert {event.frame for event in between[:first_done]} == {0, 1}, "anchors are told before all others"
+    assert {event.frame for event in between[:first_done]} == {0, 1}, (
+        "anchors are generated before all others"
+    )
     assert isinstance(finished, Finished)
     assert finished.images == tuple(frame.image for frame in frames)
     assert finished.masks == tuple(frame.mask for frame in frames)
@@ -87,17 +89,17 @@ def test_a_plain_story_is_stock_and_has_no_masks(model: Model, story: Story) -> 
     assert events[-1].masks == (None,) * 4
 
 
-def test_the_same_seed_tells_the_same_story_and_another_does_not(model: Model, story: Story) -> None:
+def test_the_same_seed_gives_the_same_story_and_another_does_not(model: Model, story: Story) -> None:
     first, other, again = (
         latents_of(generate(model, generated, SHARED)) for generated in (story, replace(story, seed=4), story)
     )
-    assert torch.equal(first, again), "a story told in between must leave nothing behind"
+    assert torch.equal(first, again), "a story generated in between must leave nothing behind"
     assert (first - other).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_a_story_does_not_depend_on_its_batches(model: Model, story: Story, dropout: float) -> None:
-    """Kept anchors against one big batch (all frames, the anchors first)."""
+    """Cached anchors compared with one big batch (all frames, the anchors first)."""
     settings = replace(SHARED, mask_dropout=dropout)
     generated = [latents_of(generate(model, story, replace(settings, batch=batch))) for batch in (1, 2)]
     together = denoise_together(model, story, settings)
@@ -121,7 +123,7 @@ def test_a_word_that_some_frames_do_not_have(model: Model) -> None:
     assert frames[1].mask.getextrema() == frames[2].mask.getextrema() == (0, 0)
 
 
-def test_pictures_need_not_be_square(model: Model, story: Story) -> None:
+def test_images_need_not_be_square(model: Model, story: Story) -> None:
     settings = replace(SHARED, height=64, width=96, steps=2)
     for event in generate(model, story, settings):
         if isinstance(event, FrameDone):
@@ -129,14 +131,14 @@ def test_pictures_need_not_be_square(model: Model, story: Story) -> None:
             assert event.maps.shape[-2] * 3 == event.maps.shape[-1] * 2
 
 
-def test_previews_show_what_the_steps_foresee(small_model: Model, story: Story) -> None:
+def test_previews_show_the_predicted_images(small_model: Model, story: Story) -> None:
     with_previews = list(generate(small_model, story, replace(SHARED, preview_every=2)))
     previews = [event for event in with_previews if isinstance(event, Preview)]
     assert all((event.image is not None) == (event.step in (1, 3)) for event in previews)
     frames = {event.frame: event for event in with_previews if isinstance(event, FrameDone)}
     for event in previews:
         if event.step == 3:
-            # The last step foresees the picture itself, but for the noise that the schedule leaves.
+            # The last step predicts the image itself, up to the noise that the schedule leaves.
             difference = ImageChops.difference(event.image, frames[event.frame].image)
             assert max(high for _, high in difference.getextrema()) < 30
     unseen = latents_of(generate(small_model, story, SHARED))
@@ -144,9 +146,7 @@ def test_previews_show_what_the_steps_foresee(small_model: Model, story: Story) 
 
 
 def cancel_at(model: Model, story: Story, when: Callable[[Event], bool]) -> tuple[list[Event], int]:
-    """Tell with a stop at the first event for which `when` holds; the events, and U-Net calls after
-    the stop.
-    """
+    """Stop at the first event for which `when` holds; the events, and the number of U-Net calls after it."""
     stop, calls_after = threading.Event(), []
     handle = model.pipe.unet.register_forward_pre_hook(
         lambda *_: calls_after.append(1) if stop.is_set() else None
@@ -189,7 +189,7 @@ def test_a_story_waiting_for_the_model_can_be_cancelled(small_model: Model, stor
         assert list(waiting) == [Cancelled(0)]
 
 
-def test_the_model_is_locked_while_a_story_is_told(small_model: Model, story: Story) -> None:
+def test_the_model_is_locked_while_a_story_is_generated(small_model: Model, story: Story) -> None:
     events = generate(small_model, story, SHARED)
     assert not small_model.lock.locked()
     next(events)
@@ -233,7 +233,7 @@ def test_given_latents_replace_the_seeds_own(small_model: Model, story: Story) -
     assert (latents_of(generate(small_model, story, SHARED, latents=noise.flip(0))) - own).abs().max() > 1e-3
 
 
-def test_what_does_not_fit_together_is_said_at_once(small_model: Model, story: Story) -> None:
+def test_what_does_not_fit_together_is_an_error_at_once(small_model: Model, story: Story) -> None:
     with pytest.raises(ValueError, match=r"^anchors must be .*, got 5$"):
         generate(small_model, story, replace(SHARED, anchors=5))
     with pytest.raises(ValueError, match=r"^latents must be of shape .*, got \(4, 8, 8, 8\)"):

@@ -160,7 +160,7 @@ def test_every_part_acts_at_few_steps_without_guidance(steps: int, kind: str, sm
 
 
 def test_distilled_guidance_takes_no_second_half() -> None:
-    """A U-Net that has guidance distilled in (LCM) is told its strength; the batch is not doubled."""
+    """A U-Net with distilled guidance (LCM) gets the guidance as an input; the batch is not doubled."""
     pipe = make_pipeline("small")
     config = {**dict(pipe.unet.config), "time_cond_proj_dim": 16}
     config.pop("_use_default_values")

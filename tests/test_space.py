@@ -12,7 +12,7 @@ import pytest
 import yaml
 from huggingface_hub import SpaceHardware
 
-from consistory_svd.pipeline import Cancelled, Finished, FrameDone, Preview, Started
+from consistory_svd.events import Cancelled, Finished, FrameDone, Preview, Started
 from tests.packaging_helpers import HOUSE, files_under, requirements, run
 
 APP = requirements(HOUSE / "requirements.txt")

@@ -10,10 +10,10 @@ from PIL import Image
 
 from consistory_svd import Settings, Story, generate, load_model
 from consistory_svd.attention.layers import attention_layers
+from consistory_svd.events import FrameDone
 from consistory_svd.metrics.attribute_reader import load_reader
 from consistory_svd.metrics.vocabulary import attributes_in, vocabulary
 from consistory_svd.models.model import EMBEDDED
-from consistory_svd.pipeline import FrameDone
 from consistory_svd.sampling import frame_generators, initial_latents
 from training.world import render_random
 

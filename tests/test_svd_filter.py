@@ -1,4 +1,4 @@
-"""The spectral filter against a float64 SVD and its definitions, identities, and recorded data."""
+"""The SVD filter compared with a float64 SVD and its definitions, identities, and recorded data."""
 
 import dataclasses
 import math
@@ -243,7 +243,7 @@ def test_values_of_one_or_less_leave_the_matrix_as_it_is_and_say_so(reweight: st
     found, report = filter_with_report(matrices, SVDFilter("count", 2, reweight))
     assert report.unchanged.tolist() == [True, True, False]
     assert torch.equal(found[:2], matrices[:2])
-    # The selection is told, though the matrix was not filtered; what its values became is what they were.
+    # The selection is reported, though the matrix was not filtered and its values are unchanged.
     assert report.kept.tolist() == [2, 2, 2]
     assert torch.equal(report.filtered_values[:2], report.singular_values[:2])
     assert report.filtered_values[2].tolist() == pytest.approx([math.hypot(2, 0.5)] + [0] * 15)
@@ -260,7 +260,7 @@ def test_an_unchanged_matrix_is_so_to_the_last_bit(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("decay", DECAYS)
 @pytest.mark.parametrize(("select", "value"), KINDS)
 @pytest.mark.parametrize("reweight", REWEIGHTS)
-def test_the_norm_of_the_kept_spectrum_is_kept(decay: str, select: str, value: float, reweight: str) -> None:
+def test_the_norm_of_the_kept_values_is_kept(decay: str, select: str, value: float, reweight: str) -> None:
     found = filter_matrix(decaying(decay), SVDFilter(select, value, reweight))
     selected = filter_matrix(decaying(decay), SVDFilter(select, value))
     assert found.norm().item() == pytest.approx(selected.norm().item(), rel=1e-6)
@@ -430,7 +430,7 @@ def test_energy_keeps_one_value_more_than_was_recorded() -> None:
         *(("alpha", wrong, {"reweight": "exp"}) for wrong in (None, -0.1, math.inf, math.nan, "1", True)),
     ],
 )
-def test_a_wrong_spectrum_names_field_value_and_what_is_allowed(
+def test_a_wrong_filter_names_field_value_and_what_is_allowed(
     field: str, wrong: object, others: dict[str, object]
 ) -> None:
     with pytest.raises(FieldError, match=rf"^{field} must be .*, got ") as error:
@@ -438,7 +438,7 @@ def test_a_wrong_spectrum_names_field_value_and_what_is_allowed(
     assert (error.value.field, repr(error.value.value)) == (field, repr(wrong))
 
 
-def test_limits_of_a_spectrum() -> None:
+def test_limits_of_a_filter() -> None:
     assert SVDFilter().identity
     for allowed in [("count", 1), ("quantile", 1), ("quantile", 1.0), ("quantile", 1e-9), ("energy", 0.999)]:
         assert SVDFilter(*allowed).amount == allowed[1]
@@ -447,7 +447,7 @@ def test_limits_of_a_spectrum() -> None:
     assert SVDFilter(reweight="exp", alpha=0).alpha == 0
 
 
-def test_every_field_of_a_spectrum_is_described() -> None:
+def test_every_field_of_a_filter_is_described() -> None:
     for field in dataclasses.fields(SVDFilter):
         assert field_of(SVDFilter, field.name).label
         assert field_of(SVDFilter, field.name).help.endswith(".")

@@ -200,7 +200,7 @@ def denoise_together(model: Model, story: Story, settings: Settings) -> torch.Te
         fresh = state.save_snapshot()
         *_, last = denoise(pipe, begin(), text, settings.guidance, state)
         if schedule.injected:
-            # From the start again, as the spec has it: a story starts where the two passes first differ.
+            # From the start again; a story starts again where the two passes first differ.
             state.find_matches()
             state.restore_snapshot(fresh)
             *_, last = denoise(pipe, begin(), text, settings.guidance, state)

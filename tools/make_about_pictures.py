@@ -14,9 +14,10 @@ import typer
 from PIL import Image
 
 from consistory_svd.cli.options import run
+from consistory_svd.events import Finished
 from consistory_svd.metadata import mark_subject
 from consistory_svd.models.model import load_model
-from consistory_svd.pipeline import Finished, generate
+from consistory_svd.pipeline import generate
 from consistory_svd.studio.tabs.about_text import PARTS, PICTURES, STEPS
 
 GAP = 8
