@@ -37,7 +37,7 @@ from tests.browser import (
     wait_for_pictures,
     write_story,
 )
-from tests.test_library import CAT, keep
+from tests.saved_stories import CAT, keep
 
 
 def generate_story(page: Page, subject: str, scenes: list[str], steps: int = 2) -> None:

@@ -34,7 +34,7 @@ from consistory_svd.studio.progress import Progress
 from consistory_svd.studio.services import Services
 from consistory_svd.studio.tabs import compare as compare_tab
 from consistory_svd.studio.tabs.compare import CURRENT, NOTHING, Comparing, lay_out, save_grid
-from tests.test_studio import form
+from tests.studio_form import form
 from tests.visitors import ANN, BEN
 
 STORY = Story("a cat", ("in the forest", "on the beach"))

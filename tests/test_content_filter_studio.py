@@ -48,8 +48,8 @@ from tests.browser import STORY_MS, captions, pictures, visit, write_scenes
 from tests.classifiers import EVERY, NONE, keep_in_cache, save_classifier, screen_against, screen_of
 from tests.packaging_helpers import HOUSE, run
 from tests.stories import with_seeds
+from tests.studio_form import form
 from tests.test_compare import PLAIN, SDSA, comparison
-from tests.test_studio import form
 from tests.visitors import ANN, last, library_of, make_story_tab
 
 SECONDS = 120.0

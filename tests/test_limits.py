@@ -19,7 +19,7 @@ from consistory_svd.studio import html as view
 from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.progress import Progress
 from consistory_svd.studio.queue import GenerationQueue, Position
-from tests.test_studio import form
+from tests.studio_form import form
 from tests.visitors import ANN, last, make_story_tab
 
 STORY = Story("a cat", ("in the forest", "on the beach", "in the snow"))

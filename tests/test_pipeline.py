@@ -1,8 +1,7 @@
 """A story's events, and the identities that hold however it is told."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -23,32 +22,11 @@ from consistory_svd import (
 )
 from consistory_svd.events import Event
 from consistory_svd.sampling import encode_prompts, frame_generators, initial_latents
+from tests.generated_frames import latents_of, unchanged
 from tests.tiny_models import denoise_together, walk
 
 SHARED = Settings(steps=4, anchors=2, batch=4)
 PLAIN = replace(SHARED, sdsa=False)
-
-
-def latents_of(events: Iterator[Event]) -> torch.Tensor:
-    done = {event.frame: event.latents for event in events if isinstance(event, FrameDone)}
-    return torch.stack([done[frame] for frame in sorted(done)])
-
-
-@contextmanager
-def unchanged(model: Model) -> Iterator[None]:
-    """Processors, scheduler, weights, hooks and lock are afterwards what they were."""
-    unet, scheduler = model.pipe.unet, model.pipe.scheduler
-    processors, config = dict(unet.attn_processors), dict(scheduler.config)
-    weights = [(weight, weight._version) for weight in unet.parameters()]
-    yield
-    assert all(unet.attn_processors[name] is processor for name, processor in processors.items())
-    assert model.pipe.scheduler is scheduler
-    assert dict(scheduler.config) == config
-    assert scheduler.num_inference_steps is None, "the model's own scheduler was stepped"
-    assert all(weight._version == version for weight, version in weights)
-    assert not unet._forward_hooks
-    assert not unet._forward_pre_hooks
-    assert not model.lock.locked()
 
 
 def test_events_come_in_order(model: Model, story: Story) -> None:

@@ -14,7 +14,7 @@ from consistory_svd import Model, Settings, Story, generate, load_model
 from consistory_svd.attention import AnchorCache, Schedule, SharingState, find_concept_spans, sharing
 from consistory_svd.attention.anchor_cache import HEADER, TENSORS
 from consistory_svd.events import Cancelled, Event, Finished, FrameDone, Preview, Started
-from tests.test_pipeline import latents_of, unchanged
+from tests.generated_frames import latents_of, unchanged
 from tests.tiny_models import denoise_together
 
 STEPS = 12  # one blended step, features injected at steps 1 to 4

@@ -33,9 +33,7 @@ def makefile_targets() -> set[str]:
 def options_of(name: str) -> set[str]:
     """Return all option names of a command. KeyError if the command does not exist."""
     command = typer.main.get_command(app).commands[name]
-    return {
-        option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
-    }
+    return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
 
 
 def check_own_command(arguments: list[str]) -> None:
@@ -80,7 +78,9 @@ def test_links_and_images_of_the_documentation_exist(page: str):
             path, _, anchor = target.partition("#")
             file = (ROOT / page).parent / path if path else ROOT / page
             assert file.exists(), target
-            headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), flags=re.M) if anchor else []
+            headings = (
+                re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), flags=re.M) if anchor else []
+            )
             anchors = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
             assert not anchor or anchor in anchors, target
 

@@ -19,8 +19,8 @@ from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.queue import GenerationQueue
 from consistory_svd.studio.session import Session, Sessions
 from consistory_svd.studio.tabs.story import StoryTab
-from tests.test_library import keep
-from tests.test_studio import form
+from tests.saved_stories import keep
+from tests.studio_form import form
 from tests.visitors import ANN, BEN, library_of, make_story_tab
 
 SECONDS = 30.0

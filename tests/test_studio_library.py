@@ -35,8 +35,8 @@ from consistory_svd.studio.session import Session
 from consistory_svd.studio.tabs.compare import NOTHING, Comparing, lay_out
 from consistory_svd.studio.tabs.story import StoryTab
 from consistory_svd.studio.visitor_storage import VisitorStorage
-from tests.test_library import CAT, keep
-from tests.test_studio import form
+from tests.saved_stories import CAT, keep
+from tests.studio_form import form
 from tests.visitors import ANN, BEN, last, library_of, make_story_tab
 
 QUICK = Settings(steps=2, anchors=1, batch=1)

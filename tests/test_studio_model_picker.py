@@ -22,7 +22,7 @@ from consistory_svd.studio.comparison_rows import Row
 from consistory_svd.studio.generated_story import GenerationRequest
 from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.model_manager import ModelManager
-from tests.test_models_lora import write_lora
+from tests.lora_files import write_lora
 from tests.visitors import make_story_tab
 
 STORY = Story("a fox", ("in the forest", "on the beach"))

@@ -20,7 +20,7 @@ from consistory_svd.studio.components import scores_panel
 from consistory_svd.studio.components.scores_panel import WeightsDownload, load_frames, scores_html
 from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.tabs.story import StoryTab
-from tests.test_studio import form
+from tests.studio_form import form
 from tests.visitors import ANN, make_story_tab
 
 FRAMES = Frames([Image.new("RGB", (64, 48), color) for color in ("red", "blue")], ["a <b>cat</b>", "a fox"])

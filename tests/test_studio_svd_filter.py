@@ -28,7 +28,7 @@ from consistory_svd.studio.components.svd_filter_plots import (
 from consistory_svd.studio.components.svd_filter_settings import AMOUNT_RANGES, FILTER_FIELDS, filter_title
 from consistory_svd.studio.form import fill_method, parse
 from consistory_svd.studio.tabs.story import StoryTab
-from tests.test_studio import form
+from tests.studio_form import form
 from tests.visitors import ANN, last
 
 # -- presets, switches and the filter's boxes ------------------------------------------------------------

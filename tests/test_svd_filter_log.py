@@ -16,8 +16,8 @@ from consistory_svd.attention.svd_filter_log import AnchorFilter
 from consistory_svd.events import Started
 from consistory_svd.presets import PRESETS
 from consistory_svd.settings import SVDFilter
-from tests.test_attention import GivenMasks, layer_of_reference, run_layer  # noqa: F401 (a fixture)
-from tests.test_pipeline import latents_of
+from tests.generated_frames import latents_of
+from tests.recorded_layer import GivenMasks, layer_of_reference, run_layer  # noqa: F401 (a fixture)
 from tests.tiny_models import denoise_together
 
 LOG = SVDFilter(reweight="log")
