@@ -192,7 +192,7 @@ def test_what_cannot_be_looked_at_is_withheld_and_said(
     assert [frame.filtered for frame in frames(events)] == ["unseen"] * 4
     plain = filtered_image((32, 32), "unseen").tobytes()
     assert {frame.image.tobytes() for frame in frames(events)} == {plain}
-    assert "the filter for sexual pictures failed" in caplog.text
+    assert "the content filter failed" in caplog.text
 
 
 def test_leaving_a_screened_story_frees_the_model(small_model: Model, story: Story, tmp_path: Path):
@@ -274,7 +274,7 @@ def test_the_weights_are_fetched_by_a_command_and_are_safetensors(
         )
         asked = set(hub.asked)
     assert done.returncode == 0, done.stderr
-    assert f"The content filter, {SEXUAL_PICTURES}: is here" in done.stderr
+    assert f"The content filter, {SEXUAL_PICTURES}: present" in done.stderr
     assert asked == {"config.json", "preprocessor_config.json", "model.safetensors"}
     assert load_content_filter(cache=tmp_path / "cache").is_sexual(noise(1))
 
@@ -316,7 +316,7 @@ def test_the_command_line_withholds_too(
         with Image.open(path) as image:
             assert image.tobytes() == filtered_image((32, 32), "sexual").tobytes()
     assert read_story_json(out).filtered == ("sexual", "sexual")
-    assert "note: frame-02.png: The filter for sexual pictures took" in capsys.readouterr().err
+    assert "note: frame-02.png: The content filter considers" in capsys.readouterr().err
 
 
 # -- a told story that is scored -----------------------------------------------------------------------------

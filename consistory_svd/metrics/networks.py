@@ -44,6 +44,7 @@ LOAD_OPTIONS: dict[Any, dict[str, Any]] = {
     ViTModel: {"add_pooling_layer": False},
     ViTForImageClassification: {"use_safetensors": True},
 }
+CLASSIFIER_PARTS = (ViTForImageClassification, ViTImageProcessorPil)  # of the content filter
 
 
 class NotDownloaded(MetricUnavailable):

@@ -44,21 +44,18 @@ def fetch_weights(
         ValueError: `what` is something else.
         DownloadError: the download failed; one line.
     """
-    # torch and transformers, which options and pages do without
-    from transformers import ViTForImageClassification, ViTImageProcessorPil
-
-    from consistory_svd.metrics.networks import Clip, Dino, download_network
-
     cache = cache_folder(settings.cache)
-    match what:
-        case "dreamsim":
-            download_dreamsim(settings.backbone, cache, url, report)
-        case "clip":
-            download_network(Clip.PARTS, settings.clip, cache, report)
-        case "dino":
-            download_network(Dino.PARTS, settings.dino, cache, report)
-        case "picture-filter":
-            parts = (ViTForImageClassification, ViTImageProcessorPil)
-            download_network(parts, SEXUAL_PICTURES, cache, report)
-        case _:
-            raise FieldError("what", what, one_of(DOWNLOADS))
+    if what == "dreamsim":
+        download_dreamsim(settings.backbone, cache, url, report)
+        return
+    if what not in DOWNLOADS:
+        raise FieldError("what", what, one_of(DOWNLOADS))
+    # Imports torch and transformers, which options and pages do without.
+    from consistory_svd.metrics.networks import CLASSIFIER_PARTS, Clip, Dino, download_network
+
+    parts, source = {
+        "clip": (Clip.PARTS, settings.clip),
+        "dino": (Dino.PARTS, settings.dino),
+        PICTURE_FILTER: (CLASSIFIER_PARTS, SEXUAL_PICTURES),
+    }[what]
+    download_network(parts, source, cache, report)
