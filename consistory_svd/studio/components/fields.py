@@ -72,6 +72,12 @@ def on_user_input(widget: Any) -> Any:
     return widget.select if isinstance(widget, gr.Dropdown | gr.Checkbox) else widget.input
 
 
+def then_always(event: Any, **options: Any) -> None:
+    """Add an event after another one, whether that succeeds or raises; `then` waits for a success."""
+    event.success(**options)
+    event.failure(**options)
+
+
 def no_effect(name: str, state: str = "off") -> str:
     """Return the reason why a widget is disabled while a field of Settings is off (or in another state)."""
     return f"No effect while “{field_of(Settings, name).label}” is {state}."

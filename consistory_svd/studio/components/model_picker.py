@@ -13,7 +13,7 @@ from consistory_svd.memory.plan import MEMORY_MODES
 from consistory_svd.models.model import EMBEDDED_NAME, SDXL_BASE
 from consistory_svd.models.request import ModelRequest, with_recipe
 from consistory_svd.studio import html as view
-from consistory_svd.studio.components.fields import HIDDEN, NO_QUEUE
+from consistory_svd.studio.components.fields import HIDDEN, NO_QUEUE, then_always
 from consistory_svd.studio.components.method_settings import DEFAULTS
 from consistory_svd.studio.components.sampling_settings import CUSTOM_SIZE, DEFAULT_SIZE, SamplingSettings
 from consistory_svd.studio.form import LINK_PARAMETER
@@ -114,7 +114,7 @@ class ModelPicker:
             **HIDDEN,
         )
         for event in (loaded, switched, generated):
-            event.then(**follow)
+            then_always(event, **follow)
 
     def wait_for_model(self) -> Iterator[dict[Any, Any]]:
         """Start loading, and report until a model is loaded or loading has failed."""

@@ -22,6 +22,7 @@ from consistory_svd.studio.components.fields import (
     card_title,
     on_user_input,
     text_box,
+    then_always,
 )
 from consistory_svd.studio.components.method_settings import DEFAULTS, MethodSettings
 from consistory_svd.studio.components.model_picker import ModelPicker, recipe_values
@@ -378,7 +379,7 @@ class StoryTab:
         self.scores.score_after(cancelled.success)
         for event in (*jobs, cancelled):
             event.success(self.finish, self.form["scenes"], self.finish_outputs, **RAW, **NO_QUEUE)
-            event.then(fn=None, js=allow_leaving("story"), **NO_QUEUE)
+            then_always(event, fn=None, js=allow_leaving("story"), **NO_QUEUE)
         self.scores.score_after(panel.connect().success)
         self.model.connect(demo, generated)
 
