@@ -21,7 +21,7 @@ from consistory_svd.studio import html as view
 from consistory_svd.studio.comparison import Comparison, Snapshot, compared
 from consistory_svd.studio.comparison_image import draw_grid
 from consistory_svd.studio.comparison_rows import FEWEST, MOST, RECIPES, Recipe, chosen_rows
-from consistory_svd.studio.components.fields import allow_leaving, ask_before_leaving, card_title
+from consistory_svd.studio.components.fields import allow_leaving, ask_before_leaving, card_title, then_always
 from consistory_svd.studio.form import anchor_note, error_text, parse
 from consistory_svd.studio.services import NOT_WRITABLE, STOP_SECONDS, Services
 from consistory_svd.studio.session import Session
@@ -322,5 +322,5 @@ def connect(
         comparing.cancel, outputs=room.shown, cancels=events, concurrency_limit=None, **HIDDEN
     )
     for event in (*events, cancelled):
-        event.then(fn=None, js=allow_leaving("compare"), **HIDDEN)
+        then_always(event, fn=None, js=allow_leaving("compare"), **HIDDEN)
     return comparing
