@@ -12,6 +12,7 @@ from consistory_svd import Model, Story, load_model
 from tests.tiny_models import LAYOUTS, make_pipeline
 
 if TYPE_CHECKING:  # a browser and Gradio take seconds that other tests need not wait for
+    from diffusers.models.attention_processor import Attention
     from playwright.sync_api import Browser, Page
 
     from consistory_svd.library import Library
@@ -63,6 +64,14 @@ def model(request: pytest.FixtureRequest, tiny_folders: dict[str, Path]) -> Mode
 def small_model(tiny_folder: Path) -> Model:
     """The tiny model of the small layout alone, for what no layout changes."""
     return load_model(str(tiny_folder), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def recorded_layer() -> "Attention":
+    """One real attention layer whose outputs were recorded."""
+    from tests.recorded_layer import load_recorded_layer
+
+    return load_recorded_layer()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import types
 from pathlib import Path
 
-import pytest
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from safetensors.torch import load_file
@@ -35,8 +34,8 @@ class GivenMasks:
         self.extends = True
 
 
-@pytest.fixture(scope="module")
-def layer_of_reference() -> Attention:
+def load_recorded_layer() -> Attention:
+    """Load the attention layer whose outputs were recorded."""
     attention = Attention(query_dim=64, heads=4, dim_head=16, processor=AttnProcessor2_0())
     attention.load_state_dict(load_file(DATA / "unit_attention_weights.safetensors"))
     return attention.eval()

@@ -42,7 +42,7 @@ def test_versions_are_those_that_run():
     assert {"Python", "diffusers", "gradio"} <= set(known)
 
 
-def test_the_room_says_model_device_memory_and_versions(tiny_folder: Path):
+def test_about_shows_model_device_memory_and_versions(tiny_folder: Path):
     manager = ModelManager(str(tiny_folder), "cpu")
     assert "The model is loading." in about_tab.now(manager)
     manager.start()
@@ -55,14 +55,14 @@ def test_the_room_says_model_device_memory_and_versions(tiny_folder: Path):
     assert f"<dd>{torch.__version__}</dd>" in html
 
 
-def test_a_model_that_could_not_be_loaded_is_said(tmp_path: Path):
+def test_loading_error_is_shown(tmp_path: Path):
     manager = ModelManager(str(tmp_path), "cpu")
     manager.start()
     assert manager.wait(120)
     assert "model_index.json" in about_tab.now(manager)
 
 
-def test_what_stands_in_the_room_is_escaped():
+def test_library_text_is_escaped():
     html = about_tab.facts("<b>", (Memory("<i>", 1, 2, 4),), {"<u>": "<s>"})
     assert not any(tag in html for tag in ("<b>", "<i>", "<u>", "<s>"))
     assert 'aria-valuenow="50"' in html
@@ -83,7 +83,7 @@ def test_no_picture_is_left_over():
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.key)
-def test_every_part_says_what_it_does_and_what_is_seen(part):
+def test_every_part_of_the_method_is_described(part):
     assert part.does
     assert part.seen
     assert len({row.settings for row in part.rows}) == len(part.rows) >= 2

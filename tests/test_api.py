@@ -49,7 +49,7 @@ def client(demo: gr.Blocks) -> Client:
     return Client(demo.local_url, verbose=False)
 
 
-def test_every_parameter_says_what_it_is(client: Client):
+def test_every_api_parameter_has_a_description(client: Client):
     known = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert set(known) == {"/tell", "/compare", "/score"}
     for endpoint in known.values():
@@ -73,7 +73,7 @@ def test_every_parameter_says_what_it_is(client: Client):
     assert all(name in generate["preset"]["label"] for name in PRESETS)
 
 
-def test_a_story_is_told_with_defaults_for_the_rest(client: Client):
+def test_story_is_generated_with_defaults(client: Client):
     pictures, masks, generated = client.predict(**CAT, api_name="/tell")
     assert (len(pictures), len(masks)) == (2, 2)
     record = read_frame(Path(pictures[1]))
@@ -119,7 +119,7 @@ def test_steps_and_guidance_are_the_models_own_unless_given(tiny_folder: Path, t
     assert asked == {"steps": 4, "batch": Settings.batch}
 
 
-def test_pictures_stream_while_a_story_is_told(client: Client):
+def test_images_stream_during_generation(client: Client):
     job = client.submit(**CAT, **QUICK, settings={"anchors": 1, "batch": 1}, api_name="/tell")
     seen = [(len(pictures), generated["status"]) for pictures, _, generated in job]
     counts = [count for count, _ in seen]
@@ -193,7 +193,7 @@ def drawn(tmp_path: Path) -> list[str]:
     return files
 
 
-def test_pictures_are_scored_and_what_is_missing_says_why(client: Client, drawn: list[str]):
+def test_images_are_scored_and_missing_scores_give_the_reason(client: Client, drawn: list[str]):
     files = [handle_file(file) for file in drawn]
     result = client.predict(files, ["a red cat", "a blue cat"], storybook=True, api_name="/score")
     scores = {score["name"]: score for score in result["scores"]}

@@ -24,43 +24,39 @@ def recorded() -> dict[str, torch.Tensor]:
     return load_file(DATA / "unit_attention_ref.safetensors")
 
 
-def test_a_layer_equals_the_recorded_reference(recorded: dict, layer_of_reference: Attention) -> None:
+def test_a_layer_equals_the_recorded_reference(recorded: dict, recorded_layer: Attention) -> None:
     tokens = recorded["hidden_states"]
     kept = [recorded["mask"][i].nonzero().squeeze(-1) for i in range(2)]
     two = [(slice(0, 1), [1]), (slice(1, 2), [0]), (slice(2, 3), [0, 1])]
     one = [(slice(0, 1), []), (slice(1, 3), [0])]
     close = {"rtol": 0, "atol": 2e-6}
     given = GivenMasks(3, kept, two)
-    torch.testing.assert_close(run_layer(layer_of_reference, given, tokens), recorded["y_ext_a2"], **close)
+    torch.testing.assert_close(run_layer(recorded_layer, given, tokens), recorded["y_ext_a2"], **close)
     lone = GivenMasks(3, kept[:1], one)
-    torch.testing.assert_close(run_layer(layer_of_reference, lone, tokens), recorded["y_ext_a1"], **close)
+    torch.testing.assert_close(run_layer(recorded_layer, lone, tokens), recorded["y_ext_a1"], **close)
     given.extends = False
-    torch.testing.assert_close(
-        run_layer(layer_of_reference, given, tokens), recorded["y_plain_step0"], **close
-    )
+    torch.testing.assert_close(run_layer(recorded_layer, given, tokens), recorded["y_plain_step0"], **close)
 
 
-def test_a_layer_with_blended_queries_equals_the_recorded_reference(
-    recorded: dict, layer_of_reference: Attention
+def test_layer_with_blended_queries_equals_the_recorded_one(
+    recorded: dict, recorded_layer: Attention
 ) -> None:
     kept = [recorded["mask"][i].nonzero().squeeze(-1) for i in range(2)]
     given = GivenMasks(3, kept, [(slice(0, 1), [1]), (slice(1, 2), [0]), (slice(2, 3), [0, 1])])
     given.queries.begin_step(1)
     with given.queries.record():
-        given.queries.blend(
-            UP_LAYER.name, layer_of_reference.to_q(recorded["hidden_states_for_query"]).detach()
-        )
-    output = run_layer(layer_of_reference, given, recorded["hidden_states"])
+        given.queries.blend(UP_LAYER.name, recorded_layer.to_q(recorded["hidden_states_for_query"]).detach())
+    output = run_layer(recorded_layer, given, recorded["hidden_states"])
     torch.testing.assert_close(output, recorded["y_ext_a2_query_step1"], rtol=0, atol=2e-6)
 
 
 def test_cached_anchors_and_an_extra_frame_equal_the_recorded_reference(
-    recorded: dict, layer_of_reference: Attention
+    recorded: dict, recorded_layer: Attention
 ) -> None:
     kept = [recorded["mask"][i].nonzero().squeeze(-1) for i in range(2)]
     tokens = recorded["hidden_states"].view(2, 3, 64, 64)
     anchors = GivenMasks(2, kept, [(slice(0, 1), [1]), (slice(1, 2), [0])])
-    output = run_layer(layer_of_reference, anchors, tokens[:, :2].flatten(0, 1))
+    output = run_layer(recorded_layer, anchors, tokens[:, :2].flatten(0, 1))
     torch.testing.assert_close(output, recorded["y_anchor_pair"], rtol=0, atol=2e-6)
     torch.testing.assert_close(
         torch.cat(anchors.write_cache.get(UP_LAYER.name, 1, tokens), 1),
@@ -70,23 +66,23 @@ def test_cached_anchors_and_an_extra_frame_equal_the_recorded_reference(
     )
     extra = GivenMasks(1, [], [], read_cache=anchors.write_cache)
     extra.write_cache = None
-    output = run_layer(layer_of_reference, extra, tokens[:, 2])
+    output = run_layer(recorded_layer, extra, tokens[:, 2])
     torch.testing.assert_close(output, recorded["y_extra"], rtol=0, atol=2e-6)
 
 
-def test_gathered_tokens_equal_a_dense_mask(recorded: dict, layer_of_reference: Attention) -> None:
+def test_gathered_tokens_equal_a_dense_mask(recorded: dict, recorded_layer: Attention) -> None:
     """Every frame against all tokens of all frames, with the hidden ones masked by minus infinity."""
     tokens = recorded["hidden_states"]
     masks = torch.rand(3, 64, generator=torch.Generator().manual_seed(1)) < 0.4
     masks[1] = False  # an anchor that shares nothing
     kept = [masks[i].nonzero().squeeze(-1) for i in range(3)]
     groups = [(slice(i, i + 1), [j for j in range(3) if j != i]) for i in range(3)]
-    output = run_layer(layer_of_reference, GivenMasks(3, kept, groups), tokens)
+    output = run_layer(recorded_layer, GivenMasks(3, kept, groups), tokens)
 
     visible = masks.flatten().repeat(3, 1)  # [frame, all tokens of three frames]
     for frame in range(3):
         visible[frame, frame * 64 : (frame + 1) * 64] = True
-    layer = layer_of_reference
+    layer = recorded_layer
     for half in (slice(0, 3), slice(3, 6)):
         query, key, value = (
             project(tokens[half]).view(3, 64, 4, 16).transpose(1, 2)

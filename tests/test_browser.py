@@ -97,7 +97,7 @@ def test_error_names_the_field_and_images_stay(finished: Page) -> None:
         right()
 
 
-def test_scores_follow_the_images_and_say_what_is_missing(
+def test_scores_follow_the_images_and_show_what_is_missing(
     finished: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_network(*arguments: object) -> None:

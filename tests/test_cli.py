@@ -111,7 +111,7 @@ def test_a_flag_that_is_not_there_is_one_line(
     assert said in error_of(capsys, arguments)
 
 
-def test_the_message_says_value_and_range(capsys: pytest.CaptureFixture, out: Path):
+def test_message_has_value_and_range(capsys: pytest.CaptureFixture, out: Path):
     message = error_of(capsys, (*CAT, "--steps", "abc", "--out", str(out)))
     assert message == "error: steps must be a whole number from 1 to 200, got 'abc'\n"
 
@@ -139,7 +139,7 @@ def test_the_filters_flags_override_the_preset_and_are_kept(
         assert not settings.masking
 
 
-def test_a_wrong_filter_says_what_is_allowed(capsys: pytest.CaptureFixture, out: Path):
+def test_wrong_filter_option_names_the_allowed_values(capsys: pytest.CaptureFixture, out: Path):
     message = error_of(capsys, (*CAT, "--k-filter", "quantile:2", "--out", str(out)))
     assert message == (
         "error: k-filter must be all, count:N (1 or more), quantile:Q (above 0, at most 1) "
@@ -177,7 +177,7 @@ def test_every_switch_of_the_method_has_a_flag(tiny_folder: Path, out: Path):
     assert all(settings[name] for name in ("freeu", "same_latent", "random_anchors", "short_first_pass"))
 
 
-def test_scenes_are_told_later_against_kept_anchors(tiny_folder: Path, out: Path, capsys):
+def test_later_scenes_use_kept_anchors(tiny_folder: Path, out: Path, capsys):
     common = ["--preset", "sdsa", "--steps", "2", "--model", str(tiny_folder)]
     kept, later = out / "kept", out / "later"
     first = ["generate", "--subject", "a cat", *SCENES, *common, "--anchors", "1"]
@@ -192,7 +192,7 @@ def test_scenes_are_told_later_against_kept_anchors(tiny_folder: Path, out: Path
     assert "error: anchor_cache must be made with " in capsys.readouterr().err
 
 
-def test_help_tells_the_settings_own_ranges(capsys: pytest.CaptureFixture):
+def test_help_shows_the_ranges_of_the_settings(capsys: pytest.CaptureFixture):
     assert run(app, ["generate", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "From 1 to 200." in text

@@ -136,7 +136,7 @@ def test_wrong_rows_are_refused(names: list[str], said: str):
         chosen_rows(names, QUICK, CURRENT)
 
 
-def test_rows_are_presets_and_what_the_story_room_has():
+def test_rows_are_presets_and_the_settings_of_the_story_tab():
     rows = chosen_rows(["sdsa", CURRENT], QUICK, CURRENT)
     assert [row.settings for row in rows] == [PRESETS["sdsa"], QUICK]
 
@@ -224,7 +224,7 @@ def test_rows_come_one_by_one_with_the_same_seeds_and_their_scores(manager: Mode
     assert len(manager.queue) == 0
 
 
-def test_a_comparison_that_is_stopped_between_two_rows_tells_no_more(manager: ModelManager, tmp_path: Path):
+def test_comparison_cancelled_between_rows_generates_no_more(manager: ModelManager, tmp_path: Path):
     def new_folder(name: str) -> Path:
         if name == "sdsa":
             run.stop()
@@ -266,7 +266,7 @@ def test_an_abandoned_comparison_frees_the_model(manager: ModelManager, tmp_path
     manager.model.lock.release()
 
 
-def test_a_row_that_fails_says_why_and_rows_before_it_stay(manager: ModelManager, tmp_path: Path):
+def test_failed_row_shows_the_reason_and_earlier_rows_stay(manager: ModelManager, tmp_path: Path):
     (tmp_path / "sdsa" / "mask-01.png").mkdir(parents=True)  # the picture's mask cannot be written there
     *_, last = comparison(manager, tmp_path, PLAIN, SDSA).watch()
     assert last.generations[0].entries is not None
@@ -296,7 +296,7 @@ def start(room: Comparing, visitor: gr.Request, *rows: str, **changes: object) -
     return room.compare(visitor, None, given, HOW, **form(**changes))
 
 
-def test_the_room_streams_grids_and_offers_the_picture_at_the_end(room: Comparing):
+def test_comparison_streams_grids_and_ends_with_a_download(room: Comparing):
     updates = list(start(room, ANN, "plain", CURRENT))
     assert all(len(update) == len(room._room.shown) for update in updates)
     grids = [update[2] for update in updates if isinstance(update[2], str) and update[2]]
@@ -334,7 +334,7 @@ def test_cancelling_keeps_what_is_made_and_frees_the_model(room: Comparing, mana
     manager.model.lock.release()
 
 
-def test_a_comparison_that_is_cancelled_before_its_first_row_says_so(room: Comparing):
+def test_comparison_cancelled_before_its_first_row_reports_it(room: Comparing):
     going = start(room, ANN, "plain", "sdsa")
     next(going)
     *_, cancelled = room.cancel(ANN)
@@ -355,7 +355,7 @@ def test_what_cancels_and_what_watches_offer_the_same_picture(room: Comparing):
         image.load()
 
 
-def test_where_no_picture_can_be_made_the_button_says_why(room: Comparing, monkeypatch: pytest.MonkeyPatch):
+def test_disabled_button_shows_the_reason(room: Comparing, monkeypatch: pytest.MonkeyPatch):
     def full(*arguments: object) -> Path:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -380,7 +380,7 @@ def test_two_visitors_have_their_own_comparisons(room: Comparing):
     assert Path(second[3]["value"]).exists()
 
 
-def test_the_rooms_story_is_said_or_why_there_is_none(room: Comparing):
+def test_compare_tab_shows_the_story_or_the_reason(room: Comparing):
     assert "a photo of a cat, 3 scenes, seed 0, 2 steps." in room.summarise(**form())
     assert "Subject must be" in room.summarise(**form(subject=""))
 
@@ -399,7 +399,7 @@ def generated(row: Row, count: int, *entries: Result | MissingScore) -> Generati
     )
 
 
-def test_a_story_of_one_scene_is_compared_and_says_so(room: Comparing):
+def test_story_of_one_scene_is_compared_with_a_note(room: Comparing):
     said = room.summarise(**form(scenes="in the snow", anchors=2))
     assert "1 scene, seed 0" in said
     assert "1 anchor, because the story has 1 scene." in said
@@ -429,14 +429,14 @@ def test_the_best_is_marked_by_direction_and_only_where_rows_differ():
     assert compare_view.best_values([[high], [result(0.7001, name="CLIPScore")]]) == {}
 
 
-def test_a_row_without_scores_says_why():
+def test_row_without_scores_shows_the_reason():
     html = compare_view.grid(
         Snapshot(STORY, (generated(PLAIN, 2, MissingScore("DreamSim", "it is <gone>")),)), lambda path: ""
     )
     assert "DreamSim unavailable: it is &lt;gone&gt;." in html
 
 
-def test_the_status_says_row_picture_and_time_left():
+def test_status_has_row_image_and_time_left():
     first = Generation(PLAIN, (), Progress("done", 2, share=1.0, seconds=10.0), (result(1.0),))
     second = Generation(SDSA, (), Progress("generating", 2, share=0.5, seconds=5.0))
     said = compare_view.status(Snapshot(STORY, (first, second), at=1))
@@ -454,7 +454,7 @@ def plain_image(color: str, size: tuple[int, int] = (64, 48)) -> Image.Image:
     return Image.new("RGB", size, color)
 
 
-def test_notes_are_said_once_and_of_the_rows_they_are_about():
+def test_notes_are_shown_once_with_their_rows():
     def row(setting: Row, *notes: str) -> Generation:
         return Generation(
             setting, (), Progress("done", 2, share=1.0, seconds=5.0, notes=notes), (result(1.0),)
@@ -499,7 +499,7 @@ def test_labels_and_captions_are_written_beside_the_pictures():
     assert captioned.size == labelled.size == size
 
 
-def test_long_words_wrap_and_missing_pictures_leave_their_place():
+def test_long_words_wrap_and_missing_images_leave_gaps():
     caption = "a very long caption that would never stand in one line above a small picture"
     sheet = draw_grid("Title", [caption, "b"], [GridRow("A", (), (plain_image("red"), None))])
     assert (

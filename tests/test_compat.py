@@ -59,13 +59,13 @@ def test_missing_operators_are_declared(tmp_path: Path):
         ("raise ImportError('libcudart.so: no such file')", "ImportError: libcudart.so: no such file"),
     ],
 )
-def test_what_cannot_be_cured_is_hidden_and_said(tmp_path: Path, content: str, fault: str):
+def test_broken_torchvision_is_hidden_and_reported(tmp_path: Path, content: str, fault: str):
     said, found = cured(tmp_path, content)
     assert fault in said
     assert found == "False", "transformers would import it, and fail"
 
 
-def test_dreamsim_says_why_it_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_missing_dreamsim_gives_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     fault = "RuntimeError: operator torchvision::nms is cursed"
     monkeypatch.setattr("consistory_svd.metrics.dreamsim.cure_torchvision", lambda: fault)
     with pytest.raises(MetricUnavailable, match=r"torchvision does not work here.*is cursed") as caught:

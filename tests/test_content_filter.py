@@ -47,7 +47,7 @@ def noise(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
 # -- the classifier --------------------------------------------------------------------------------------
 
 
-def test_the_likelihood_is_the_softmax_that_transformers_gives(tmp_path: Path):
+def test_probability_equals_that_of_transformers(tmp_path: Path):
     folder = save_classifier(tmp_path / "net", 0.3)
     model, processor = (
         kind.from_pretrained(folder) for kind in (AutoModelForImageClassification, AutoImageProcessor)
@@ -72,7 +72,7 @@ def test_a_classifier_without_the_label_is_refused_with_those_it_has(tmp_path: P
         load_content_filter(str(folder))
 
 
-def test_a_picture_at_the_threshold_is_withheld_and_a_wrong_threshold_refused(tmp_path: Path):
+def test_image_at_the_threshold_is_filtered_and_a_wrong_threshold_refused(tmp_path: Path):
     content_filter, picture = screen_of(tmp_path / "net", 0.0), noise(1)
     likelihood = content_filter.likelihood(picture)
     assert replace(content_filter, threshold=likelihood).is_sexual(picture)
@@ -110,7 +110,7 @@ def spoil(folder: Path, how: str) -> None:
         ("no preprocessor", "are not downloaded"),
     ],
 )
-def test_spoilt_weights_are_refused_in_a_line_that_says_what_to_do(tmp_path: Path, how: str, said: str):
+def test_corrupted_weights_are_refused_in_one_line(tmp_path: Path, how: str, said: str):
     spoil(keep_in_cache(save_classifier(tmp_path / "net", NONE), tmp_path / "cache"), how)
     with pytest.raises(ValueError, match=r"^hide-sexual-pictures: ") as refusal:
         load_content_filter(cache=tmp_path / "cache")
@@ -155,7 +155,7 @@ def test_where_all_is_sexual_no_event_holds_anything_of_it(small_model: Model, s
     assert events[-1].masks == (None,) * 4
 
 
-def test_only_what_is_sexual_is_withheld_and_others_still_look_at_a_withheld_anchor(
+def test_only_sexual_images_are_filtered_and_others_attend_to_a_filtered_anchor(
     small_model: Model, story: Story, tmp_path: Path
 ):
     plain = frames(list(generate(small_model, story, SHARED)))
@@ -179,7 +179,7 @@ class Failing:
 
 
 @pytest.mark.parametrize("how", ["no numbers", "an exception"])
-def test_what_cannot_be_looked_at_is_withheld_and_said(
+def test_image_that_cannot_be_classified_is_hidden_and_reported(
     small_model: Model, story: Story, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
 ):
     content_filter = screen_of(tmp_path / "net", NONE)
@@ -195,7 +195,7 @@ def test_what_cannot_be_looked_at_is_withheld_and_said(
     assert "the content filter failed" in caplog.text
 
 
-def test_leaving_a_screened_story_frees_the_model(small_model: Model, story: Story, tmp_path: Path):
+def test_leaving_a_filtered_story_frees_the_model(small_model: Model, story: Story, tmp_path: Path):
     events = filter_events(generate(small_model, story, SHARED), screen_of(tmp_path / "net", NONE))
     next(events)
     assert small_model.lock.locked()
@@ -221,7 +221,7 @@ def test_a_stopped_story_keeps_what_was_looked_at(small_model: Model, story: Sto
 
 @pytest.mark.parametrize("size", [(1024, 1024), (256, 256), (64, 64), (1024, 256), (128, 512)])
 @pytest.mark.parametrize("why", ["sexual", "unseen"])
-def test_the_plain_picture_has_the_size_and_its_words_are_whole(size: tuple[int, int], why: str):
+def test_blank_image_has_the_size_and_a_complete_notice(size: tuple[int, int], why: str):
     picture = filtered_image(size, why)
     assert picture.size == size
     assert picture.getpixel((0, 0)) == tuple(bytes.fromhex(PAPER[1:]))
@@ -322,7 +322,7 @@ def test_the_command_line_withholds_too(
 # -- a told story that is scored -----------------------------------------------------------------------------
 
 
-def test_scoring_a_folder_leaves_withheld_pictures_out_and_says_so(
+def test_scoring_a_folder_leaves_filtered_images_out_with_a_note(
     tmp_path: Path, story: Story, caplog: pytest.LogCaptureFixture
 ):
     names = [f"frame-{k}.png" for k in range(1, 5)]

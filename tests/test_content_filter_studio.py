@@ -143,7 +143,7 @@ def test_a_story_without_a_find_is_the_same_byte_for_byte(
     assert "withheld:" not in view.status(run.progress)
 
 
-def test_one_of_three_is_withheld_and_the_others_keep_masks_and_scores(
+def test_one_of_three_is_filtered_and_the_others_keep_masks_and_scores(
     manager: ModelManager, content_filter, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "no weights"))
@@ -191,7 +191,9 @@ def test_what_is_redone_added_continued_and_taken_back_is_looked_at(
     assert back.pictures[1].filtered == "sexual", "it comes back as it was"
 
 
-def test_anchors_that_are_told_again_unseen_stay_unseen(manager: ModelManager, content_filter, folder: Path):
+def test_anchors_regenerated_in_the_background_are_not_shown(
+    manager: ModelManager, content_filter, folder: Path
+):
     run = generated(manager, folder)
     run._generated = replace(run._generated, anchor_cache=None)
     content_filter(EVERY)
@@ -201,9 +203,7 @@ def test_anchors_that_are_told_again_unseen_stay_unseen(manager: ModelManager, c
     assert again.progress.pictures[2].filtered == "sexual"
 
 
-def test_a_filter_that_breaks_holds_pictures_back_and_says_so(
-    manager: ModelManager, content_filter, folder: Path
-):
+def test_failing_filter_hides_images_and_reports_it(manager: ModelManager, content_filter, folder: Path):
     content_filter = content_filter(NONE)
     with torch.no_grad():
         content_filter.model.classifier.weight.fill_(float("nan"))
@@ -213,7 +213,7 @@ def test_a_filter_that_breaks_holds_pictures_back_and_says_so(
     assert read_story_json(folder).filtered == ("unseen",) * 3
 
 
-def test_the_page_says_that_pictures_are_looked_at(manager: ModelManager, content_filter):
+def test_page_announces_the_content_filter(manager: ModelManager, content_filter):
     story_tab = make_story_tab(manager)
     before = last(story_tab.model.wait_for_model(), story_tab.model.line)
     assert NOTICE not in before
@@ -299,7 +299,7 @@ def public(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     del os.environ[CACHE_VARIABLE]
 
 
-def test_programmes_get_plain_pictures_and_are_told(public: gr.Blocks):
+def test_api_returns_blank_images_for_filtered_ones(public: gr.Blocks):
     client = Client(public.local_url, verbose=False)
     cat = {"subject": "a cat", "scenes": ["in the forest", "on the beach"], "steps": 4}
     job = client.submit(**cat, preset="sdsa", api_name="/tell")
@@ -418,7 +418,7 @@ def test_stories_that_were_there_before_are_spoken_of(
     assert "not at 1 stories in the library" in caplog.text
 
 
-def test_the_help_says_what_it_does_and_what_it_does_not(
+def test_help_names_what_the_filter_does_and_does_not(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("COLUMNS", "200")
@@ -428,7 +428,7 @@ def test_the_help_says_what_it_does_and_what_it_does_not(
         assert words in said
 
 
-def test_the_screen_goes_where_the_model_is_before_a_story(tiny_folder: Path, tmp_path: Path):
+def test_content_filter_moves_to_the_models_device_before_a_story(tiny_folder: Path, tmp_path: Path):
     manager = ModelManager(str(tiny_folder), "cpu")
     moved: list[str] = []
     manager.content_filter = load_content_filter(str(save_classifier(tmp_path / "net", NONE)))
@@ -459,7 +459,7 @@ with open(sys.argv[2], "wb") as file:
 """
 
 
-def test_pictures_of_a_lent_gpu_are_looked_at_when_they_come_back(tiny_folder: Path, tmp_path: Path):
+def test_images_of_zero_gpu_are_filtered_when_they_return(tiny_folder: Path, tmp_path: Path):
     (folder := tmp_path / "lent").mkdir()
     (folder / "program.py").write_text(SHARED_PARTS)
     net = save_classifier(tmp_path / "net", EVERY)
@@ -473,7 +473,7 @@ def test_pictures_of_a_lent_gpu_are_looked_at_when_they_come_back(tiny_folder: P
     assert read_story_json(folder).filtered == ("sexual", "sexual")
 
 
-def test_a_space_is_filtered_where_its_variable_says_so_or_does_not_start(
+def test_space_filters_if_its_variable_is_set_or_does_not_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     spec = importlib.util.spec_from_file_location("space_app", HOUSE / "deploy" / "space" / "app.py")

@@ -81,7 +81,7 @@ def test_a_story_without_a_picture_yet_is_not_listed(library: Library):
     assert library.stories() == []
 
 
-def test_the_folder_is_read_anew_each_time(library: Library):
+def test_folder_is_read_every_time(library: Library):
     folder = keep(library)
     assert len(library.get(folder.name).pictures) == 2
     longer = replace(CAT, scenes=(*CAT.scenes, "in the snow"))
@@ -274,7 +274,7 @@ def test_the_folder_is_the_variables_or_among_the_users_data(tmp_path: Path, mon
     assert default_folder() == tmp_path / "data" / "consistory-svd" / "library"
 
 
-def test_a_folder_that_cannot_be_written_is_told_and_stories_are_kept_elsewhere(tmp_path: Path):
+def test_unwritable_folder_is_reported_and_stories_are_saved_elsewhere(tmp_path: Path):
     (tmp_path / "file").write_text("")
     library = open_library(tmp_path / "file")
     assert str(tmp_path / "file") in library.note
@@ -282,7 +282,7 @@ def test_a_folder_that_cannot_be_written_is_told_and_stories_are_kept_elsewhere(
     assert look_at(keep(library)).pictures
 
 
-def test_strangers_have_libraries_of_their_own_unless_told_otherwise(
+def test_visitors_of_an_exposed_studio_have_their_own_libraries_by_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
     called: dict[str, Any] = {}
@@ -313,7 +313,7 @@ def listed(story_tab: StoryTab, visitor: gr.Request, words: str = "") -> list[st
     return library_of(story_tab).shelf(words, ORDERS[0], 24, visitor)[1]
 
 
-def test_every_story_told_is_kept_with_masks_and_scores(common: StoryTab, library: Library):
+def test_every_story_is_saved_with_masks_and_scores(common: StoryTab, library: Library):
     for seed in (1, 2):
         list(common.generate(ANN, **form(seed=seed)))
     list(common.scores.score("ensemble", "noise", ANN))
@@ -360,7 +360,7 @@ def test_visitors_of_a_shared_demo_see_their_own_stories_alone(story_tab: StoryT
     assert listed(story_tab, BEN) == [fox]
 
 
-def test_a_visitor_who_leaves_while_a_story_is_told_leaves_nothing(story_tab: StoryTab):
+def test_visitor_who_leaves_during_generation_leaves_nothing(story_tab: StoryTab):
     list(story_tab.generate(ANN, **form()))
     generation = story_tab.generate(ANN, **form(steps=200))
     next(None for _ in generation if len(story_tab.services.sessions.story_of(ANN).pictures) == 1)
@@ -389,7 +389,7 @@ def test_a_kept_story_is_opened_with_everything(common: StoryTab, library: Libra
     assert all("marked" in path and Path(path).is_file() for path, _ in shown)
 
 
-def test_deleting_asks_first_and_spares_a_story_that_is_told(common: StoryTab, library: Library):
+def test_delete_asks_first_and_spares_a_story_in_generation(common: StoryTab, library: Library):
     room = library_of(common)
     folder = keep(library)
     question, part = room.ask(folder.name, ANN)

@@ -76,7 +76,7 @@ def test_strangers_cannot_have_any_number_of_pictures_drawn_together():
         limits_of(True).check(story, Settings(batch=64))
 
 
-def test_widgets_end_at_the_limits_and_say_so():
+def test_widgets_are_limited_with_a_hint():
     limits = Limits(frames=6, steps=12, batch=8)
     boxes = make_story_tab(ModelManager(device="cpu"), limits=limits).form
     assert boxes["batch"].maximum == 8
@@ -90,7 +90,7 @@ def test_widgets_end_at_the_limits_and_say_so():
     }
 
 
-def test_the_page_and_programmes_are_held_to_the_limits(manager: ModelManager):
+def test_limits_apply_to_page_and_api(manager: ModelManager):
     story_tab = make_story_tab(manager, limits=Limits(frames=2))
     updates = story_tab.generate(ANN, **form())
     assert "Scenes must be at most 2 in this studio, got 3" in next(updates)[story_tab.status]
@@ -133,7 +133,7 @@ def test_a_wrong_sign_in_names_the_flag_and_never_the_password(wrong: str):
     assert "hunter" not in str(refusal.value)
 
 
-def test_a_user_given_twice_is_refused_without_the_passwords():
+def test_duplicate_user_is_refused_without_revealing_passwords():
     with pytest.raises(ValueError, match="auth: user 'ann' is given twice") as refusal:
         read_auth(["ann:hunter2", "ann:hunter3"])
     assert "hunter" not in str(refusal.value)
@@ -205,7 +205,7 @@ def test_wrong_flags_are_one_line(launched, capsys: pytest.CaptureFixture, argum
     assert launched == []
 
 
-def test_every_flag_says_what_it_does(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+def test_every_option_has_help(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", "200")
     run(studio_app.app, ["--help"])
     said = capsys.readouterr().out
@@ -227,7 +227,7 @@ def test_every_flag_says_what_it_does(capsys: pytest.CaptureFixture, monkeypatch
 # -- the line --------------------------------------------------------------------------------------------
 
 
-def test_the_line_tells_places_and_what_those_before_take():
+def test_queue_gives_positions_and_the_time_of_jobs_ahead():
     queue = GenerationQueue()
     first, second, third = (queue.enqueue(work) for work in (100, 200, 100))
     assert [queue.position(ticket) for ticket in (first, second, third)] == [
@@ -280,7 +280,7 @@ def test_what_is_no_story_has_its_turn_and_is_not_counted_as_one():
     assert queue.position(story) == Position(0, 0)
 
 
-def test_a_line_that_is_full_says_so():
+def test_full_queue_is_reported():
     queue = GenerationQueue(max_waiting=1)
     queue.check_capacity(joining=1)
     first = queue.enqueue(1)
@@ -291,7 +291,7 @@ def test_a_line_that_is_full_says_so():
     queue.enqueue(1)
 
 
-def test_a_story_behind_a_full_line_is_refused_on_the_page_and_by_programmes(manager: ModelManager):
+def test_full_queue_refuses_stories_of_page_and_api(manager: ModelManager):
     manager.queue, before = GenerationQueue(max_waiting=1), manager.queue
     try:
         for _ in range(2):
@@ -305,7 +305,7 @@ def test_a_story_behind_a_full_line_is_refused_on_the_page_and_by_programmes(man
         manager.queue = before
 
 
-def test_a_waiting_story_says_its_place_and_time_and_then_begins(manager: ModelManager):
+def test_waiting_story_shows_position_and_time_and_then_starts(manager: ModelManager):
     story_tab = make_story_tab(manager)
     ticket = manager.queue.enqueue(1)
     ticket.seconds_left = 40.0
@@ -320,7 +320,7 @@ def test_a_waiting_story_says_its_place_and_time_and_then_begins(manager: ModelM
     assert len(manager.queue) == 0
 
 
-def test_waiting_is_said_in_words():
+def test_waiting_is_formatted_as_text():
     waiting = Progress("waiting", 3, jobs_ahead=3, seconds_to_wait=75.0)
     assert "3 other stories are before yours. It begins by itself in about 1 min 15 s." in view.status(
         waiting

@@ -29,7 +29,7 @@ def saved_picture(folder: Path) -> Path:
     return path
 
 
-def test_a_picture_tells_how_it_was_made(tmp_path: Path) -> None:
+def test_image_metadata_has_story_and_settings(tmp_path: Path) -> None:
     record = read_frame(saved_picture(tmp_path))
     assert (record.story, record.settings, record.model) == (STORY, SETTINGS, "tiny")
     assert (record.prompt, record.seed) == (STORY.prompts[0], STORY.frame_seeds[0])

@@ -85,7 +85,7 @@ def test_a_csv_of_another_encoding_is_named(tmp_path: Path):
         (None, "folder"),
     ],
 )
-def test_a_folder_that_cannot_be_read_says_which_field(tmp_path: Path, content: str | None, field: str):
+def test_unreadable_folder_names_the_field(tmp_path: Path, content: str | None, field: str):
     picture(0).save(tmp_path / "a.png")
     if content is not None:
         (tmp_path / "list.csv").write_text(content)

@@ -45,7 +45,7 @@ def test_the_vocabulary_has_the_first_word_of_each_class(tiny_folder: Path, tmp_
     assert load_model(str(tiny_folder), device="cpu").vocabulary == {}
 
 
-def test_a_model_says_its_name_size_and_device(small_model: Model) -> None:
+def test_model_description_has_name_size_and_device(small_model: Model) -> None:
     assert small_model.describe() == "small, 32 × 32 pixels, on CPU in float32"
 
 

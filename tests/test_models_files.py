@@ -68,7 +68,7 @@ def test_playgrounds_file_brings_its_own_scheduler_and_scale(
     assert all(torch.isfinite(frame.latents).all() for frame in made)
 
 
-def test_a_file_that_predicts_velocity_says_so(single: Path, config: Path, tmp_path: Path) -> None:
+def test_file_with_velocity_prediction_is_recognised(single: Path, config: Path, tmp_path: Path) -> None:
     path = tmp_path / "velocity.safetensors"
     save_file(load_file(single) | {"v_pred": torch.zeros(1), "ztsnr": torch.zeros(1)}, path)
     scheduler = load_model(str(path), "cpu", config=config).pipe.scheduler.config

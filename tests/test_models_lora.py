@@ -68,7 +68,7 @@ def test_a_merged_sum_is_what_a_lora_adds(fresh: Model, tiny_folder: Path, tmp_p
     assert (with_lora - merged).abs().max() < 0.01 * (with_lora - plain).abs().max()
 
 
-def test_a_bank_of_other_weights_does_not_fit(fresh: Model, tiny_folder: Path, tmp_path: Path) -> None:
+def test_cache_of_other_weights_is_refused(fresh: Model, tiny_folder: Path, tmp_path: Path) -> None:
     path = write_lora(tmp_path / "one.safetensors", fresh)
     models = [load_model(str(tiny_folder), "cpu", loras=(Lora(path, weight),)) for weight in (1.0, 0.5)]
     prints = {fingerprint(model.pipe.unet) for model in (*models, fresh)}

@@ -25,7 +25,7 @@ def started(model: Model, story: Story, settings: Settings = QUICK) -> Started:
     return first
 
 
-def test_a_scene_that_is_cut_away_is_said_with_its_picture(small_model: Model) -> None:
+def test_truncated_scene_gives_a_note_for_its_frame(small_model: Model) -> None:
     scenes = (
         "on the beach",
         "in the forest with a red hat in the snow",
@@ -86,7 +86,9 @@ def test_a_subject_that_no_picture_reads_is_refused_where_it_is_looked_for(small
     assert "ignored: " in started(small_model, story, replace(QUICK, sdsa=False)).notes[0]
 
 
-def test_a_negative_prompt_that_is_cut_is_said_where_it_counts(small_model: Model, story: Story) -> None:
+def test_truncated_negative_prompt_gives_a_note_where_it_has_an_effect(
+    small_model: Model, story: Story
+) -> None:
     long = replace(story, negative=f"{' '.join(['red'] * 75)} hat")
     assert started(small_model, long, replace(QUICK, guidance=5.0)).notes == (
         "negative prompt truncated to 77 tokens; ignored: 'hat'",
@@ -94,7 +96,7 @@ def test_a_negative_prompt_that_is_cut_is_said_where_it_counts(small_model: Mode
     assert started(small_model, long).notes == ()
 
 
-def test_the_storybook_says_where_it_stops_reading() -> None:
+def test_storybook_model_reports_truncation() -> None:
     model = load_model("storybook", device="cpu")
     subject = f"a small old {' '.join(['red'] * 38)} cat with a hat"
     (said,) = unread(model.pipe, Story(subject, ("on the beach",), concepts=("red",)), QUICK, [0])
@@ -102,7 +104,7 @@ def test_the_storybook_says_where_it_stops_reading() -> None:
     assert "on the beach' (image 1)" in said
 
 
-def test_the_libraries_own_words_about_it_are_silent_and_no_others(tiny_folder: Path) -> None:
+def test_library_warnings_about_truncation_are_silenced_and_no_others(tiny_folder: Path) -> None:
     heard: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: heard.append(record.getMessage())

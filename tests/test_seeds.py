@@ -43,7 +43,7 @@ def test_a_seed_of_its_own_changes_no_other(story: Story):
     ],
     ids=str,
 )
-def test_wrong_seeds_are_refused_in_words(story: Story, seeds, words: str):
+def test_wrong_seeds_are_refused(story: Story, seeds, words: str):
     with pytest.raises(ValueError, match=r"^seeds must be") as refusal:
         with_seeds(story, *seeds)
     assert words in str(refusal.value)
@@ -54,7 +54,7 @@ def test_a_seed_that_another_picture_has_is_refused(story: Story):
         with_seeds(story, None, None, story.frame_seeds[0])
 
 
-def test_records_keep_the_seeds_and_who_lent(story: Story, tmp_path: Path):
+def test_records_keep_seeds_and_anchors(story: Story, tmp_path: Path):
     own = replace(story, scenes=("on the red beach", ("in the snow", 99), *story.scenes[2:]))
     picture = tmp_path / "frame-02.png"
     save_frame(picture, Image.new("RGB", (8, 8)), own.prompts[1], 99, own, QUICK, "m", anchor_story=story)
@@ -75,7 +75,7 @@ def test_records_without_seeds_are_still_read(story: Story, tmp_path: Path):
 # -- telling ---------------------------------------------------------------------------------------------
 
 
-def test_a_frame_told_anew_is_the_one_of_the_whole_story(small_model: Model, story: Story):
+def test_regenerated_frame_equals_that_of_the_whole_story(small_model: Model, story: Story):
     own = with_seeds(story, None, None, None, 99)
     *_, finished = generate(small_model, story, QUICK, keep_anchors=True)
     full_run = generated(generate(small_model, own, QUICK, anchor_cache=finished.anchor_cache, frames=(3,)))
@@ -98,7 +98,7 @@ def test_the_same_noise_leaves_a_frame_its_own_seed(small_model: Model, story: S
     assert all(torch.equal(before[k], after[k]) for k in (1, 2, 3))
 
 
-def test_the_anchors_alone_can_be_told_and_kept(small_model: Model, story: Story):
+def test_anchors_alone_can_be_generated_and_kept(small_model: Model, story: Story):
     *events, finished = generate(small_model, story, QUICK, frames=(0, 1), keep_anchors=True)
     assert list(generated(events)) == [0, 1]
     *_, whole = generate(small_model, story, QUICK, keep_anchors=True)

@@ -58,7 +58,7 @@ def test_concepts_may_stand_in_the_subject_or_in_any_scene() -> None:
 
 
 @pytest.mark.parametrize("concept", ["dog", "ca", "cats", "cat the"])
-def test_a_concept_that_is_in_no_prompt_is_an_error_that_says_so(concept: str) -> None:
+def test_concept_in_no_prompt_is_an_error(concept: str) -> None:
     with pytest.raises(ValueError, match=rf"^concepts must be words of the subject .*, got '{concept}'$"):
         Story("a cat", ("in the forest",), concepts=(concept,))
 

@@ -78,7 +78,7 @@ def test_wheel_requires_what_the_app_needs_and_does_not_pin_torch(built: Path):
             assert required[name].specifier == wanted.specifier
 
 
-def test_the_installed_command_tells_a_story_from_any_folder(built: Path, tmp_path: Path):
+def test_installed_command_generates_a_story_from_any_folder(built: Path, tmp_path: Path):
     """In an environment that sees the libraries of this one, but not the checkout."""
     home = tmp_path / "environment"
     venv.create(home, with_pip=False, symlinks=True)

@@ -60,7 +60,7 @@ def test_a_space_is_put_together_again_but_never_over_something_else(space: Path
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_the_space_says_what_the_hub_wants_to_know(space: Path):
+def test_space_has_the_metadata_of_the_hub(space: Path):
     said = yaml.safe_load((space / "README.md").read_text().split("---")[1])
     assert (said["sdk"], said["python_version"], said["license"]) == ("gradio", "3.12.12", "apache-2.0")
     assert said["sdk_version"] in APP["gradio"].specifier
@@ -168,7 +168,7 @@ def shared(
     return calls, pickle.loads((folder / "seen").read_bytes())
 
 
-def test_a_story_on_a_lent_gpu_is_told_as_everywhere(shared):
+def test_zero_gpu_generates_the_same_story(shared):
     _, seen = shared
     assert (seen["device"], seen["scores_on"]) == ("cuda", "cpu")
     generated = seen["told"]
@@ -208,7 +208,7 @@ def test_the_time_that_is_asked_for_grows_with_the_story(shared):
     assert min(asked) >= 12
 
 
-def test_what_goes_wrong_is_said_in_words_and_mistakes_cost_no_gpu(shared):
+def test_errors_are_reported_and_mistakes_use_no_gpu(shared):
     calls, seen = shared
     assert seen["mistake"].startswith("FieldError: anchors must be ")
     assert seen["failure"].startswith("RuntimeError: frames: 1 of 3 scenes need the anchors")

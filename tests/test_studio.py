@@ -133,7 +133,7 @@ def test_a_short_story_has_anchor_note(changes: dict[str, Any], anchors: int, sa
     assert anchor_note(changes["anchors"], story, settings) == said
 
 
-def test_a_story_of_one_scene_is_told_and_says_so(story_tab: StoryTab):
+def test_story_of_one_scene_is_generated_with_a_note(story_tab: StoryTab):
     status = last(story_tab.generate(ANN, **form(scenes="in the snow", anchors=2)), story_tab.status)
     assert "1 picture in " in status
     assert "Note: 1 anchor, because the story has 1 scene." in status
@@ -170,7 +170,7 @@ def test_a_scene_is_a_text_and_its_seed(rows: list[tuple[str, Any]], seeds: list
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.title)
-def test_every_example_can_be_told(example):
+def test_every_example_is_valid(example):
     story, _ = parse(fill(example.story, Settings()))
     assert story == example.story
     assert story.concept_words == (suggest_concept(story.subject),)
@@ -216,7 +216,7 @@ def test_a_run_stops_within_two_steps(begin_run):
     assert wait_for(run, lambda progress: progress.over).step <= stopped_at + 2
 
 
-def test_a_run_that_fails_says_why_and_keeps_its_pictures(begin_run, tmp_path: Path):
+def test_failed_run_shows_the_reason_and_keeps_its_images(begin_run, tmp_path: Path):
     (tmp_path / "mask-02.png").mkdir()  # the second picture's mask cannot be written there
     ended = wait_for(begin_run(QUICK), lambda progress: progress.over)
     assert ended.state == "failed"
@@ -224,7 +224,7 @@ def test_a_run_that_fails_says_why_and_keeps_its_pictures(begin_run, tmp_path: P
     assert [picture.path.name for picture in ended.pictures] == ["frame-01.png"]
 
 
-def test_a_run_marks_the_subject_and_tells_its_passes(begin_run):
+def test_run_marks_the_subject_and_reports_its_passes(begin_run):
     seen = list(begin_run(replace(QUICK, injection=True, steps=12)).watch())
     assert any(progress.first_pass for progress in seen)
     assert not seen[-1].first_pass
@@ -245,7 +245,7 @@ def test_a_run_repeats_its_snapshot_while_a_step_is_long(begin_run, manager: Mod
 # -- the model -------------------------------------------------------------------------------------------
 
 
-def test_the_page_says_why_a_model_could_not_be_loaded(tmp_path: Path):
+def test_page_shows_why_a_model_could_not_be_loaded(tmp_path: Path):
     model = make_story_tab(ModelManager(str(tmp_path), "cpu")).model
     said = [update[model.line] for update in model.wait_for_model() if model.line in update]
     assert "loading" in said[0]
@@ -253,14 +253,14 @@ def test_the_page_says_why_a_model_could_not_be_loaded(tmp_path: Path):
     assert "model_index.json" in said[-1]
 
 
-def test_a_story_on_a_model_that_could_not_be_loaded_says_why(tmp_path: Path):
+def test_story_without_a_model_shows_the_loading_error(tmp_path: Path):
     story_tab = make_story_tab(ModelManager(str(tmp_path), "cpu"))
     status = last(story_tab.generate(ANN, **form()), story_tab.status)
     assert 'role="alert"' in status
     assert "model_index.json" in status
 
 
-def test_the_page_says_which_model_is_in_use(story_tab: StoryTab, manager: ModelManager):
+def test_page_shows_the_model_in_use(story_tab: StoryTab, manager: ModelManager):
     page = story_tab.model
     *_, updates = page.wait_for_model()
     assert manager.model.describe() in updates[page.line]
@@ -268,7 +268,7 @@ def test_the_page_says_which_model_is_in_use(story_tab: StoryTab, manager: Model
     assert updates[page.words].count("<dt>") == len(manager.model.vocabulary)
 
 
-def test_the_status_says_the_first_pass_and_what_has_no_effect():
+def test_status_shows_the_first_pass_and_settings_without_effect():
     progress = Progress("generating", 4, last_frame=2, step=12, steps=30, first_pass=True)
     assert "step 12 of 30 of the first pass" in view.status(progress)
     done = Progress("done", 1, notes=("freeu: <nothing>",))
@@ -321,7 +321,7 @@ def test_generate_refuses_in_the_status_area_and_as_an_error(story_tab: StoryTab
     assert story_tab.services.sessions.story_of(ANN) is None
 
 
-def test_a_second_visitor_is_told_to_wait(story_tab: StoryTab):
+def test_second_visitor_waits(story_tab: StoryTab):
     first = story_tab.generate(ANN, **form(steps=200))
     next(update for update in first if "step " in update.get(story_tab.status, ""))
     second = story_tab.generate(BEN, **form())
@@ -348,7 +348,7 @@ def test_generate_sends_each_picture_once_and_ends_with_the_time(story_tab: Stor
     assert ended[story_tab.continue_panel.part]["visible"]
 
 
-def test_cancel_keeps_the_pictures_and_says_how_many(story_tab: StoryTab):
+def test_cancel_keeps_the_images_and_shows_their_number(story_tab: StoryTab):
     generation = story_tab.generate(ANN, **form(anchors=1, steps=40))
     drawn = (update.get(story_tab.pictures, ()) for update in generation)
     next(made for made in drawn if any("being generated" not in text for _, text in made))
@@ -387,7 +387,7 @@ def test_leaving_removes_the_visitors_files_alone(story_tab: StoryTab):
         (1, 2, "Picture 2 of 4"),
     ],
 )
-def test_progress_says_pictures_step_and_time_left(made: int, last: int, said: str):
+def test_progress_has_images_step_and_time_left(made: int, last: int, said: str):
     pictures = tuple(Picture(Path(f"{number}.png"), number, "", "") for number in range(made))
     progress = Progress(
         "generating",
@@ -418,5 +418,5 @@ def test_what_visitors_wrote_is_escaped():
     assert "<b>" not in view.word_groups({"<b>": ["<b>"]})
 
 
-def test_only_what_is_documented_is_offered_to_programmes():
+def test_api_has_the_documented_endpoints_alone():
     assert set(create_demo().get_api_info()["named_endpoints"]) == {"/tell", "/compare", "/score"}

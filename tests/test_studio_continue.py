@@ -97,7 +97,7 @@ def test_a_scene_more_is_the_one_that_the_whole_story_would_have(generate, manag
     assert "1 picture of 4 in" in view.status(longer.progress)
 
 
-def test_another_seed_keeps_the_former_picture_until_it_is_wanted(generate, tmp_path: Path):
+def test_regenerated_image_can_be_undone(generate, tmp_path: Path):
     run = generate()
     again = goes_on(run, with_seed(STORY, 2, 99), 2)
     assert [path.name for path in paths(again)] == ["frame-01.png", "frame-02.png", "frame-03-2.png"]
@@ -117,7 +117,7 @@ def test_another_seed_keeps_the_former_picture_until_it_is_wanted(generate, tmp_
         undo(again.generated, 1)
 
 
-def test_an_anchor_that_is_changed_leaves_the_others_looking_at_the_former_one(generate, tmp_path: Path):
+def test_changed_anchor_leaves_the_others_attending_to_the_replaced_one(generate, tmp_path: Path):
     run = generate()
     changed = goes_on(run, with_text(STORY, 0, "in the desert"), 0)
     assert paths(changed)[1:] == paths(run)[1:]
@@ -130,7 +130,7 @@ def test_an_anchor_that_is_changed_leaves_the_others_looking_at_the_former_one(g
     assert same(paths(later)[1], paths(run)[1])
 
 
-def test_anchors_that_were_not_kept_are_told_again_unseen(generate, monkeypatch: pytest.MonkeyPatch):
+def test_missing_anchors_are_regenerated_in_the_background(generate, monkeypatch: pytest.MonkeyPatch):
     long = replace(QUICK, steps=12)  # so that what is told unseen lasts until it is looked at
     kept = goes_on(generate(long), with_seed(STORY, 2, 99), 2)
     monkeypatch.setattr(worker, "MAX_CACHE_SHARE", 0.0)
@@ -147,14 +147,14 @@ def test_anchors_that_were_not_kept_are_told_again_unseen(generate, monkeypatch:
     assert same(paths(again)[2], paths(kept)[2])
 
 
-def test_what_shares_nothing_tells_only_what_is_wanted(generate):
+def test_without_sharing_only_requested_frames_are_generated(generate):
     run = generate(replace(QUICK, sdsa=False))
     assert run.generated.anchor_cache is None
     assert goes_on(run, with_scene(STORY, "in a library"), 3).progress.finished == 1
     assert "only the image that you change" in describe(run.generated)
 
 
-def test_random_anchors_tell_the_whole_story_again(generate):
+def test_random_anchors_regenerate_the_whole_story(generate):
     run = generate(replace(QUICK, random_anchors=True))
     again = goes_on(run, with_scene(STORY, "in a library"), 3)
     assert again.progress.finished == 4
@@ -162,7 +162,7 @@ def test_random_anchors_tell_the_whole_story_again(generate):
     assert "a change regenerates all 3 images" in describe(run.generated)
 
 
-def test_spectra_are_those_of_the_story_as_it_stands(generate):
+def test_plots_are_those_of_the_current_story(generate):
     run = generate(replace(QUICK, k_filter=SVDFilter("count", 2)), record=True)
     longer = goes_on(run, with_scene(STORY, "in a library"), 3)
     assert longer.generated.filter_log is run.generated.filter_log
@@ -195,7 +195,7 @@ def test_a_stopped_story_continues_against_its_anchors(manager: ModelManager, tm
     assert len(read_story_json(tmp_path).pictures) == 3
 
 
-def test_a_story_stopped_before_its_anchors_begins_anew(manager: ModelManager, tmp_path: Path):
+def test_story_cancelled_before_its_anchors_restarts(manager: ModelManager, tmp_path: Path):
     long = replace(QUICK, steps=100)
     run = stopped(
         GenerationJob(manager, GenerationRequest(STORY, long, tmp_path)), lambda progress: progress.step >= 2
@@ -226,7 +226,7 @@ def the_form(**changes: Any) -> dict[str, Any]:
     return {**fill(STORY, QUICK), "show_masks": False, "suggested": "cat", "locked": True, **changes}
 
 
-def test_wishes_that_cannot_be_met_get_words(story_tab: StoryTab):
+def test_impossible_requests_are_refused_with_the_reason(story_tab: StoryTab):
     def refusal(kind: str, scene: str = "", picture: Any = 0, text: str = "") -> str:
         updates = story_tab.continue_story(kind)(scene, picture, text, ANN)
         status = next(updates)[story_tab.status]
@@ -286,7 +286,7 @@ OWN = replace(
 FILTERED = replace(QUICK, k_filter=SVDFilter("energy", 0.9), width=128, height=64, masking=False)
 
 
-def test_the_form_holds_all_that_a_story_says():
+def test_form_holds_the_whole_story():
     story, settings = parse(fill(OWN, FILTERED))
     assert settings == FILTERED
     assert replace(story, concepts=()) == OWN
@@ -316,7 +316,7 @@ def test_links_of_earlier_versions_are_read():
 
 
 @pytest.mark.parametrize("code", ["", "ä", "e30", "W10", "eyJzdG9yeSI6IHt9", "%00"])
-def test_broken_links_are_refused_in_words(code: str):
+def test_broken_links_are_refused(code: str):
     with pytest.raises(ValueError, match="link"):
         decode_link(code)
 
@@ -331,7 +331,7 @@ def test_broken_links_are_refused_in_words(code: str):
         ("a.txt", b""),
     ],
 )
-def test_files_of_others_are_refused_in_words(tmp_path: Path, name: str, content: bytes):
+def test_foreign_files_are_refused(tmp_path: Path, name: str, content: bytes):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError) as refusal:  # noqa: PT011 - the words are looked at below
         read_file(tmp_path / name)
@@ -362,7 +362,7 @@ def test_the_time_left_counts_bunches_and_not_the_first():
     assert left[12] == pytest.approx(2.0 * 2, abs=2.0)
 
 
-def test_a_story_with_nothing_told_says_so():
+def test_story_without_frames_is_reported():
     generated = GeneratedStory(STORY, QUICK, Path(), STORY)
     assert generated.missing == (0, 1, 2)
     assert "seen" not in view.status(Progress("stopped", 3))

@@ -165,7 +165,7 @@ def test_another_model_that_comes_while_a_story_waits_changes_nothing(
 # -- two pages, one story --------------------------------------------------------------------------------
 
 
-def test_pictures_are_never_written_over_and_a_stale_page_says_so(story_tab, library, manager):
+def test_images_are_never_overwritten_and_a_stale_page_gets_an_error(story_tab, library, manager):
     folder = keep_own(library, manager)
     for visitor in (ANN, BEN):
         open_story(story_tab, visitor, folder)
@@ -179,7 +179,7 @@ def test_pictures_are_never_written_over_and_a_stale_page_says_so(story_tab, lib
     assert read_story_json(folder).pictures == ("frame-01-3.png", "frame-02.png")
 
 
-def test_a_story_that_is_told_on_another_page_is_left_alone(story_tab, library, manager):
+def test_story_in_generation_on_another_page_is_left_alone(story_tab, library, manager):
     folder = keep_own(library, manager, settings=replace(QUICK, steps=200))
     for visitor in (ANN, BEN):
         open_story(story_tab, visitor, folder)
@@ -200,7 +200,7 @@ def test_a_story_with_lost_pictures_can_be_gone_on_with(story_tab, library, mana
 # -- stories that have no picture ------------------------------------------------------------------------
 
 
-def test_a_story_without_a_picture_can_only_be_begun_anew(story_tab: StoryTab):
+def test_story_without_an_image_can_only_restart(story_tab: StoryTab):
     generation = story_tab.generate(ANN, **form(steps=200))
     next(update for update in generation if "step " in update.get(story_tab.status, ""))
     assert "Stopped before the first picture" in last(story_tab.cancel(ANN), story_tab.status)
@@ -280,7 +280,7 @@ def test_each_row_of_a_comparison_is_a_kept_story(
     assert [story.name for story in library.stories()] == [one.name for one in stories if one != shared]
 
 
-def test_a_row_that_is_told_is_neither_deleted_nor_opened(comparing, story_tab, library):
+def test_row_in_generation_is_neither_deleted_nor_opened(comparing, story_tab, library):
     room = library_of(story_tab)  # first, because this takes longer than a row
     going = compare(comparing, ANN, steps=200)
     next(update for update in going if isinstance(update[2], str) and "<img" in update[2])
@@ -306,7 +306,7 @@ def test_comparisons_of_a_shared_demo_go_with_the_visit(manager: ModelManager):
 # -- what goes, and when ---------------------------------------------------------------------------------
 
 
-def test_a_private_library_says_when_its_stories_go(manager: ModelManager, story_tab: StoryTab):
+def test_temporary_library_shows_when_its_stories_are_deleted(manager: ModelManager, story_tab: StoryTab):
     def said(studio: StoryTab, visitor: gr.Request) -> str:
         return library_of(studio).shelf("", ORDERS[0], 24, visitor)[2]
 

@@ -64,7 +64,7 @@ def switch(manager: ModelManager, source: Path) -> None:
     assert manager.last_error == ""
 
 
-def test_a_page_takes_sizes_and_words_once(manager: ModelManager):
+def test_page_applies_sizes_and_notes_once(manager: ModelManager):
     page = following(manager)
     first = follow(page, None, size="Model default")
     assert set(first) == {"seen", "line", "words", "size", "k_count", "v_count"}, "it sets no steps"
@@ -116,7 +116,7 @@ def test_an_ordinary_model_after_another_leaves_the_boxes_alone(
     assert "steps" not in follow(page, seen)
 
 
-def test_a_link_keeps_what_it_says(manager: ModelManager, lightning: Path, tiny_folder: Path):
+def test_link_keeps_story_and_settings(manager: ModelManager, lightning: Path, tiny_folder: Path):
     switch(manager, lightning)
     page = following(manager)
     first = follow(page, None, link="abc")
@@ -125,7 +125,7 @@ def test_a_link_keeps_what_it_says(manager: ModelManager, lightning: Path, tiny_
     assert follow(page, first["seen"], link="abc")["steps"] == Settings.steps
 
 
-def test_sizes_of_the_former_model_go_with_words_and_ones_own_stay(
+def test_sizes_of_the_last_model_are_cleared_with_a_note_and_custom_ones_stay(
     manager: ModelManager, lightning: Path, monkeypatch: pytest.MonkeyPatch
 ):
     said: list[str] = []
@@ -143,7 +143,7 @@ def test_sizes_of_the_former_model_go_with_words_and_ones_own_stay(
     assert kept["size"]["value"] == CUSTOM_SIZE
 
 
-def test_a_stale_size_that_is_chosen_all_the_same_is_said(
+def test_stale_size_is_refused_with_the_reason(
     manager: ModelManager, lightning: Path, monkeypatch: pytest.MonkeyPatch
 ):
     said: list[str] = []
@@ -161,7 +161,7 @@ def test_a_stale_size_that_is_chosen_all_the_same_is_said(
     assert sides == choices[1].split(": ")[1].split(" × ")
 
 
-def test_examples_are_told_as_a_few_step_model_wants_it(manager: ModelManager, lightning: Path):
+def test_examples_take_the_settings_of_a_few_step_model(manager: ModelManager, lightning: Path):
     tab = make_story_tab(manager)
     assert tab.fill_example(0)[tab.form["steps"]] == Settings.steps
     switch(manager, lightning)

@@ -68,9 +68,7 @@ def test_a_story_that_runs_is_waited_for(manager: ModelManager, tiny_folders: di
     assert manager.model.name == "sdxl"
 
 
-def test_what_cannot_be_loaded_is_said_and_the_old_model_is_back(
-    manager: ModelManager, tmp_path: Path
-) -> None:
+def test_loading_error_is_shown_and_the_old_model_restored(manager: ModelManager, tmp_path: Path) -> None:
     said = []
     with pytest.raises(gr.Error, match="does not exist"):
         said.extend(iter(load_chosen_into(said, manager, str(tmp_path / "nowhere.safetensors"))))
@@ -111,7 +109,7 @@ def test_a_visitor_chooses_a_model_with_a_lora(
         ("storybook", "", "tiny", "memory: 'tiny' is not allowed"),
     ],
 )
-def test_wrong_wishes_are_said_before_anything_is_freed(
+def test_wrong_requests_are_refused_before_memory_is_freed(
     source: object, loras: object, memory: object, words: str, manager: ModelManager
 ) -> None:
     model = manager.model
@@ -122,7 +120,7 @@ def test_wrong_wishes_are_said_before_anything_is_freed(
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_shared_demo_keeps_its_model_and_tells_of_no_file(
+def test_shared_demo_keeps_its_model_and_reveals_no_file(
     tiny_folder: Path, tmp_path: Path, there: bool
 ) -> None:
     manager = ModelManager(str(tiny_folder), "cpu", may_switch=False)
@@ -162,7 +160,7 @@ def made_by(run: GenerationJob) -> set[str]:
     return {read_frame(picture.path).model for picture in run.progress.pictures}
 
 
-def test_stories_that_wait_are_told_by_the_model_that_they_were_asked_of(
+def test_waiting_stories_use_the_model_they_were_requested_with(
     manager: ModelManager, tiny_folders: dict[str, Path], tmp_path: Path
 ) -> None:
     runs = [
@@ -183,7 +181,7 @@ def test_stories_that_wait_are_told_by_the_model_that_they_were_asked_of(
     assert [made_by(run) for run in runs] == [{"small"}, {"small"}, {"sdxl"}]
 
 
-def test_a_story_that_does_not_fit_the_model_that_came_is_refused_in_words(
+def test_story_that_does_not_fit_a_new_model_is_refused_with_the_reason(
     manager: ModelManager, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     far = Story(

@@ -55,7 +55,7 @@ def changed(manager: ModelManager, tmp_path: Path) -> GeneratedStory:
     return last.generated
 
 
-def test_a_story_with_former_anchors_is_told_again_bit_by_bit(story_tab: StoryTab, changed: GeneratedStory):
+def test_story_with_replaced_anchors_is_regenerated_bit_for_bit(story_tab: StoryTab, changed: GeneratedStory):
     record = read_story_json(changed.folder)
     assert record.anchor_story == STORY
     status = story_tab.share.open_file(str(changed.folder / FILE_NAME), ANN)[story_tab.status]
@@ -86,7 +86,7 @@ def test_an_opened_story_that_is_changed_has_anchors_of_its_own(story_tab: Story
     )
 
 
-def test_a_file_without_former_anchors_takes_them_away(
+def test_file_without_replaced_anchors_clears_them(
     story_tab: StoryTab, changed: GeneratedStory, tmp_path: Path
 ):
     story_tab.share.open_file(str(changed.folder / FILE_NAME), ANN)

@@ -49,7 +49,7 @@ def test_headlines_keep_their_names_and_take_the_best_that_is_known():
     assert "<net>" not in html
 
 
-def test_the_more_alike_a_pair_the_stronger_its_colour_in_both_directions():
+def test_more_similar_pairs_have_stronger_colours():
     near = [result("DreamSim", 0.1, better="lower", matrix=((0.0, 0.1), (0.1, 0.0)))]
     alike = [result("Identity agreement by the storybook reader", 0.9, matrix=((1.0, 0.9), (0.9, 1.0)))]
     for entries in (near, alike):
@@ -63,7 +63,7 @@ def test_bars_are_as_long_as_their_numbers():
     assert "1.400" in html
 
 
-def test_what_is_not_there_says_why():
+def test_missing_files_give_the_reason():
     html = scores_html([MissingScore("DreamSim", "its weights are <gone>", "Fetch them.")], FRAMES)
     assert "DreamSim unavailable: its weights are &lt;gone&gt;. Fetch them." in html
     assert headlines(html) == []
@@ -80,7 +80,7 @@ def story_tab(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     story_tab.services.leave(ANN)
 
 
-def test_a_told_story_is_scored_with_its_masks_and_gives_way_to_the_next(story_tab: StoryTab):
+def test_finished_story_is_scored_with_its_masks_and_replaced_by_the_next(story_tab: StoryTab):
     assert list(story_tab.scores.score("ensemble", "noise", ANN)) == [], "there is no story yet"
     list(story_tab.generate(ANN, **form()))
     pictures = story_tab.services.sessions.story_of(ANN).pictures
@@ -99,7 +99,7 @@ def test_a_told_story_is_scored_with_its_masks_and_gives_way_to_the_next(story_t
     generation.close()
 
 
-def test_headlines_say_what_differs_from_published_protocols():
+def test_headlines_name_differences_from_published_protocols():
     other = [
         result(
             "DreamSim", 0.3, better="lower", matrix=((0.0, 0.3), (0.3, 0.0)), unlike="that <paper> uses noise"
@@ -153,7 +153,7 @@ def test_weights_are_fetched_from_the_page_and_then_scored_with(story_tab: Story
 @pytest.mark.parametrize(
     "error", [DownloadError("weights: <x> could not be downloaded: no route"), KeyError("lost")]
 )
-def test_a_fetch_that_fails_is_said_and_can_be_tried_again(
+def test_failed_download_is_reported_and_can_be_repeated(
     story_tab: StoryTab, fetched: dict, error: Exception
 ):
     story_tab.services.sessions.of(ANN).missing_weights, fetched["error"] = ("clip",), error

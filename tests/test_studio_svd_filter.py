@@ -51,7 +51,7 @@ from tests.visitors import ANN, last
         ({"v_as_k": False, "v_reweight": "log2"}, SVDFilter(), SVDFilter(reweight="log2")),
     ],
 )
-def test_the_spectra_are_read_where_they_matter(changes: dict, keys: SVDFilter, values: SVDFilter):
+def test_singular_values_are_kept_at_the_steps_that_matter(changes: dict, keys: SVDFilter, values: SVDFilter):
     """What is disabled on the page is not looked at: V's boxes while linked, a value where all is kept."""
     _, settings = parse(form(**changes))
     assert (settings.k_filter, settings.v_filter) == (keys, values)
@@ -198,7 +198,7 @@ def lines_of(html: str, looks: str) -> list[int]:
     return [len(points.split()) for points in found]
 
 
-def test_the_figures_show_spectra_before_and_after_of_each_anchor(log: FilterSummary):
+def test_plots_show_singular_values_before_and_after_per_anchor(log: FilterSummary):
     html = plots(log, LAYERS[0], 1)
     assert lines_of(html, "before anchor-0") == lines_of(html, "before anchor-1") == [4, 4]
     # Of K and of V: the spectrum without what was dropped, then kept and energy at two steps.
@@ -211,7 +211,7 @@ def test_the_figures_show_spectra_before_and_after_of_each_anchor(log: FilterSum
     assert "Anchor 2: 1 of 4 kept, 50.0% of the energy; reweighting would leave nothing" in html
 
 
-def test_what_the_logarithm_makes_zero_is_said_below_the_curve(log: FilterSummary):
+def test_values_zeroed_by_log_are_reported_below_the_curve(log: FilterSummary):
     assert "Not drawn" not in plots(log, LAYERS[0], 1)
     found = log.stats["K", LAYERS[0], 1]
     found[0], found[1] = replace(found[0], zeroed=48), replace(found[1], zeroed=7)
@@ -266,7 +266,7 @@ def test_a_storys_singular_values_are_shown_when_they_were_asked_for(story_tab: 
     assert recorded.v_filter == recorded.k_filter == SVDFilter("quantile", 0.05, "log")
 
 
-def test_nothing_is_recorded_unasked_and_an_empty_record_says_why(story_tab: StoryTab):
+def test_nothing_is_recorded_by_default_and_an_empty_log_gives_the_reason(story_tab: StoryTab):
     panel = story_tab.svd_plots
     list(story_tab.generate(ANN, **form(**SVD_FILTERED)))
     assert not panel.show(ANN)[panel.part]["visible"]

@@ -78,7 +78,7 @@ def test_the_window_keeps_the_last_steps_and_averages_layers() -> None:
         window.close_step()
 
 
-def test_all_tokens_of_all_occurrences_are_found() -> None:
+def test_all_tokens_of_all_concept_spans_are_found() -> None:
     prompts = [[0, 5, 6, 9, 5, 6, 1], [0, 6, 5, 7, 1], [0, 8, 1]]
     found = find_concept_spans(prompts, [[5, 6], [7]])
     assert found.present.tolist() == [[True, True], [True, False], [False, False]]
@@ -89,7 +89,7 @@ def test_all_tokens_of_all_occurrences_are_found() -> None:
     assert not found.pool[2].any()
 
 
-def test_one_token_words_are_found_where_the_reference_finds_them() -> None:
+def test_one_token_words_are_found_at_the_recorded_positions() -> None:
     # "a fox wearing a hat", "a fox", "a hat and a fox": fox is 10, hat is 11.
     prompts = [[0, 2, 10, 3, 2, 11, 1], [0, 2, 10, 1], [0, 2, 11, 4, 2, 10, 1]]
     found = find_concept_spans(prompts, [[10], [11]])
@@ -109,7 +109,7 @@ def test_maps_are_the_columns_of_the_whole_softmax() -> None:
     assert not maps[1].any()
 
 
-def test_masks_of_several_occurrences_are_united_and_absent_words_skipped() -> None:
+def test_masks_of_spans_are_united_and_absent_words_skipped() -> None:
     left, right = torch.zeros(4, 6), torch.zeros(4, 6)
     left[:, :2], right[:, 4:] = 1, 1
     maps = torch.stack([left, right]).expand(3, -1, -1, -1)
@@ -141,7 +141,7 @@ def test_dropout_removes_about_its_share_and_nothing_else() -> None:
     assert torch.equal(dropped, drop(mask, 0.3, torch.Generator().manual_seed(0)))
 
 
-def test_occurrences_move_together() -> None:
+def test_concept_spans_move_to_a_device_together() -> None:
     moved = find_concept_spans([[0, 5, 1]], [[5]]).to(torch.device("meta"))
     assert isinstance(moved, ConceptSpans)
     assert moved.tokens.is_meta

@@ -238,7 +238,7 @@ def test_zero_matrices_stay_zero(
 
 
 @pytest.mark.parametrize("reweight", ["log", "log2"])
-def test_values_of_one_or_less_leave_the_matrix_as_it_is_and_say_so(reweight: str) -> None:
+def test_values_of_one_or_less_leave_the_matrix_unchanged_with_a_note(reweight: str) -> None:
     matrices = torch.stack([mixed([1.0] * 16), mixed([0.5] * 16), mixed([2.0] + [0.5] * 15)])
     found, report = filter_with_report(matrices, SVDFilter("count", 2, reweight))
     assert report.unchanged.tolist() == [True, True, False]

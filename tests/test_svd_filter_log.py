@@ -17,7 +17,7 @@ from consistory_svd.events import Started
 from consistory_svd.presets import PRESETS
 from consistory_svd.settings import SVDFilter
 from tests.generated_frames import latents_of
-from tests.recorded_layer import GivenMasks, layer_of_reference, run_layer  # noqa: F401 (a fixture)
+from tests.recorded_layer import GivenMasks, run_layer
 from tests.tiny_models import denoise_together
 
 LOG = SVDFilter(reweight="log")
@@ -79,7 +79,7 @@ def recorded() -> dict[str, torch.Tensor]:
 )
 def test_a_filtered_layer_equals_the_recorded_one(
     recorded: dict,
-    layer_of_reference: Attention,  # noqa: F811
+    recorded_layer: Attention,
     name: str,
     svd_filter: SVDFilter,
     anchors: int,
@@ -88,7 +88,7 @@ def test_a_filtered_layer_equals_the_recorded_one(
     groups = [(slice(i, i + 1), [j for j in range(anchors) if j != i]) for i in range(3)]
     given = GivenMasks(3, [None] * anchors, groups)
     given.anchor_filter = AnchorFilter(svd_filter, svd_filter)
-    output = run_layer(layer_of_reference, given, recorded["hidden_states"]).unflatten(0, (2, 3))
+    output = run_layer(recorded_layer, given, recorded["hidden_states"]).unflatten(0, (2, 3))
     expected = recorded[name].unflatten(0, (2, 3))
     torch.testing.assert_close(output[:, :frames], expected[:, :frames], rtol=0, atol=1e-4)
 

@@ -30,7 +30,7 @@ def tokenizer(tmp_path_factory):
     return train_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
-def test_known_words_are_one_token_and_unknown_ones_fall_to_pieces(tokenizer):
+def test_known_words_are_one_token_and_unknown_ones_several(tokenizer):
     assert tokenizer.tokenize("a leopard in the forest") == [
         "a</w>",
         "leopard</w>",
@@ -177,7 +177,7 @@ def test_the_scaling_factor_makes_latents_as_large_as_noise(tmp_path):
     assert (latents.astype(np.float32) * scaling_factor(tmp_path)).std() == pytest.approx(1, abs=0.01)
 
 
-def test_spoilt_pictures_are_still_pictures():
+def test_corrupted_training_images_are_valid_images():
     images = to_tensor(np.stack([render_random(np.random.default_rng(k)).image[::2, ::2] for k in range(6)]))
     corrupted = spoil(images, np.random.default_rng(7))
     assert corrupted.shape == images.shape

@@ -26,7 +26,7 @@ def test_every_subject_can_be_drawn_doing_everything(subject):
 
 
 @pytest.mark.parametrize("scene", SCENES)
-def test_scenes_are_drawn_anew_every_time(scene):
+def test_scenes_differ_every_time(scene):
     generator = rng(2)
     first, second = (render("cat", scene, "standing", "photo", generator).image for _ in range(2))
     assert np.abs(first.astype(int) - second).mean() > 1
@@ -75,7 +75,7 @@ def test_styles_look_different_and_keep_the_subject_in_place():
         ("style", ("cat", "beach", "standing", "oil")),
     ],
 )
-def test_unknown_names_are_said(field, arguments):
+def test_unknown_names_are_refused(field, arguments):
     with pytest.raises(ValueError, match=rf"^{field}: .* one of "):
         render(*arguments, rng())
 
@@ -97,7 +97,7 @@ def test_captions_name_and_leave_out_every_attribute():
     )
 
 
-def test_captions_say_nothing_that_is_not_true():
+def test_captions_are_true():
     generator = rng(10)
     for _ in range(300):
         truth = random_truth(generator)
