@@ -131,7 +131,7 @@ def figure(
 
 
 def by_entry(stories: Sequence[GeneratedRow], table: Callable[[GeneratedRow], Table]) -> np.ndarray:
-    """What `table` counts, summed over all tellings of a story of the suite: [entries, attributes, 2]."""
+    """Sum what `table` counts over all generations of each entry: [entries, attributes, 2]."""
     entries = sorted({generated.entry for generated in stories})
     return np.stack(
         [sum(table(generated) for generated in stories if generated.entry == entry) for entry in entries]

@@ -20,7 +20,7 @@ from consistory_svd.studio.tabs import about as about_tab
 from consistory_svd.studio.tabs.about_text import MASKS, PARTS, PICTURES, STEPS
 from consistory_svd.system_info import Memory, memory, versions
 
-HOUSE = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 FILES = [(part, name, file) for part in PARTS for name, file in part.strips]
 
 
@@ -37,7 +37,7 @@ def test_memory_adds_up_and_is_this_machines():
 def test_versions_are_those_that_run():
     known = versions()
     assert known["torch"] == torch.__version__.split("+")[0] or known["torch"] == torch.__version__
-    project = tomllib.loads((HOUSE / "pyproject.toml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["project"]["name"] not in known
     assert {"Python", "diffusers", "gradio"} <= set(known)
 

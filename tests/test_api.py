@@ -1,4 +1,4 @@
-"""What programmes may call, on a running studio with a tiny real model."""
+"""The API of a running studio with a tiny real model."""
 
 import json
 import os

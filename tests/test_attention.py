@@ -20,7 +20,7 @@ STEPS = 4
 
 @pytest.fixture(scope="module")
 def recorded() -> dict[str, torch.Tensor]:
-    """One real layer's inputs and outputs as the reference computed them."""
+    """Recorded inputs and outputs of one real layer."""
     return load_file(DATA / "unit_attention_ref.safetensors")
 
 

@@ -120,7 +120,7 @@ def test_axe_finds_nothing_in_any_tab(visitor: Page) -> None:
     page = visitor
     unfold(page)
     choose(page, "preset", "SVD quantile")
-    expect(fold_button(page, "spectrum")).to_have_class(re.compile("open"))
+    expect(fold_button(page, "svd-filter")).to_have_class(re.compile("open"))
     for part in ("words", "model-choice"):
         fold_button(page, part).click()
     found = {"Story, new": _findings(page)}
@@ -133,9 +133,9 @@ def test_axe_finds_nothing_in_any_tab(visitor: Page) -> None:
     page.locator("#record_svd input").check()
     generate_short_story(page)
     expect(page.locator("#scores .heat img")).to_have_count(4, timeout=STORY_MS)
-    fold_button(page, "spectra").click()
+    fold_button(page, "svd-plots").click()
     expect(page.locator("#svd-plots figure")).to_have_count(6)
-    for part in ("export", "scoring"):
+    for part in ("export", "score-settings"):
         fold_button(page, part).click()
     page.locator("#show_masks input").check()
     expect(pictures(page).first).to_have_attribute("src", re.compile("marked"))
@@ -239,8 +239,8 @@ def test_tab_reaches_the_form_in_order(keys: Page) -> None:
 def test_groups_fold_with_enter_and_space(keys: Page) -> None:
     for part, inside in (
         ("advanced", "#steps input[type=number]"),
-        ("fine-switches", "#sdsa input"),
-        ("spectrum", "#v_as_k input"),
+        ("method-settings", "#sdsa input"),
+        ("svd-filter", "#v_as_k input"),
     ):
         button = fold_button(keys, part)
         expect(button).to_have_attribute("aria-expanded", "false")

@@ -30,7 +30,7 @@ from tests.fake_hub import serving
 # isort: split
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-HOUSE = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 SHARED = Settings(steps=2, anchors=2, batch=1, preview_every=1)
 FETCH = "python -m consistory_svd fetch picture-filter"
 
@@ -264,7 +264,7 @@ def test_the_weights_are_fetched_by_a_command_and_are_safetensors(
     """The command itself, against a server that speaks as much of the hub as it needs."""
     with serving(SEXUAL_PICTURES, save_classifier(tmp_path / "theirs", EVERY), monkeypatch) as hub:
         command = [sys.executable, "-m", "consistory_svd", "fetch", "picture-filter", "--cache"]
-        known = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(HOUSE)}
+        known = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
             [*command, str(tmp_path / "cache")],
             env={**os.environ, **known},

@@ -46,7 +46,7 @@ from consistory_svd.studio.tabs import about as about_tab
 from consistory_svd.studio.visitor_storage import VisitorStorage
 from tests.browser import STORY_MS, captions, pictures, visit, write_scenes
 from tests.classifiers import EVERY, NONE, keep_in_cache, save_classifier, screen_against, screen_of
-from tests.packaging_helpers import HOUSE, run
+from tests.packaging_helpers import ROOT, run
 from tests.stories import with_seeds
 from tests.studio_form import form
 from tests.test_compare import PLAIN, SDSA, comparison
@@ -284,7 +284,7 @@ def test_settings_that_lack_different_pictures_are_not_called_better():
         assert ("none is called best" in compare_view.status(generated)) == (not called)
 
 
-# -- programmes, and the page in a browser -------------------------------------------------------------------
+# -- API clients, and the page in a browser ------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -463,8 +463,8 @@ def test_images_of_zero_gpu_are_filtered_when_they_return(tiny_folder: Path, tmp
     (folder := tmp_path / "lent").mkdir()
     (folder / "program.py").write_text(SHARED_PARTS)
     net = save_classifier(tmp_path / "net", EVERY)
-    program = str(HOUSE / "tests" / "fake_zerogpu.py"), "program.py", str(tiny_folder), "seen", str(net)
-    run(sys.executable, *program, cwd=folder, PYTHONPATH=str(HOUSE), OMP_NUM_THREADS="1")
+    program = str(ROOT / "tests" / "fake_zerogpu.py"), "program.py", str(tiny_folder), "seen", str(net)
+    run(sys.executable, *program, cwd=folder, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
     seen, device = pickle.loads((folder / "seen").read_bytes())
     assert seen[-1].state == "done", seen[-1].error
     assert device == "cpu"
@@ -476,7 +476,7 @@ def test_images_of_zero_gpu_are_filtered_when_they_return(tiny_folder: Path, tmp
 def test_space_filters_if_its_variable_is_set_or_does_not_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    spec = importlib.util.spec_from_file_location("space_app", HOUSE / "deploy" / "space" / "app.py")
+    spec = importlib.util.spec_from_file_location("space_app", ROOT / "deploy" / "space" / "app.py")
     space = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(space)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))

@@ -1,4 +1,4 @@
-"""Matching and injection: the reference's recorded data, and identities."""
+"""Matching and injection: recorded data, and identities."""
 
 import types
 from pathlib import Path
@@ -25,7 +25,7 @@ GRID = (64, 64)
 
 @pytest.fixture(scope="module")
 def recorded() -> dict[str, torch.Tensor]:
-    """Features, masks, nearest neighbours and injected values as the reference computed them."""
+    """Recorded features, masks, nearest neighbours and injected values."""
     return load_file(Path(__file__).parent / "data" / "unit_nn_injection.safetensors")
 
 

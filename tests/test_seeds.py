@@ -72,7 +72,7 @@ def test_records_without_seeds_are_still_read(story: Story, tmp_path: Path):
     assert (record.story, record.anchor_story) == (story, None)
 
 
-# -- telling ---------------------------------------------------------------------------------------------
+# -- generating ------------------------------------------------------------------------------------------
 
 
 def test_regenerated_frame_equals_that_of_the_whole_story(small_model: Model, story: Story):

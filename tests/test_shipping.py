@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from consistory_svd.metadata import read_story_json
-from tests.packaging_helpers import HOUSE, files_under, parsed, requirements, run
+from tests.packaging_helpers import ROOT, files_under, parsed, requirements, run
 
 BUILT_FROM = (
     *("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"),
@@ -29,7 +29,7 @@ BUILT_FROM = (
 LEAVE = shutil.ignore_patterns("__pycache__", "*.pyi")
 
 
-APP = requirements(HOUSE / "requirements.txt")
+APP = requirements(ROOT / "requirements.txt")
 
 
 # -- the wheel ---------------------------------------------------------------------------------------------
@@ -40,10 +40,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the source archive of this checkout, and the wheel that was built from it."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
     for name in BUILT_FROM:
-        if (HOUSE / name).is_dir():
-            shutil.copytree(HOUSE / name, source / name, ignore=LEAVE)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=LEAVE)
         else:
-            shutil.copyfile(HOUSE / name, source / name)
+            shutil.copyfile(ROOT / name, source / name)
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source), cwd=out)
     return out
 
@@ -51,8 +51,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_has_the_package_and_the_assets_alone(built: Path):
     wheel = zipfile.ZipFile(next(built.glob("*.whl")))
     inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    package = {f"consistory_svd/{name}" for name in files_under(HOUSE / "consistory_svd")}
-    assets = {f"consistory_svd/assets/{name}" for name in files_under(HOUSE / "assets")}
+    package = {f"consistory_svd/{name}" for name in files_under(ROOT / "consistory_svd")}
+    assets = {f"consistory_svd/assets/{name}" for name in files_under(ROOT / "assets")}
     assert inside == package | assets
 
 
@@ -60,7 +60,7 @@ def test_source_archive_has_the_files_of_the_build(built: Path):
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}
     assert {"setup.py", "requirements.txt", "LICENSE"} <= inside
-    assert {f"assets/{name}" for name in files_under(HOUSE / "assets")} <= inside
+    assert {f"assets/{name}" for name in files_under(ROOT / "assets")} <= inside
 
 
 def test_wheel_requires_what_the_app_needs_and_does_not_pin_torch(built: Path):
@@ -112,7 +112,7 @@ def test_installed_command_generates_a_story_from_any_folder(built: Path, tmp_pa
 
 def instructions() -> list[tuple[str, str]]:
     """Return the Dockerfile's instructions in order, as pairs of name and arguments."""
-    text = re.sub(r"^#.*\n", "", (HOUSE / "Dockerfile").read_text(), flags=re.MULTILINE)
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
     lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
     return [tuple(line.split(maxsplit=1)) for line in lines if line]
 
@@ -124,7 +124,7 @@ def last(name: str) -> str:
 
 def test_dockerfile_passes_its_linter():
     linter = Path(sys.executable).with_name("hadolint")
-    assert run(str(linter), str(HOUSE / "Dockerfile"), cwd=HOUSE) == ""
+    assert run(str(linter), str(ROOT / "Dockerfile"), cwd=ROOT) == ""
 
 
 class Silent(SimpleHTTPRequestHandler):
@@ -159,13 +159,13 @@ def test_container_writes_to_tmp_and_volumes_alone():
 
 
 def test_image_is_built_of_existing_files_and_no_secrets():
-    kept = set((HOUSE / ".dockerignore").read_text().splitlines())
+    kept = set((ROOT / ".dockerignore").read_text().splitlines())
     assert "*" in kept
     for kind, rest in instructions():
         assert kind != "ADD"
         if kind == "COPY" and "--from" not in rest:
             for source in rest.split()[:-1]:
-                assert (HOUSE / source).exists(), source
+                assert (ROOT / source).exists(), source
                 assert f"!{source}" in kept, f"{source} is ignored, the image would lack it"
         if kind == "ARG":
             assert not re.search("token|secret|password", rest, re.IGNORECASE)
@@ -173,4 +173,4 @@ def test_image_is_built_of_existing_files_and_no_secrets():
 
 def test_container_and_app_pin_the_same_torch():
     for name in ("torch", "torchvision"):
-        assert f"{name}{APP[name].specifier}" in (HOUSE / "Dockerfile").read_text()
+        assert f"{name}{APP[name].specifier}" in (ROOT / "Dockerfile").read_text()

@@ -13,14 +13,14 @@ import yaml
 from huggingface_hub import SpaceHardware
 
 from consistory_svd.events import Cancelled, Finished, FrameDone, Preview, Started
-from tests.packaging_helpers import HOUSE, files_under, requirements, run
+from tests.packaging_helpers import ROOT, files_under, requirements, run
 
-APP = requirements(HOUSE / "requirements.txt")
+APP = requirements(ROOT / "requirements.txt")
 
 
 def assembler() -> ModuleType:
     """The script behind `make space`, as a module."""
-    spec = importlib.util.spec_from_file_location("assemble_space", HOUSE / "tools" / "assemble_space.py")
+    spec = importlib.util.spec_from_file_location("assemble_space", ROOT / "tools" / "assemble_space.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -38,8 +38,8 @@ def test_a_space_is_put_together_of_what_it_needs(space: Path):
     assert {path.name for path in space.iterdir()} == {
         *("app.py", "README.md", "requirements.txt", ".gitattributes", "LICENSE", "assets", "consistory_svd")
     }
-    assert files_under(space / "assets") == files_under(HOUSE / "assets")
-    assert files_under(space / "consistory_svd") == files_under(HOUSE / "consistory_svd")
+    assert files_under(space / "assets") == files_under(ROOT / "assets")
+    assert files_under(space / "consistory_svd") == files_under(ROOT / "consistory_svd")
     stored = (space / ".gitattributes").read_text()
     large = [path for path in space.rglob("*") if path.is_file() and path.stat().st_size > 1_000_000]
     assert large
@@ -162,8 +162,8 @@ def shared(
     """What ZeroGPU's scheduler was asked, and what a program saw that told stories on a lent GPU."""
     folder = tmp_path_factory.mktemp("lent")
     (folder / "program.py").write_text(PROGRAM)
-    program = str(HOUSE / "tests" / "fake_zerogpu.py"), "program.py", str(tiny_folder), "seen"
-    said = run(sys.executable, *program, cwd=folder, PYTHONPATH=str(HOUSE), OMP_NUM_THREADS="1")
+    program = str(ROOT / "tests" / "fake_zerogpu.py"), "program.py", str(tiny_folder), "seen"
+    said = run(sys.executable, *program, cwd=folder, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
     calls = [tuple(line.split()[1:]) for line in said.splitlines() if line.startswith("scheduler ")]
     return calls, pickle.loads((folder / "seen").read_bytes())
 

@@ -77,7 +77,7 @@ def test_an_opened_story_that_is_changed_has_anchors_of_its_own(story_tab: Story
     again = story_tab.services.sessions.story_of(ANN)
     assert read_story_json(again.folder).anchor_story is None
     assert pixels(again) != pixels(changed)
-    # Without lenders it is what telling it always was.
+    # Without anchors of its own, it is generated as any story.
     beside = story_tab.services.library_of(ANN).new("beside")
     assert pixels(again) == pixels(
         finished(

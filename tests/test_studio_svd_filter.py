@@ -1,4 +1,4 @@
-"""The form's middle part: presets, switches, and the spectral filter with what it recorded."""
+"""Presets, method settings, and the SVD filter with its plots."""
 
 import os
 import re
@@ -201,7 +201,7 @@ def lines_of(html: str, looks: str) -> list[int]:
 def test_plots_show_singular_values_before_and_after_per_anchor(log: FilterSummary):
     html = plots(log, LAYERS[0], 1)
     assert lines_of(html, "before anchor-0") == lines_of(html, "before anchor-1") == [4, 4]
-    # Of K and of V: the spectrum without what was dropped, then kept and energy at two steps.
+    # Of K and of V: the singular values without those dropped, then kept and energy at two steps.
     assert lines_of(html, "after anchor-0") == [2, 2, 2, 3, 2, 2]
     assert lines_of(html, "after anchor-1") == [1, 2, 2, 1, 2, 2]
     for label in ("Singular value (log)", "Rank (log)", "Share of the energy"):
