@@ -23,6 +23,7 @@ from consistory_svd import Settings, Story, generate, load_model
 from consistory_svd.attention import subject_masks
 from consistory_svd.cli.options import run, wrong_values
 from consistory_svd.events import FrameDone
+from consistory_svd.metadata import RENAMED_FILTER_FIELDS, RENAMED_SETTINGS
 from consistory_svd.models.model import Model
 from consistory_svd.sampling import FREEU
 
@@ -32,8 +33,17 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 def settings_of(case: Mapping[str, Any], manifest: Mapping[str, Any]) -> Settings:
-    """Convert a case's settings to Settings. ValueError for a setting that does not exist here."""
-    asked = {name: value for name, value in case["settings"].items() if name not in ("concepts", "freeu")}
+    """Convert a case's settings to Settings. ValueError for a setting that does not exist here.
+
+    Recorded cases have the filters' former names.
+    """
+    asked = {
+        RENAMED_SETTINGS.get(name, name): value
+        for name, value in case["settings"].items()
+        if name not in ("concepts", "freeu")
+    }
+    for name in {"k_filter", "v_filter"} & set(asked):
+        asked[name] = {RENAMED_FILTER_FIELDS.get(key, key): value for key, value in asked[name].items()}
     freeu = case["settings"].get("freeu")
     if freeu and list(freeu) != list(FREEU.values()):
         raise ValueError(f"freeu: {freeu} is not allowed; ours is {list(FREEU.values())} or off")
