@@ -3,9 +3,12 @@
 import importlib.metadata
 import platform
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import psutil
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "gradio", "pillow", "numpy", "dreamsim")
 
@@ -25,11 +28,13 @@ class Memory:
         return self.whole - self.used
 
 
-def memory(device: torch.device | str | None = None) -> tuple[Memory, ...]:
+def memory(device: "torch.device | str | None" = None) -> tuple[Memory, ...]:
     """Return the memory of this machine and, for a CUDA device, of the device (MPS shares the machine's)."""
     system = psutil.virtual_memory()
     ours = psutil.Process().memory_info().rss
     found = [Memory("Memory", ours, system.total - system.available, system.total)]
+    import torch
+
     if device is not None and torch.device(device).type == "cuda":
         free, whole = torch.cuda.mem_get_info(device)
         name = f"Memory of {torch.cuda.get_device_name(device)}"

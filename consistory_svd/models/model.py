@@ -21,12 +21,11 @@ from consistory_svd.models.few_step import FewStepModel, few_step_model_for
 from consistory_svd.models.hub import HUB_ID, download_model, downloaded_folder
 from consistory_svd.models.inspect import PICKLED, SAFETENSORS_ONLY
 from consistory_svd.models.lora import Lora, load_loras
+from consistory_svd.models.request import EMBEDDED_NAME, SDXL_BASE
 from consistory_svd.models.single_file import load_single_file
 from consistory_svd.paths import ASSETS
 
 EMBEDDED = ASSETS / "storybook"
-EMBEDDED_NAME = "storybook"
-SDXL_BASE = "stabilityai/stable-diffusion-xl-base-1.0"
 
 log = logging.getLogger(__name__)
 

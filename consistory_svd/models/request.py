@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from consistory_svd.downloads import ProgressCallback
     from consistory_svd.models.model import Model
 
+EMBEDDED_NAME = "storybook"
+SDXL_BASE = "stabilityai/stable-diffusion-xl-base-1.0"
 DTYPES = ("float16", "bfloat16", "float32")
 
 

@@ -25,7 +25,6 @@ from consistory_svd.metadata import FILE_NAME
 from consistory_svd.metrics.report import as_json
 from consistory_svd.metrics.result import Frames
 from consistory_svd.metrics.settings import ScoreSettings
-from consistory_svd.metrics.suite import Suite
 from consistory_svd.models.request import with_recipe
 from consistory_svd.presets import PRESETS, preset
 from consistory_svd.settings import Settings, check
@@ -208,6 +207,8 @@ class ApiClients:
         """
         pictures, masks = (_pictures(name, given[name], self.limits) for name in ("pictures", "masks"))
         frames = Frames(pictures, given["prompts"], masks, _truth("storybook", given["storybook"]))
+        from consistory_svd.metrics.suite import Suite
+
         suite = Suite(ScoreSettings(given["backbone"], fill=given["fill"]))
         try:
             yield json.loads(as_json(list(suite.measure(frames))))

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from consistory_svd.library import keep_scores
 from consistory_svd.limits import Limits
@@ -12,7 +13,6 @@ from consistory_svd.metadata import read_frame
 from consistory_svd.metrics.report import as_json
 from consistory_svd.metrics.result import MissingScore, Result
 from consistory_svd.metrics.settings import ScoreSettings
-from consistory_svd.metrics.suite import Suite
 from consistory_svd.presets import differences
 from consistory_svd.settings import Settings, check
 from consistory_svd.story import Story
@@ -23,6 +23,9 @@ from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.progress import Progress
 from consistory_svd.studio.queue import job_cost
+
+if TYPE_CHECKING:
+    from consistory_svd.metrics.suite import Suite
 
 log = logging.getLogger(__name__)
 HANDOVER_SECONDS = 10.0
@@ -201,6 +204,8 @@ class Comparison:
             yield self.snapshot
             return
         if self._suite is None:
+            from consistory_svd.metrics.suite import Suite
+
             self._suite = Suite(replace(self._how, device=self._manager.scores_on))
         # Not the engine's: it may have another model by now.
         frames = load_frames(pictures, read_frame(pictures[0].path).model)

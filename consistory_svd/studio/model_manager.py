@@ -144,7 +144,7 @@ class ModelManager:
 
     def has(self, requested: ModelRequest) -> bool:
         """Whether the loaded model is the requested one."""
-        from consistory_svd.models.model import EMBEDDED_NAME
+        from consistory_svd.models.request import EMBEDDED_NAME
 
         model, now = self._model, self.requested
         if model is None:

@@ -10,8 +10,7 @@ import gradio as gr
 from consistory_svd.errors import FieldError
 from consistory_svd.limits import Limits
 from consistory_svd.memory.plan import MEMORY_MODES
-from consistory_svd.models.model import EMBEDDED_NAME, SDXL_BASE
-from consistory_svd.models.request import ModelRequest, with_recipe
+from consistory_svd.models.request import EMBEDDED_NAME, SDXL_BASE, ModelRequest, with_recipe
 from consistory_svd.studio import html as view
 from consistory_svd.studio.components.fields import HIDDEN, NO_QUEUE, then_always
 from consistory_svd.studio.components.method_settings import DEFAULTS
