@@ -1,4 +1,4 @@
-"""How the page looks: system fonts only, so that nothing is fetched from elsewhere."""
+"""Theme, style sheets and script of the page. Only system fonts: nothing is loaded from other hosts."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ SHEETS = ("studio.css", "library.css", "tabs.css")
 HEAD = f"<script>{(STATIC / 'a11y.js').read_text(encoding='utf-8')}</script>"
 CSS = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in SHEETS)
 
-# The sign-in page has none of the sheets above, so what it needs comes with its words.
+# The sign-in page does not load the style sheets above, so it brings its own.
 SIGN_IN = (
     f"<style>{(STATIC / 'sign_in.css').read_text(encoding='utf-8')}</style>"
-    "<strong>Story studio</strong>Pictures in which one subject stays the same. Sign in to tell a story."
+    "<strong>Story studio</strong>Images that keep one subject consistent. Sign in to generate a story."
 )
 
 
