@@ -207,7 +207,7 @@ def generate_short_story(page: Page) -> list[str]:
     """Generate two images of a cat in two steps; return their URLs."""
     write_story(page, "a cat", ["in the forest", "on the beach"], steps=2)
     generate(page)
-    expect_done(page, re.compile(r"^2 pictures in "))
+    expect_done(page, re.compile(r"^2 images in "))
     expect(pictures(page)).to_have_count(2)
     wait_for_pictures(page, 2)
     return sources(page)

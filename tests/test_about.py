@@ -17,7 +17,7 @@ from consistory_svd.cli.options import run
 from consistory_svd.settings import check
 from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.tabs import about as about_tab
-from consistory_svd.studio.tabs.about_text import MASKS, PARTS, PICTURES, STEPS
+from consistory_svd.studio.tabs.about import MASKS, PARTS, PICTURES, STEPS
 from consistory_svd.system_info import Memory, memory, versions
 
 ROOT = Path(__file__).parents[1]
@@ -63,7 +63,7 @@ def test_loading_error_is_shown(tmp_path: Path):
 
 
 def test_library_text_is_escaped():
-    html = about_tab.facts("<b>", (Memory("<i>", 1, 2, 4),), {"<u>": "<s>"})
+    html = about_tab.machine("<b>", (Memory("<i>", 1, 2, 4),), {"<u>": "<s>"})
     assert not any(tag in html for tag in ("<b>", "<i>", "<u>", "<s>"))
     assert 'aria-valuenow="50"' in html
 

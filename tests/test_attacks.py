@@ -175,7 +175,7 @@ def studio(request: Any, manager: ModelManager, tmp_path_factory: Any) -> Iterat
 def victim(studio: Studio) -> Visitor:
     """A visitor with a story and an export; the first user where one signs in."""
     visitor = studio.visitor("victim1", user="ann")
-    assert "2 pictures in " in visitor.generate()
+    assert "2 images in " in visitor.generate()
     assert visitor.http.get(visitor.export_address()).is_success
     return visitor
 

@@ -47,9 +47,9 @@ def test_images_arrive_with_their_scenes_as_captions(page: Page) -> None:
     write_story(page, "a brown dog with a hat", ["in the snow", "in a library", "on the beach"], steps=4)
     expect(page.locator("#concepts textarea")).to_have_value("dog")
     generate(page)
-    progress = re.compile(r"Pictures? \d.* of 3, step \d of 4")
+    progress = re.compile(r"Images? \d.* of 3, step \d of 4")
     expect(page.locator("#status .progress")).to_contain_text(progress, timeout=STORY_MS)
-    expect_done(page, "3 pictures")
+    expect_done(page, "3 images")
     wait_for_pictures(page, 3)
     assert captions(page) == ["in the snow", "in a library", "on the beach"]
     prompt = "a photo of a brown dog with a hat in a library"
@@ -69,7 +69,7 @@ def test_cancel_keeps_finished_images(page: Page) -> None:
     generate(page)
     wait_for_pictures(page, 1)
     cancel(page)
-    stopped = re.compile(r"Stopped\. (\d+) of 7 pictures")
+    stopped = re.compile(r"Stopped\. (\d+) of 7 images")
     expect(page.locator("#status")).to_contain_text(stopped, timeout=STORY_MS)
     count = int(stopped.search(page.locator("#status").inner_text()).group(1))
     assert 1 <= count < 7

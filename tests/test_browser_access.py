@@ -146,7 +146,7 @@ def test_axe_finds_nothing_in_any_tab(visitor: Page) -> None:
     page.keyboard.press("Escape")
 
     enter_tab(page, "Library")
-    page.locator("#shelf").get_by_role("button", name="a cat").click()
+    page.locator("#library-stories").get_by_role("button", name="a cat").click()
     expect(page.locator("#library-heading h2")).to_have_text("a cat")
     expect(page.locator("#library-story .heat")).to_be_visible()
     found["Library"] = _findings(page)
@@ -166,7 +166,7 @@ def test_axe_finds_nothing_in_a_comparison(visitor: Page) -> None:
     page.locator("#compare-go").click()
     expect(page.locator("#compare-status .progress")).to_be_visible(timeout=STORY_MS)
     found["Compare, running"] = _findings(page, NARROW)
-    expect(page.locator("#compare-status .note-done")).to_contain_text("4 pictures in", timeout=STORY_MS)
+    expect(page.locator("#compare-status .note-done")).to_contain_text("4 images in", timeout=STORY_MS)
     found["Compare, done"] = _findings(page)
     page.locator("#compare-grid button.large").first.click()
     expect(page.locator("#compare-large")).to_be_visible()
@@ -233,7 +233,7 @@ def test_tab_reaches_the_form_in_order(keys: Page) -> None:
         _follow(names, ["Seed", "New seed", "Lock the seed"])
         _follow(names, ["Preset", "Method settings", "SVD filter: off", "Advanced: prompt, size, sampling"])
         _follow(names, ["Open story.json or image", "Copy link", "Generate", "Use another model"])
-        assert not {"Show subject masks", "Take it along", "Score settings"} & set(names)
+        assert not {"Show subject masks", "Export", "Score settings"} & set(names)
 
 
 def test_groups_fold_with_enter_and_space(keys: Page) -> None:
@@ -257,14 +257,14 @@ def test_story_is_generated_viewed_and_announced_by_keyboard(keys: Page) -> None
     write_story(keys, "a cat", ["in the forest", "on the beach"], steps=8)
     keys.evaluate("window.spoken = []")
     keys.get_by_role("button", name="Generate").press("Enter")
-    expect(keys.locator("#status .note-done")).to_contain_text("2 pictures in", timeout=STORY_MS)
+    expect(keys.locator("#status .note-done")).to_contain_text("2 images in", timeout=STORY_MS)
     expect(keys.locator("#scores .heat")).to_be_visible(timeout=STORY_MS)
     voice = keys.locator("#voice")
     expect(voice).to_contain_text("Scores: Identity agreement by the storybook reader")
     expect(voice).to_have_attribute("aria-live", "polite")
     spoken = keys.evaluate("window.spoken")
-    assert any(re.fullmatch(r"2 pictures in .*\.", line) for line in spoken)
-    progress = [line for line in spoken if re.match(r"Pictures? ", line)]
+    assert any(re.fullmatch(r"2 images in .*\.", line) for line in spoken)
+    progress = [line for line in spoken if re.match(r"Images? ", line)]
     assert 1 <= len(progress) <= 6  # a few of the 32 steps
 
     first, second = (picture_buttons(keys).nth(at) for at in (0, 1))
@@ -316,14 +316,14 @@ def test_tab_reaches_the_other_tabs(keys: Page) -> None:
     enter_tab(keys, "Compare")
     expect(keys.locator(".compare-story")).to_be_visible()
     names = _tabbed(keys)
-    _follow(names, ["Compare", "Setting 1", "Setting 4", "Compare"])
-    assert len({name for name in names if name.startswith("Make this figure: ")}) == 3
+    _follow(names, ["Compare", "Row 1", "Row 4", "Compare"])
+    assert len({name for name in names if name.startswith("Compare: ")}) == 3
     enter_tab(keys, "Library")
-    shelf = keys.locator("#shelf").get_by_role("button", name="a cat")
+    shelf = keys.locator("#library-stories").get_by_role("button", name="a cat")
     shelf.press("Enter")
     expect(keys.locator("#library-heading h2")).to_have_text("a cat")
     names = _tabbed(keys)
-    _follow(names, ["Search", "Sort", "Settings", "Open in Story", "Compare …", "Delete", "Take it along"])
+    _follow(names, ["Search", "Sort", "Settings", "Open in Story", "Compare …", "Delete", "Export"])
     assert "Picture 1 of 2: in the forest" in names
     enter_tab(keys, "About")
     expect(keys.locator("#about .part").first).to_be_visible()

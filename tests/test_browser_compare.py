@@ -18,10 +18,10 @@ from playwright.sync_api import Browser, Page, expect
 from consistory_svd.limits import Limits
 from consistory_svd.studio import launch
 from consistory_svd.studio.app import build_page
-from consistory_svd.studio.comparison_rows import RECIPES
+from consistory_svd.studio.comparison import FIGURES
 from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.services import Services
-from consistory_svd.studio.tabs.about_text import PARTS
+from consistory_svd.studio.tabs.about import PARTS
 from consistory_svd.studio.tabs.story import StoryTab
 from tests.browser import (
     STORY_MS,
@@ -82,8 +82,8 @@ def test_settings_are_compared_row_by_row_without_other_hosts(browser: Browser, 
     _compare(page, scenes=("in the forest", long))
     page.locator("#compare-go").click()
     expect(page.locator("#compare-cancel")).to_be_enabled()
-    expect(page.locator("#compare-status .progress")).to_contain_text("Setting 1 of 2", timeout=STORY_MS)
-    expect(page.locator("#compare-status .note-done")).to_contain_text("4 pictures in", timeout=STORY_MS)
+    expect(page.locator("#compare-status .progress")).to_contain_text("Row 1 of 2", timeout=STORY_MS)
+    expect(page.locator("#compare-status .note-done")).to_contain_text("4 images in", timeout=STORY_MS)
     _wait_until_drawn(page, 4)
     table = page.get_by_role("table", name=re.compile("a cat"))
     expect(table.locator("th[scope=row]")).to_have_count(2)
@@ -113,11 +113,11 @@ def test_settings_are_compared_row_by_row_without_other_hosts(browser: Browser, 
 
 def test_recipe_is_compared_and_downloaded_as_one_image(page: Page, tmp_path: Path) -> None:
     _compare(page)
-    page.locator("#recipe-mask").click()
-    expect(page.locator("#compare-look")).to_contain_text(RECIPES[1].title, timeout=STORY_MS)
+    page.locator("#figure-mask").click()
+    expect(page.locator("#compare-question")).to_contain_text(FIGURES[1].title, timeout=STORY_MS)
     _wait_until_drawn(page, 6)
     expect(page.locator("#compare-status .note-done")).to_be_visible(timeout=STORY_MS)
-    assert page.locator("#compare-grid .name").all_inner_texts() == [row.name for row in RECIPES[1].rows]
+    assert page.locator("#compare-grid .name").all_inner_texts() == [row.name for row in FIGURES[1].rows]
     with page.expect_download() as download:
         page.locator("#compare-download").click()
     download.value.save_as(tmp_path / "grid.png")
@@ -128,7 +128,7 @@ def test_recipe_is_compared_and_downloaded_as_one_image(page: Page, tmp_path: Pa
 
 def test_cancelled_comparison_keeps_its_images(page: Page) -> None:
     _compare(page, steps=20)
-    page.locator("#recipe-filters").click()
+    page.locator("#figure-filters").click()
     _wait_until_drawn(page, 2)
     page.locator("#compare-cancel").click()
     expect(page.locator("#compare-status")).to_contain_text(
@@ -160,7 +160,7 @@ def test_two_visitors_share_the_queue_and_get_their_own_images(browser: Browser,
     _compare(first, "a cat", steps=20)
     write_story(second, "an owl", ["in the snow", "in a library"], steps=2)
     first.locator("#compare-go").click()
-    expect(first.locator("#compare-status .progress")).to_contain_text("Setting 1", timeout=STORY_MS)
+    expect(first.locator("#compare-status .progress")).to_contain_text("Row 1", timeout=STORY_MS)
     generate(second)
     expect(second.locator("#status")).to_contain_text(re.compile(r"in about \d+ s"), timeout=STORY_MS)
     expect(pictures(second)).to_have_count(2, timeout=STORY_MS)

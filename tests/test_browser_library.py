@@ -55,7 +55,7 @@ def enter_library(page: Page) -> None:
 
 
 def choose_story(page: Page, subject: str) -> None:
-    page.locator("#shelf").get_by_role("button", name=subject).click()
+    page.locator("#library-stories").get_by_role("button", name=subject).click()
     expect(page.locator("#library-heading h2")).to_have_text(subject)
 
 
@@ -82,17 +82,17 @@ def test_stories_stay_in_the_library_over_a_restart(browser: Browser, tmp_path: 
 
 def _look_and_search(page: Page) -> None:
     enter_library(page)
-    cards = thumbnails(page, "shelf")
+    cards = thumbnails(page, "library-stories")
     expect(cards).to_have_count(2)
     expect(cards.first).to_contain_text("an owl with a hat")
     expect(cards.nth(1)).to_contain_text("ConsiStory · alike")
     choose(page, "library-order", "Oldest first")
     expect(cards.first).to_contain_text("a cat")
-    page.locator("#library-words textarea, #library-words input").fill("beach CAT")
+    page.locator("#library-query textarea, #library-query input").fill("beach CAT")
     expect(cards).to_have_count(1)
-    page.locator("#library-words textarea, #library-words input").fill("teapot")
+    page.locator("#library-query textarea, #library-query input").fill("teapot")
     expect(page.locator("#library-count")).to_contain_text("No story has “teapot” in it")
-    page.locator("#library-words textarea, #library-words input").fill("")
+    page.locator("#library-query textarea, #library-query input").fill("")
     expect(cards).to_have_count(2)
     choose_story(page, "a cat")
     expect(thumbnails(page, "library-pictures")).to_have_count(2)
@@ -137,7 +137,7 @@ def _compare(page: Page) -> None:
     table = page.locator("#library-comparison table")
     expect(table.locator("tbody tr")).to_have_count(2)
     expect(table.locator("img")).to_have_count(4)
-    widths = table.locator("thead th").evaluate_all("cells => cells.slice(2).map(one => one.offsetWidth)")
+    widths = table.locator("thead th").evaluate_all("cells => cells.slice(1).map(one => one.offsetWidth)")
     assert max(widths) - min(widths) <= 1
     expect(table).to_contain_text("K filter: energy 0.95")
     expect_fits_a_phone(page)
@@ -166,13 +166,13 @@ def _export(page: Page) -> None:
 
 def _delete(page: Page, root: Path) -> None:
     page.locator("#library-delete").click()
-    page.get_by_role("button", name="Keep it").click()
-    expect(page.get_by_role("button", name="Delete for good")).to_be_hidden()
+    page.get_by_role("button", name="Keep").click()
+    expect(page.get_by_role("button", name="Delete permanently")).to_be_hidden()
     assert len(list(root.iterdir())) == 2
     page.locator("#library-delete").click()
-    page.get_by_role("button", name="Delete for good").click()
-    expect(thumbnails(page, "shelf")).to_have_count(1)
-    expect(page.locator("#library-message")).to_contain_text("“a cat” is deleted")
+    page.get_by_role("button", name="Delete permanently").click()
+    expect(thumbnails(page, "library-stories")).to_have_count(1)
+    expect(page.locator("#library-message")).to_contain_text("“a cat” was deleted")
     assert [folder.name.rsplit("-", 1)[1] for folder in root.iterdir()] == ["hat"]
 
 
@@ -193,7 +193,9 @@ def test_the_card_pressed_last_is_shown(
     with serve(library=library) as address:
         page = visit(browser, address, folded=True)
         enter_library(page)
-        first, second = (page.locator("#shelf").get_by_role("button", name=name) for name in ("owl", "cat"))
+        first, second = (
+            page.locator("#library-stories").get_by_role("button", name=name) for name in ("owl", "cat")
+        )
         with page.expect_request(re.compile("/queue/join")):
             first.click()
         second.click()
@@ -208,6 +210,6 @@ def test_visitors_see_their_own_stories_alone(browser: Browser, address: str) ->
         generate_story(page, subject, ["in the forest", "on the beach"])
     for page, subject in ((first, "a cat"), (second, "an owl")):
         enter_library(page)
-        expect(thumbnails(page, "shelf")).to_have_count(1)
-        expect(thumbnails(page, "shelf")).to_contain_text(subject)
+        expect(thumbnails(page, "library-stories")).to_have_count(1)
+        expect(thumbnails(page, "library-stories")).to_contain_text(subject)
         page.context.close()

@@ -42,7 +42,7 @@ def generated(browser: Browser, address: str) -> Iterator[Page]:
     expect(page.locator("#status .progress")).to_be_visible()
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
     before = page.evaluate("scrollY"), _top(page.locator("#status"))
-    expect_done(page, "6 pictures in ")
+    expect_done(page, "6 images in ")
     expect(page.locator("#scores .heat")).to_be_visible(timeout=STORY_MS)
     page.before = before
     yield page

@@ -184,7 +184,7 @@ def test_story_is_continued_scene_by_scene(page: Page) -> None:
     expect(page.locator("#continue-note")).to_contain_text("images 1 to 2")
     page.locator("#new-scene textarea").fill("in the snow")
     page.locator("#add-scene").click()
-    expect_done(page, "1 picture of 3 in")
+    expect_done(page, "1 image of 3 in")
     expect(pictures(page)).to_have_count(3)
     assert sources(page)[:2] == first
     assert captions(page)[2] == "in the snow"
@@ -205,7 +205,7 @@ def test_story_is_continued_scene_by_scene(page: Page) -> None:
     changed.fill("in a library")
     page.locator("#change-scene").click()
     expect(pictures(page).nth(2)).not_to_have_attribute("src", third, timeout=STORY_MS)
-    expect_done(page, "1 picture of 3 in")
+    expect_done(page, "1 image of 3 in")
     assert captions(page)[2] == "in a library"
     assert sources(page)[:2] == first
     expect_scenes(page, "in the forest", "on the beach", "in a library")
@@ -214,7 +214,7 @@ def test_story_is_continued_scene_by_scene(page: Page) -> None:
     page.locator("#lock input").uncheck()
     generate(page)
     expect(page.locator("#seed input")).not_to_have_value("7")
-    expect_done(page, re.compile(r"^3 pictures in "))
+    expect_done(page, re.compile(r"^3 images in "))
 
 
 def test_stopped_story_is_scored_and_continued(page: Page) -> None:

@@ -1,4 +1,4 @@
-"""The Compare room without a browser: what differs, the thesis' figures, the run, the grid as a picture."""
+"""The Compare tab without a browser: what differs, the figures, the run, the grid as a picture."""
 
 import errno
 import json
@@ -25,15 +25,23 @@ from consistory_svd.presets import PRESETS, describe, differences
 from consistory_svd.settings import Settings, SVDFilter
 from consistory_svd.story import Story
 from consistory_svd.studio import compare_html as compare_view
-from consistory_svd.studio.comparison import Comparison, Generation, Snapshot, compared
+from consistory_svd.studio.comparison import (
+    FIGURES,
+    Comparison,
+    Row,
+    RowResult,
+    Snapshot,
+    chosen_rows,
+    figure_of,
+    rows_for,
+)
 from consistory_svd.studio.comparison_image import GridRow, cell_box, cell_size, draw_grid, first_row
-from consistory_svd.studio.comparison_rows import RECIPES, Row, chosen_rows, in_story, recipe
 from consistory_svd.studio.generated_story import Picture
 from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.progress import Progress
 from consistory_svd.studio.services import Services
 from consistory_svd.studio.tabs import compare as compare_tab
-from consistory_svd.studio.tabs.compare import CURRENT, NOTHING, Comparing, lay_out, save_grid
+from consistory_svd.studio.tabs.compare import CURRENT, NOTHING, CompareTab, save_grid
 from tests.studio_form import form
 from tests.visitors import ANN, BEN
 
@@ -111,7 +119,7 @@ def test_masks_of_a_row_that_shares_nothing_are_not_named():
 
 def test_a_row_takes_the_method_from_its_setting_and_all_else_from_the_story():
     shared = Settings(steps=12, guidance=3.0, height=96, freeu=True, anchors=4)
-    generated = in_story(Row("svd-quantile", PRESETS["svd-quantile"]), STORY, shared).settings
+    generated = rows_for(STORY, shared, [Row("svd-quantile", PRESETS["svd-quantile"])], Limits())[0].settings
     assert (generated.steps, generated.guidance, generated.height) == (12, 3.0, 96)
     assert (generated.masking, generated.k_filter, generated.freeu) == (
         False,
@@ -119,16 +127,16 @@ def test_a_row_takes_the_method_from_its_setting_and_all_else_from_the_story():
         False,
     )
     one = Story("a cat", ("in the forest",))
-    assert in_story(SDSA, one, shared).settings.anchors == 1
+    assert rows_for(one, shared, [SDSA], Limits())[0].settings.anchors == 1
 
 
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["plain"], "settings: 1 are chosen; give 2 to 4"),
-        (["plain"] * 5, "settings: 5 are chosen"),
+        (["plain"], "settings must be 2 to 4, got 1"),
+        (["plain"] * 5, "settings must be 2 to 4, got 5"),
         (["plain", "plain"], "settings: 'plain' is chosen more than once"),
-        (["plain", "best"], "settings: 'best' is not known; give plain, sdsa"),
+        (["plain", "best"], "settings must be one of plain, sdsa"),
     ],
 )
 def test_wrong_rows_are_refused(names: list[str], said: str):
@@ -143,9 +151,9 @@ def test_rows_are_presets_and_the_settings_of_the_story_tab():
 
 def test_every_row_is_held_to_the_limits_and_to_the_story():
     with pytest.raises(ValueError, match="steps must be at most 10 in this studio, got 20"):
-        compared(STORY, replace(QUICK, steps=20), [PLAIN, SDSA], Limits(steps=10))
+        rows_for(STORY, replace(QUICK, steps=20), [PLAIN, SDSA], Limits(steps=10))
     with pytest.raises(ValueError, match="random_anchors must be off in a story of one scene"):
-        compared(
+        rows_for(
             Story("a cat", ("in the forest",)),
             QUICK,
             [PLAIN, Row("random", replace(Settings(), random_anchors=True))],
@@ -153,17 +161,17 @@ def test_every_row_is_held_to_the_limits_and_to_the_story():
         )
 
 
-@pytest.mark.parametrize("item", RECIPES, ids=lambda item: item.key)
+@pytest.mark.parametrize("item", FIGURES, ids=lambda item: item.key)
 def test_every_figure_has_rows_that_differ_and_fit_a_story(item):
-    assert recipe(item.key) is item
-    assert item.look.endswith("?")
-    generated = compared(STORY, QUICK, item.rows, Limits())
+    assert figure_of(item.key) is item
+    assert item.question.endswith("?")
+    generated = rows_for(STORY, QUICK, item.rows, Limits())
     assert len({row.settings for row in generated}) == len(item.rows) >= 2
     assert all(differences([row.settings for row in generated]))
 
 
-def test_the_figures_are_those_of_the_thesis():
-    leakage, mask, filters = RECIPES
+def test_the_figures_differ_in_what_they_show():
+    leakage, mask, filters = FIGURES
     assert [row.settings.sdsa for row in leakage.rows] == [False, True]
     assert leakage.rows[1].settings.masking is False
     assert [row.settings.masking for row in mask.rows[1:]] == [False, True]
@@ -175,8 +183,8 @@ def test_the_figures_are_those_of_the_thesis():
         ("all", "log"),
         ("all", "log2"),
     ]
-    with pytest.raises(ValueError, match=r"recipe: '9\.9' is not known"):
-        recipe("9.9")
+    with pytest.raises(ValueError, match=r"recipe must be one of leakage"):
+        figure_of("9.9")
 
 
 # -- the run ---------------------------------------------------------------------------------------------
@@ -193,7 +201,7 @@ def manager(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def comparison(manager: ModelManager, folder: Path, *rows: Row, **shared: object) -> Comparison:
-    generated = compared(STORY, replace(QUICK, **shared), rows, Limits())
+    generated = rows_for(STORY, replace(QUICK, **shared), rows, Limits())
 
     def new_folder(name: str) -> Path:
         (made := folder / name).mkdir(exist_ok=True)
@@ -205,9 +213,7 @@ def comparison(manager: ModelManager, folder: Path, *rows: Row, **shared: object
 def test_rows_come_one_by_one_with_the_same_seeds_and_their_scores(manager: ModelManager, tmp_path: Path):
     # Long enough for each picture to be seen alone: snapshots that come too fast are passed over.
     seen = list(comparison(manager, tmp_path, PLAIN, SDSA, steps=20).watch())
-    counts = [
-        [len(t.progress.pictures) if t.progress else 0 for t in snapshot.generations] for snapshot in seen
-    ]
+    counts = [[len(t.progress.pictures) if t.progress else 0 for t in snapshot.rows] for snapshot in seen]
     assert [1, 0] in counts, "a row's first picture comes before its second"
     assert [2, 1] in counts
     assert all(first == 2 or second == 0 for first, second in counts)
@@ -217,10 +223,10 @@ def test_rows_come_one_by_one_with_the_same_seeds_and_their_scores(manager: Mode
     assert last.over
     assert last.share == 1.0
     assert [snapshot.over for snapshot in seen[:-1]] == [False] * (len(seen) - 1)
-    records = [[read_frame(picture.path) for picture in t.progress.pictures] for t in last.generations]
+    records = [[read_frame(picture.path) for picture in t.progress.pictures] for t in last.rows]
     assert [r.seed for r in records[0]] == [r.seed for r in records[1]] == list(STORY.frame_seeds)
     assert [r[0].settings.sdsa for r in records] == [False, True]
-    assert all(any(isinstance(entry, MissingScore) for entry in t.entries) for t in last.generations)
+    assert all(any(isinstance(entry, MissingScore) for entry in t.entries) for t in last.rows)
     assert len(manager.queue) == 0
 
 
@@ -231,13 +237,13 @@ def test_comparison_cancelled_between_rows_generates_no_more(manager: ModelManag
         (made := tmp_path / name).mkdir()
         return made
 
-    generated = compared(STORY, replace(QUICK, steps=20), (PLAIN, SDSA), Limits())
+    generated = rows_for(STORY, replace(QUICK, steps=20), (PLAIN, SDSA), Limits())
     run = Comparison(manager, STORY, generated, new_folder, ScoreSettings())
     *_, last = run.watch()
-    assert [len(generation.progress.pictures) for generation in last.generations] == [2, 0]
+    assert [len(generation.progress.pictures) for generation in last.rows] == [2, 0]
     assert last.stopped
     run.join(SECONDS)
-    assert [len(generation.progress.pictures) for generation in run.snapshot.generations] == [2, 0]
+    assert [len(generation.progress.pictures) for generation in run.snapshot.rows] == [2, 0]
 
 
 def test_a_stopped_comparison_ends_within_two_steps_and_keeps_its_pictures(
@@ -253,7 +259,7 @@ def test_a_stopped_comparison_ends_within_two_steps_and_keeps_its_pictures(
     assert last.over
     assert (last.pictures, last.at) == (1, 0)
     assert last.current.step <= at + 3
-    assert "Stopped. 1 picture made and kept." in compare_view.status(last)
+    assert "Stopped. 1 image kept." in compare_view.status(last)
     assert manager.model.lock.acquire(timeout=SECONDS)
     manager.model.lock.release()
 
@@ -269,120 +275,119 @@ def test_an_abandoned_comparison_frees_the_model(manager: ModelManager, tmp_path
 def test_failed_row_shows_the_reason_and_earlier_rows_stay(manager: ModelManager, tmp_path: Path):
     (tmp_path / "sdsa" / "mask-01.png").mkdir(parents=True)  # the picture's mask cannot be written there
     *_, last = comparison(manager, tmp_path, PLAIN, SDSA).watch()
-    assert last.generations[0].entries is not None
+    assert last.rows[0].entries is not None
     assert last.current.state == "failed"
     assert "mask-01.png" in compare_view.status(last)
-    assert "2 pictures made and kept." in compare_view.status(last)
+    assert "2 images kept." in compare_view.status(last)
 
 
-# -- the room --------------------------------------------------------------------------------------------
+# -- the tab ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def room(manager: ModelManager) -> Iterator[Comparing]:
-    with gr.Blocks(), gr.Tabs() as rooms:
-        widgets = lay_out(rooms)
-    comparing = Comparing(Services(manager, Limits(frames=3)), widgets)
-    yield comparing
+def tab(manager: ModelManager) -> Iterator[CompareTab]:
+    with gr.Blocks(), gr.Tabs() as tabs:
+        tab = CompareTab(Services(manager, Limits(frames=3)), tabs)
+    yield tab
     for visitor in (ANN, BEN):
-        comparing.services.leave(visitor)
+        tab.services.leave(visitor)
 
 
 HOW = (ScoreSettings.backbone, ScoreSettings.fill)
 
 
-def start(room: Comparing, visitor: gr.Request, *rows: str, **changes: object) -> Iterator[tuple]:
+def start(tab: CompareTab, visitor: gr.Request, *rows: str, **changes: object) -> Iterator[dict]:
     given = (*rows, *[NOTHING] * (4 - len(rows)))
-    return room.compare(visitor, None, given, HOW, **form(**changes))
+    return tab.compare(visitor, None, given, HOW, **form(**changes))
 
 
-def test_comparison_streams_grids_and_ends_with_a_download(room: Comparing):
-    updates = list(start(room, ANN, "plain", CURRENT))
-    assert all(len(update) == len(room._room.shown) for update in updates)
-    grids = [update[2] for update in updates if isinstance(update[2], str) and update[2]]
+def test_comparison_streams_grids_and_ends_with_a_download(tab: CompareTab):
+    updates = list(start(tab, ANN, "plain", CURRENT))
+    assert all(updates), "an update without a component is an error of Gradio"
+    grids = [update[tab.grid] for update in updates if update.get(tab.grid)]
     assert [grid.count("<img") for grid in grids] == sorted(grid.count("<img") for grid in grids)
     assert grids[-1].count("<img") == 6
     assert "gradio_api/file=" in grids[-1]
-    _, status, _, download, cancel, go, *_ = updates[-1]
-    assert "6 pictures in " in status
-    assert Path(download["value"]).is_file()
-    assert (cancel["interactive"], go["interactive"]) == (False, True)
+    ended = updates[-1]
+    assert "6 images in " in ended[tab.status]
+    assert Path(ended[tab.download]["value"]).is_file()
+    assert (ended[tab.stop]["interactive"], ended[tab.go]["interactive"]) == (False, True)
 
 
-def test_a_wrong_form_is_refused_by_the_names_on_the_page(room: Comparing):
+def test_a_wrong_form_is_refused_by_the_names_on_the_page(tab: CompareTab):
     for rows, changes, said in (
-        (("plain", CURRENT), {"subject": ""}, "Subject must be"),
+        (("plain", CURRENT), {"subject": ""}, "Subject must be "),
         (("plain", CURRENT), {"scenes": "a\nb\nc\nd"}, "Scenes must be at most 3 in this studio, got 4"),
-        (("plain",), {}, "ettings: 1 are chosen"),
+        (("plain",), {}, "Settings must be 2 to 4, got 1"),
     ):
-        updates = start(room, ANN, *rows, **changes)
-        assert said in next(updates)[1]
+        updates = start(tab, ANN, *rows, **changes)
+        assert said in next(updates)[tab.status]
         with pytest.raises(gr.Error, match=said):
             next(updates)
 
 
-def test_cancelling_keeps_what_is_made_and_frees_the_model(room: Comparing, manager: ModelManager):
-    going = start(room, ANN, "plain", "sdsa", steps=200)
-    next(update for update in going if isinstance(update[2], str) and "<img" in update[2])
-    *_, last = room.cancel(ANN)
-    kept = int(re.search(r"Stopped\. (\d) pictures? made and kept\.", last[1]).group(1))
+def test_cancelling_keeps_what_is_made_and_frees_the_model(tab: CompareTab, manager: ModelManager):
+    going = start(tab, ANN, "plain", "sdsa", steps=200)
+    next(update for update in going if "<img" in update.get(tab.grid, ""))
+    *_, last = tab.cancel(ANN)
+    kept = int(re.search(r"Stopped\. (\d) images? kept\.", last[tab.status]).group(1))
     assert 1 <= kept < 6
-    assert last[2].count("<img") == kept
-    assert last[2].count("not drawn") == 6 - kept
-    assert "not yet" not in last[2]
+    assert last[tab.grid].count("<img") == kept
+    assert last[tab.grid].count("not generated") == 6 - kept
+    assert "pending" not in last[tab.grid]
     assert manager.model.lock.acquire(timeout=SECONDS)
     manager.model.lock.release()
 
 
-def test_comparison_cancelled_before_its_first_row_reports_it(room: Comparing):
-    going = start(room, ANN, "plain", "sdsa")
+def test_comparison_cancelled_before_its_first_row_reports_it(tab: CompareTab):
+    going = start(tab, ANN, "plain", "sdsa")
     next(going)
-    *_, cancelled = room.cancel(ANN)
+    *_, cancelled = tab.cancel(ANN)
     *_, last = going
     for update in (cancelled, last):
-        assert "Stopped." in update[1]
-        assert update[5]["interactive"]
+        assert "Stopped." in update[tab.status]
+        assert update[tab.go]["interactive"]
 
 
-def test_what_cancels_and_what_watches_offer_the_same_picture(room: Comparing):
-    going = start(room, ANN, "plain", "sdsa", steps=200)
-    next(update for update in going if isinstance(update[2], str) and "<img" in update[2])
+def test_what_cancels_and_what_watches_offer_the_same_picture(tab: CompareTab):
+    going = start(tab, ANN, "plain", "sdsa", steps=200)
+    next(update for update in going if "<img" in update.get(tab.grid, ""))
     with ThreadPoolExecutor(2) as both:
-        last = list(both.map(lambda updates: list(updates)[-1], (room.cancel(ANN), going)))
-    offered = {update[3]["value"] for update in last}
+        last = list(both.map(lambda updates: list(updates)[-1], (tab.cancel(ANN), going)))
+    offered = {update[tab.download]["value"] for update in last}
     assert len(offered) == 1
     with Image.open(offered.pop()) as image:
         image.load()
 
 
-def test_disabled_button_shows_the_reason(room: Comparing, monkeypatch: pytest.MonkeyPatch):
+def test_disabled_button_shows_the_reason(tab: CompareTab, monkeypatch: pytest.MonkeyPatch):
     def full(*arguments: object) -> Path:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(compare_tab, "save_grid", full)
-    *_, last = start(room, ANN, "plain", CURRENT)
-    assert "6 pictures in " in last[1]
-    assert (last[3]["value"], last[3]["interactive"]) == (None, False)
-    assert last[3]["label"] == "No picture to download: No space left on device"
-    assert last[5]["interactive"]
+    *_, last = start(tab, ANN, "plain", CURRENT)
+    assert "6 images in " in last[tab.status]
+    assert (last[tab.download]["value"], last[tab.download]["interactive"]) == (None, False)
+    assert last[tab.download]["label"] == "No image to download: No space left on device"
+    assert last[tab.go]["interactive"]
     monkeypatch.undo()
-    *_, last = start(room, ANN, "plain", CURRENT)
-    assert (last[3]["label"], last[3]["interactive"]) == (compare_tab.DOWNLOAD, True)
+    *_, last = start(tab, ANN, "plain", CURRENT)
+    assert (last[tab.download]["label"], last[tab.download]["interactive"]) == (compare_tab.DOWNLOAD, True)
 
 
-def test_two_visitors_have_their_own_comparisons(room: Comparing):
-    first = list(start(room, ANN, "plain", "sdsa", subject="a cat"))[-1]
-    second = list(start(room, BEN, "plain", "sdsa", subject="an owl", concept="owl"))[-1]
-    assert "<caption>a cat:" in first[2]
-    assert "<caption>an owl:" in second[2]
-    room.services.leave(ANN)
-    assert not Path(first[3]["value"]).exists()
-    assert Path(second[3]["value"]).exists()
+def test_two_visitors_have_their_own_comparisons(tab: CompareTab):
+    first = list(start(tab, ANN, "plain", "sdsa", subject="a cat"))[-1]
+    second = list(start(tab, BEN, "plain", "sdsa", subject="an owl", concept="owl"))[-1]
+    assert "<caption>a cat:" in first[tab.grid]
+    assert "<caption>an owl:" in second[tab.grid]
+    tab.services.leave(ANN)
+    assert not Path(first[tab.download]["value"]).exists()
+    assert Path(second[tab.download]["value"]).exists()
 
 
-def test_compare_tab_shows_the_story_or_the_reason(room: Comparing):
-    assert "a photo of a cat, 3 scenes, seed 0, 2 steps." in room.summarise(**form())
-    assert "Subject must be" in room.summarise(**form(subject=""))
+def test_compare_tab_shows_the_story_or_the_reason(tab: CompareTab):
+    assert "a photo of a cat, 3 scenes, seed 0, 2 steps." in tab.summarise(**form())
+    assert "Subject must be " in tab.summarise(**form(subject=""))
 
 
 # -- what the page shows ---------------------------------------------------------------------------------
@@ -392,15 +397,17 @@ def result(value: float, better: str = "higher", name: str = "DreamSim") -> Resu
     return Result(name, value, "unit", better, "net", "pairs")
 
 
-def generated(row: Row, count: int, *entries: Result | MissingScore) -> Generation:
-    pictures = tuple(Picture(Path(f"{row.name}-{k}.png"), k, "prompt", "scene") for k in range(count))
-    return Generation(
+def generated(row: Row, count: int, *entries: Result | MissingScore) -> RowResult:
+    pictures = tuple(
+        Picture(Path(f"{row.name}-{k}.png"), k, "prompt", STORY.scene_texts[k]) for k in range(count)
+    )
+    return RowResult(
         row, ("masking <off>",), Progress("done", 2, share=1.0, pictures=pictures), entries or None
     )
 
 
-def test_story_of_one_scene_is_compared_with_a_note(room: Comparing):
-    said = room.summarise(**form(scenes="in the snow", anchors=2))
+def test_story_of_one_scene_is_compared_with_a_note(tab: CompareTab):
+    said = tab.summarise(**form(scenes="in the snow", anchors=2))
     assert "1 scene, seed 0" in said
     assert "1 anchor, because the story has 1 scene." in said
 
@@ -410,11 +417,11 @@ def test_the_grid_has_a_row_a_setting_and_a_column_a_scene():
         generated(PLAIN, 2, result(0.2, "lower")),
         generated(Row("<b>", Settings()), 1, result(0.1, "lower")),
     )
-    html = compare_view.grid(Snapshot(STORY, rows), lambda path: f"/file/{path.name}")
+    html = compare_view.grid(Snapshot(STORY, rows))
     assert html.count('scope="col"') == 1 + 2
     assert html.count('scope="row"') == 2
     assert html.count("<img") == 3
-    assert "not drawn" in html
+    assert "not generated" in html
     assert 'aria-label="Enlarge plain: in the forest"' in html
     assert "masking &lt;off&gt;" in html
     assert "<b>" not in html
@@ -431,20 +438,20 @@ def test_the_best_is_marked_by_direction_and_only_where_rows_differ():
 
 def test_row_without_scores_shows_the_reason():
     html = compare_view.grid(
-        Snapshot(STORY, (generated(PLAIN, 2, MissingScore("DreamSim", "it is <gone>")),)), lambda path: ""
+        Snapshot(STORY, (generated(PLAIN, 2, MissingScore("DreamSim", "it is <gone>")),))
     )
     assert "DreamSim unavailable: it is &lt;gone&gt;." in html
 
 
 def test_status_has_row_image_and_time_left():
-    first = Generation(PLAIN, (), Progress("done", 2, share=1.0, seconds=10.0), (result(1.0),))
-    second = Generation(SDSA, (), Progress("generating", 2, share=0.5, seconds=5.0))
+    first = RowResult(PLAIN, (), Progress("done", 2, share=1.0, seconds=10.0), (result(1.0),))
+    second = RowResult(SDSA, (), Progress("generating", 2, share=0.5, seconds=5.0))
     said = compare_view.status(Snapshot(STORY, (first, second), at=1))
-    assert "Setting 2 of 2, sdsa: picture 1 of 2" in said
+    assert "Row 2 of 2, sdsa: image 1 of 2" in said
     assert "About 5 s left" in said
     assert 'aria-valuenow="75"' in said
-    waiting = Generation(SDSA, (), Progress("waiting", 2, jobs_ahead=2, seconds_to_wait=60.0))
-    assert "2 other stories are before yours" in compare_view.status(Snapshot(STORY, (first, waiting), at=1))
+    waiting = RowResult(SDSA, (), Progress("waiting", 2, jobs_ahead=2, seconds_to_wait=60.0))
+    assert "2 jobs ahead of you" in compare_view.status(Snapshot(STORY, (first, waiting), at=1))
 
 
 # -- the grid as a picture -------------------------------------------------------------------------------
@@ -455,8 +462,8 @@ def plain_image(color: str, size: tuple[int, int] = (64, 48)) -> Image.Image:
 
 
 def test_notes_are_shown_once_with_their_rows():
-    def row(setting: Row, *notes: str) -> Generation:
-        return Generation(
+    def row(setting: Row, *notes: str) -> RowResult:
+        return RowResult(
             setting, (), Progress("done", 2, share=1.0, seconds=5.0, notes=notes), (result(1.0),)
         )
 
@@ -522,9 +529,9 @@ def test_letters_beyond_ascii_are_drawn(one: str, another: str):
 
 
 def test_a_grid_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="rows: 0 with 1 captions"):
+    with pytest.raises(ValueError, match="rows and captions must not be empty, got 0 and 1"):
         draw_grid("", ["a"], [])
-    with pytest.raises(ValueError, match="rows: 'A' has 1 pictures; give 2"):
+    with pytest.raises(ValueError, match="row 'A' must have 2 images"):
         draw_grid("", ["a", "b"], [GridRow("A", (), (None,))])
 
 

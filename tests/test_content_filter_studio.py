@@ -36,8 +36,7 @@ from consistory_svd.story import Story
 from consistory_svd.studio import compare_html as compare_view
 from consistory_svd.studio import create_demo, launch
 from consistory_svd.studio import html as view
-from consistory_svd.studio.comparison import Generation, Snapshot
-from consistory_svd.studio.comparison_rows import Row
+from consistory_svd.studio.comparison import Row, RowResult, Snapshot
 from consistory_svd.studio.generated_story import GenerationRequest, Picture, undo
 from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.model_manager import ModelManager
@@ -122,7 +121,7 @@ def test_nothing_of_a_sexual_story_reaches_disk_or_page(manager: ModelManager, c
     assert read_frame(folder / "frame-02.png").filtered == "sexual"
     assert read_frame(folder / "frame-02.png").story == STORY, "how to tell it is the visitor's own"
     said = view.status(run.progress)
-    assert "Pictures 1, 2 and 3 were withheld: the filter for sexual pictures took them for sexual." in said
+    assert "Images 1, 2 and 3 were filtered: they were classified as sexual." in said
 
 
 def test_a_story_without_a_find_is_the_same_byte_for_byte(
@@ -140,7 +139,7 @@ def test_a_story_without_a_find_is_the_same_byte_for_byte(
             assert (folders[1] / name).read_bytes() == (folders[0] / name).read_bytes(), name
     one, other = (json.loads((folder / "story.json").read_text()) for folder in folders)
     assert {**one, "seconds": 0} == {**other, "seconds": 0}
-    assert "withheld:" not in view.status(run.progress)
+    assert "filtered:" not in view.status(run.progress)
 
 
 def test_one_of_three_is_filtered_and_the_others_keep_masks_and_scores(
@@ -163,7 +162,7 @@ def test_one_of_three_is_filtered_and_the_others_keep_masks_and_scores(
     panel = story_tab.continue_panel
     assert panel.refresh([], ANN)[panel.picture]["value"] == at, "it is the one to be redone"
     shown = story_tab.show_masks(True, ANN)
-    assert [text.endswith("(withheld)") for _, text in shown] == [k == at for k in range(3)]
+    assert [text.endswith("(filtered)") for _, text in shown] == [k == at for k in range(3)]
     *_, card = story_tab.scores.score("ensemble", "noise", ANN)
     assert "1 filtered image is excluded from the scores" in card
     story_tab.services.leave(ANN)
@@ -184,7 +183,7 @@ def test_what_is_redone_added_continued_and_taken_back_is_looked_at(
     more = continued(again, longer, 3)
     assert more.progress.pictures[3].filtered == "sexual"
     assert pixels(folder / "frame-04.png") == BLANK
-    assert "Pictures 2 and 4 were withheld" in view.status(more.progress)
+    assert "Images 2 and 4 were filtered" in view.status(more.progress)
     manager.content_filter = None
     third = continued(more, with_seeds(longer, None, 98), 1)
     back = undo(third.generated, 1)
@@ -239,13 +238,13 @@ def test_the_library_keeps_shows_and_exports_the_plain_pictures_alone(
         == 1
     )
     story_tab.services.leave(ANN)
-    room = library_of(story_tab)
-    covers, (name,), *_ = room.shelf("", ORDERS[0], 24, ANN)
-    _, _, _, _, seen, *_ = room.look(name, ANN)
-    assert all(text.endswith("(withheld)") for _, text in seen["value"])
-    opened = room.open(name, ANN)
-    assert "Pictures 1, 2 and 3 were withheld" in opened[story_tab.status]
-    assert [text.endswith("(withheld)") for _, text in opened[story_tab.pictures]] == [True] * 3
+    tab = library_of(story_tab)
+    listed = tab.list_stories("", ORDERS[0], 24, ANN)
+    covers, (name,) = listed[tab.stories], listed[tab.names]
+    assert all(text.endswith("(filtered)") for _, text in tab.show(name, ANN)[tab.pictures]["value"])
+    opened = tab.open(name, ANN)
+    assert "Images 1, 2 and 3 were filtered" in opened[story_tab.status]
+    assert [text.endswith("(filtered)") for _, text in opened[story_tab.pictures]] == [True] * 3
     assert covers["value"]
     thumbnail = f"thumbnails/{Path(covers['value'][0][0]).name}"
     known = {"frame-01.png", "frame-02.png", "frame-03.png", "story.json", thumbnail}
@@ -262,26 +261,26 @@ def test_a_comparison_goes_through_the_filter(
     assert last.over
     assert {pixels(path) for path in folder.rglob("*.png")} == {BLANK}
     assert not [name for name in all_files(folder) if "ma" in Path(name).name]
-    for generation in last.generations:
-        assert generation.entries == (MissingScore("The score", "all of these pictures were withheld"),)
-    assert "plain: Pictures 1 and 2 were withheld" in compare_view.status(last)
-    grid = compare_view.grid(last, str)
-    assert grid.count("(withheld)") == grid.count("<img") * 4
+    for generation in last.rows:
+        assert generation.entries == (MissingScore("The score", "all of these images were filtered"),)
+    assert "plain: Images 1 and 2 were filtered" in compare_view.status(last)
+    grid = compare_view.grid(last)
+    assert grid.count("(filtered)") == grid.count("<img") * 4
 
 
 def test_settings_that_lack_different_pictures_are_not_called_better():
-    def generation(name: str, value: float, filtered: int | None) -> Generation:
+    def generation(name: str, value: float, filtered: int | None) -> RowResult:
         made = tuple(
             Picture(Path(f"{k}.png"), k, "prompt", "scene", filtered="sexual" if k == filtered else "")
             for k in range(3)
         )
         score = Result("DreamSim", value, "unit", "higher", "net", "pairs")
-        return Generation(Row(name, QUICK), (), Progress("done", 3, share=1.0, pictures=made), (score,))
+        return RowResult(Row(name, QUICK), (), Progress("done", 3, share=1.0, pictures=made), (score,))
 
     for first, second, called in ((None, None, 1), (1, 1, 1), (1, 2, 0), (None, 0, 0)):
         generated = Snapshot(STORY, (generation("a", 0.4, first), generation("b", 0.6, second)))
-        assert compare_view.grid(generated, str).count('class="best"') == called
-        assert ("none is called best" in compare_view.status(generated)) == (not called)
+        assert compare_view.grid(generated).count('class="best"') == called
+        assert ("no row is marked as best" in compare_view.status(generated)) == (not called)
 
 
 # -- API clients, and the page in a browser ------------------------------------------------------------------
@@ -302,16 +301,16 @@ def public(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def test_api_returns_blank_images_for_filtered_ones(public: gr.Blocks):
     client = Client(public.local_url, verbose=False)
     cat = {"subject": "a cat", "scenes": ["in the forest", "on the beach"], "steps": 4}
-    job = client.submit(**cat, preset="sdsa", api_name="/tell")
+    job = client.submit(**cat, preset="sdsa", api_name="/generate")
     files, masks, record = job.result()
     every = {pixels(Path(file)) for files, *_ in job.outputs() for file in files}
     assert every == {BLANK}
     assert len(files) == 2
     assert masks == []
     assert [frame["withheld"] for frame in record["frames"]] == ["sexual"] * 2
-    assert "Pictures 1 and 2 were withheld" in record["status"]
+    assert "Images 1 and 2 were filtered" in record["status"]
     figure, rows = client.predict(**cat, settings=["plain", "sdsa"], api_name="/compare")
-    assert [row["withheld"] for row in rows] == [["sexual"] * 2] * 2
+    assert [row["filtered"] for row in rows] == [["sexual"] * 2] * 2
     assert [row["scores"] for row in rows] == [{}, {}]
     assert Path(figure).is_file()
 
@@ -324,10 +323,10 @@ def test_a_visitor_sees_plain_pictures_and_reads_why(browser: Browser, public: g
     page.locator("#steps input[type=number]").fill("4")
     page.get_by_role("button", name="Generate").click()
     done = page.locator("#status .note-done")
-    expect(done).to_contain_text("Pictures 1 and 2 were withheld", timeout=STORY_MS)
+    expect(done).to_contain_text("Images 1 and 2 were filtered", timeout=STORY_MS)
     expect(done).to_contain_text("Other seeds or texts may help")
     expect(pictures(page)).to_have_count(2)
-    assert all(text.endswith("(withheld)") for text in captions(page))
+    assert all(text.endswith("(filtered)") for text in captions(page))
     for number in range(2):
         source = pictures(page).nth(number).get_attribute("src")
         saved = page.request.get(source).body()

@@ -310,7 +310,8 @@ def test_visitors_of_an_exposed_studio_have_their_own_libraries_by_default(
 
 
 def listed(story_tab: StoryTab, visitor: gr.Request, words: str = "") -> list[str]:
-    return library_of(story_tab).shelf(words, ORDERS[0], 24, visitor)[1]
+    tab = library_of(story_tab)
+    return tab.list_stories(words, ORDERS[0], 24, visitor)[tab.names]
 
 
 def test_every_story_is_saved_with_masks_and_scores(common: StoryTab, library: Library):
@@ -347,13 +348,13 @@ def test_visitors_of_a_shared_demo_see_their_own_stories_alone(story_tab: StoryT
     (cat,), (fox,) = listed(story_tab, ANN), listed(story_tab, BEN)
     assert "cat" in cat
     assert "fox" in fox
-    room = library_of(story_tab)
-    assert "is not in the library" in room.look(fox, ANN)[1]
-    assert "is not in the library" in room.delete(fox, ANN)[1]
-    assert "is not in the library" in room.open(fox, ANN)[room.message]
+    tab = library_of(story_tab)
+    assert "is not in the library" in tab.show(fox, ANN)[tab.message]
+    assert "is not in the library" in tab.delete(fox, ANN)[tab.message]
+    assert "is not in the library" in tab.open(fox, ANN)[tab.message]
     with pytest.raises(ValueError, match="not in the library"):
-        room.folder(ANN, fox)
-    folder = room.folder(ANN, cat)
+        tab.folder(ANN, fox)
+    folder = tab.folder(ANN, cat)
     story_tab.services.leave(ANN)
     assert not folder.exists()
     assert listed(story_tab, ANN) == []
@@ -375,9 +376,9 @@ def test_a_kept_story_is_opened_with_everything(common: StoryTab, library: Libra
     settings = replace(PRESETS["svd-quantile"], steps=9, anchors=1)
     folder = keep(library, replace(CAT, negative="fog"), settings)
     score(folder, result(0.25))
-    room = library_of(common)
-    opened = room.open(folder.name, ANN)
-    assert (opened[room.message], opened[common.masks], opened[common.suggested]) == ("", False, "cat")
+    tab = library_of(common)
+    opened = tab.open(folder.name, ANN)
+    assert (opened[tab.message], opened[common.masks], opened[common.suggested]) == ("", False, "cat")
     assert "Opened from the library" in opened[common.status]
     assert [caption for _, caption in opened[common.pictures]] == list(CAT.scene_texts)
     assert "0.250" in opened[common.scores.card]
@@ -385,24 +386,25 @@ def test_a_kept_story_is_opened_with_everything(common: StoryTab, library: Libra
     filled = [opened[common.form[name]] for name in ("negative", "steps")]
     filled += [opened[common.form[name]]["value"] for name in ("k_keep", "k_quantile")]
     assert filled == ["fog", 9, "quantile", 0.05]
+    assert not list(folder.glob("marked-*")), "opening a story writes nothing"
     shown = common.show_masks(True, ANN)
     assert all("marked" in path and Path(path).is_file() for path, _ in shown)
 
 
 def test_delete_asks_first_and_spares_a_story_in_generation(common: StoryTab, library: Library):
-    room = library_of(common)
+    tab = library_of(common)
     folder = keep(library)
-    question, part = room.ask(folder.name, ANN)
-    assert "a cat" in question
-    assert part["visible"]
+    asked = tab.ask(folder.name, ANN)
+    assert "a cat" in asked[tab.question]
+    assert asked[tab.confirm]["visible"]
     assert folder.exists()
-    assert "is deleted" in room.delete(folder.name, ANN)[1]
+    assert "was deleted" in tab.delete(folder.name, ANN)[tab.message]
     assert not folder.exists()
     generation = common.generate(ANN, **form(steps=200))
     next(None for _ in generation if len(common.services.sessions.story_of(ANN).pictures) == 1)
     (running,) = library.stories()
-    assert "still being told" in room.delete(running.name, BEN)[1]
-    assert "still being generated" in room.open(running.name, ANN)[room.message]
+    assert "still being generated" in tab.delete(running.name, BEN)[tab.message]
+    assert "still being generated" in tab.open(running.name, ANN)[tab.message]
     assert running.folder.is_dir()
 
 
@@ -410,8 +412,8 @@ def test_stories_stand_side_by_side(common: StoryTab, library: Library):
     one = keep(library)
     two = keep(library, replace(CAT, scenes=("on the beach", "in <b>snow</b>")), replace(SETTINGS, steps=9))
     score(one, result(0.25))
-    room = library_of(common)
-    html = room.compare([one.name, two.name], ANN)
+    tab = library_of(common)
+    html = tab.compare([one.name, two.name], ANN)
     assert html.count("<img") == 4
     assert html.index("in the forest") < html.index("on the beach") < html.index("&lt;b&gt;snow")
     assert "Steps: 4" in html
@@ -420,17 +422,16 @@ def test_stories_stand_side_by_side(common: StoryTab, library: Library):
     assert "0.250" in html
     assert "Not scored" in html
     for few in ([], [one.name], [one.name] * 5):
-        assert "choose 2 to 4" in room.compare(few, ANN)
-    assert "not in the library" in room.compare([one.name, "gone"], ANN)
+        assert "Choose 2 to 4" in tab.compare(few, ANN)
+    assert "not in the library" in tab.compare([one.name, "gone"], ANN)
 
 
 def test_a_broken_story_can_be_looked_at_but_not_opened(common: StoryTab, library: Library):
     folder = keep(library)
     (folder / "story.json").write_text("{")
-    room = library_of(common)
-    look = room.look(folder.name, ANN)
-    assert "cannot be read" in look[2]
-    assert "no images to open" in room.open(folder.name, ANN)[room.message]
+    tab = library_of(common)
+    assert "cannot be read" in tab.show(folder.name, ANN)[tab.heading]
+    assert "no images to open" in tab.open(folder.name, ANN)[tab.message]
     assert listed(common, ANN) == [folder.name]
-    (value, *_) = room.shelf("", ORDERS[0], 24, ANN)
-    assert isinstance(value["value"][0][0], Image.Image)
+    covers = tab.list_stories("", ORDERS[0], 24, ANN)[tab.stories]
+    assert isinstance(covers["value"][0][0], Image.Image)

@@ -311,18 +311,16 @@ def test_waiting_story_shows_position_and_time_and_then_starts(manager: ModelMan
     ticket.seconds_left = 40.0
     updates = story_tab.generate(ANN, **form())
     said = next(
-        status for update in updates if "before yours" in (status := update.get(story_tab.status, ""))
+        status for update in updates if "ahead of you" in (status := update.get(story_tab.status, ""))
     )
-    assert "Another story is before yours. It begins by itself in about 40 s." in said
+    assert "1 job ahead of you. Starts in about 40 s." in said
     manager.queue.leave(ticket)
-    assert "3 pictures in " in last(updates, story_tab.status)
+    assert "3 images in " in last(updates, story_tab.status)
     assert story_tab.services.sessions.of(ANN).job.join(SECONDS)
     assert len(manager.queue) == 0
 
 
 def test_waiting_is_formatted_as_text():
     waiting = Progress("waiting", 3, jobs_ahead=3, seconds_to_wait=75.0)
-    assert "3 other stories are before yours. It begins by itself in about 1 min 15 s." in view.status(
-        waiting
-    )
-    assert "It begins by itself." in view.status(Progress("waiting", 3, jobs_ahead=1))
+    assert "3 jobs ahead of you. Starts in about 1 min 15 s." in view.status(waiting)
+    assert "Starts automatically." in view.status(Progress("waiting", 3, jobs_ahead=1))

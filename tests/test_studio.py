@@ -294,7 +294,7 @@ def test_generate_takes_the_form_and_fills_in_the_concept(story_tab: StoryTab):
     assert story_tab.form["seed"] not in updates
     assert not updates[story_tab.generate_button]["interactive"]
     assert updates[story_tab.cancel_button]["interactive"]
-    assert "3 pictures in " in last(generation, story_tab.status)
+    assert "3 images in " in last(generation, story_tab.status)
     assert story_tab.services.sessions.story_of(ANN).story.concepts == ("fox",)
 
 
@@ -325,8 +325,8 @@ def test_second_visitor_waits(story_tab: StoryTab):
     first = story_tab.generate(ANN, **form(steps=200))
     next(update for update in first if "step " in update.get(story_tab.status, ""))
     second = story_tab.generate(BEN, **form())
-    said = next(update for update in second if "before yours" in update.get(story_tab.status, ""))
-    assert "Another story is before yours" in said[story_tab.status]
+    said = next(update for update in second if "ahead of you" in update.get(story_tab.status, ""))
+    assert "1 job ahead of you" in said[story_tab.status]
     first.close()
     second.close()
 
@@ -341,7 +341,7 @@ def test_generate_sends_each_picture_once_and_ends_with_the_time(story_tab: Stor
     assert [caption for _, caption in galleries[-1]] == list(SCENES)
     assert all(Path(path).is_file() for path, _ in galleries[-1])
     said = [update[story_tab.status] for update in updates if story_tab.status in update]
-    assert "3 pictures in " in said[-1]
+    assert "3 images in " in said[-1]
     assert any("of 3, step " in status for status in said)
     ended = story_tab.finish([], ANN)
     assert ended[story_tab.generate_button]["interactive"]
@@ -353,7 +353,7 @@ def test_cancel_keeps_the_images_and_shows_their_number(story_tab: StoryTab):
     drawn = (update.get(story_tab.pictures, ()) for update in generation)
     next(made for made in drawn if any("being generated" not in text for _, text in made))
     updates = list(story_tab.cancel(ANN))[-1]
-    assert "Stopped. 1 of 3 pictures made and kept." in updates[story_tab.status]
+    assert "Stopped. 1 of 3 images kept." in updates[story_tab.status]
     assert [caption for _, caption in updates[story_tab.pictures]] == [SCENES[0]]
 
 
@@ -381,10 +381,10 @@ def test_leaving_removes_the_visitors_files_alone(story_tab: StoryTab):
 @pytest.mark.parametrize(
     ("made", "last", "said"),
     [
-        (0, 2, "Pictures 1–2 of 4"),
-        (2, 4, "Pictures 3–4 of 4"),
-        (3, 4, "Picture 4 of 4"),
-        (1, 2, "Picture 2 of 4"),
+        (0, 2, "Images 1–2 of 4"),
+        (2, 4, "Images 3–4 of 4"),
+        (3, 4, "Image 4 of 4"),
+        (1, 2, "Image 2 of 4"),
     ],
 )
 def test_progress_has_images_step_and_time_left(made: int, last: int, said: str):
@@ -419,4 +419,4 @@ def test_what_visitors_wrote_is_escaped():
 
 
 def test_api_has_the_documented_endpoints_alone():
-    assert set(create_demo().get_api_info()["named_endpoints"]) == {"/tell", "/compare", "/score"}
+    assert set(create_demo().get_api_info()["named_endpoints"]) == {"/generate", "/compare", "/score"}

@@ -94,7 +94,7 @@ def test_a_scene_more_is_the_one_that_the_whole_story_would_have(generate, manag
     )
     assert same(paths(longer)[3], paths(whole)[3])
     assert longer.generated.story.scene_texts == (*SCENES, "in a library")
-    assert "1 picture of 4 in" in view.status(longer.progress)
+    assert "1 image of 4 in" in view.status(longer.progress)
 
 
 def test_regenerated_image_can_be_undone(generate, tmp_path: Path):
@@ -212,7 +212,7 @@ def test_a_change_that_is_stopped_leaves_the_story_as_it_was(generate, tmp_path:
     assert again.generated.story == STORY
     assert paths(again) == paths(run)
     assert read_story_json(tmp_path).story == STORY
-    assert "as it was" in view.status(again.progress)
+    assert "is unchanged" in view.status(again.progress)
     assert (
         goes_on(again, with_text(STORY, 2, "in the desert"), 2).generated.story.scene_texts[2]
         == "in the desert"
@@ -249,7 +249,7 @@ def test_the_form_follows_where_it_was_the_storys(story_tab: StoryTab):
     list(story_tab.generate(ANN, **the_form()))
     updates = list(story_tab.continue_story("add")("in a library", None, "", ANN))
     assert len(last(updates, story_tab.pictures)) == 4
-    assert "1 picture of 4" in last(updates, story_tab.status)
+    assert "1 image of 4" in last(updates, story_tab.status)
     shown = panel.refresh(scene_rows(STORY), ANN)
     assert (shown[panel.picture]["value"], shown[panel.text]) == (3, "in a library")
     assert not shown[panel.back]["interactive"]

@@ -32,7 +32,7 @@ from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.services import Services
 from consistory_svd.studio.session import Session
-from consistory_svd.studio.tabs.compare import NOTHING, Comparing, lay_out
+from consistory_svd.studio.tabs.compare import NOTHING, CompareTab
 from consistory_svd.studio.tabs.story import StoryTab
 from consistory_svd.studio.visitor_storage import VisitorStorage
 from tests.saved_stories import CAT, keep
@@ -203,7 +203,7 @@ def test_a_story_with_lost_pictures_can_be_gone_on_with(story_tab, library, mana
 def test_story_without_an_image_can_only_restart(story_tab: StoryTab):
     generation = story_tab.generate(ANN, **form(steps=200))
     next(update for update in generation if "step " in update.get(story_tab.status, ""))
-    assert "Stopped before the first picture" in last(story_tab.cancel(ANN), story_tab.status)
+    assert "Stopped before the first image" in last(story_tab.cancel(ANN), story_tab.status)
     part = offered(story_tab, ANN)
     assert (part["part"]["visible"], part["resume"]["visible"], part["changes"]["visible"]) == (
         True,
@@ -218,8 +218,8 @@ def test_a_story_that_is_cancelled_in_the_line_never_began(story_tab: StoryTab):
     first = story_tab.generate(BEN, **form(steps=200))
     next(update for update in first if "step " in update.get(story_tab.status, ""))
     second = story_tab.generate(ANN, **form())
-    next(update for update in second if "before yours" in update.get(story_tab.status, ""))
-    assert "Cancelled before your story began" in last(story_tab.cancel(ANN), story_tab.status)
+    next(update for update in second if "ahead of you" in update.get(story_tab.status, ""))
+    assert "Cancelled before generation started" in last(story_tab.cancel(ANN), story_tab.status)
     assert story_tab.services.sessions.of(ANN).job.progress.state == "stopped"
     first.close()
 
@@ -251,19 +251,18 @@ def test_parts_of_a_file_that_make_no_sense_are_named(
 
 
 @pytest.fixture
-def comparing(story_tab: StoryTab) -> Comparing:
-    with gr.Blocks(), gr.Tabs() as rooms:
-        widgets = lay_out(rooms)
-    return Comparing(story_tab.services, widgets)
+def comparing(story_tab: StoryTab) -> CompareTab:
+    with gr.Blocks(), gr.Tabs() as tabs:
+        return CompareTab(story_tab.services, tabs)
 
 
-def compare(comparing: Comparing, visitor: gr.Request, **changes: Any) -> Iterator[tuple[Any, ...]]:
+def compare(comparing: CompareTab, visitor: gr.Request, **changes: Any) -> Iterator[dict[Any, Any]]:
     rows = ("plain", "sdsa", NOTHING, NOTHING)
     return comparing.compare(visitor, None, rows, ("ensemble", "noise"), **form(**changes))
 
 
 def test_each_row_of_a_comparison_is_a_kept_story(
-    comparing: Comparing, story_tab: StoryTab, library: Library, tmp_path, monkeypatch
+    comparing: CompareTab, story_tab: StoryTab, library: Library, tmp_path, monkeypatch
 ):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "no weights"))
     *_, last = compare(comparing, ANN)
@@ -273,32 +272,33 @@ def test_each_row_of_a_comparison_is_a_kept_story(
     for story in stories:
         assert (len(story.pictures), story.problem) == (3, "")
         assert story.scores["absent"]
-    assert all(str(story.pictures[0]) in last[2] for story in stories)
+    assert all(str(story.pictures[0]) in last[comparing.grid] for story in stories)
     (shared,) = (story for story in stories if story.preset == "sdsa")
     assert "is loaded" not in open_story(story_tab, ANN, shared.folder)
-    assert "is deleted" in library_of(story_tab).delete(shared.name, ANN)[1]
+    tab = library_of(story_tab)
+    assert "was deleted" in tab.delete(shared.name, ANN)[tab.message]
     assert [story.name for story in library.stories()] == [one.name for one in stories if one != shared]
 
 
 def test_row_in_generation_is_neither_deleted_nor_opened(comparing, story_tab, library):
     room = library_of(story_tab)  # first, because this takes longer than a row
     going = compare(comparing, ANN, steps=200)
-    next(update for update in going if isinstance(update[2], str) and "<img" in update[2])
+    next(update for update in going if "<img" in update.get(comparing.grid, ""))
     (running,) = library.stories()
-    assert "still being told" in room.delete(running.name, BEN)[1]
+    assert "still being generated" in room.delete(running.name, BEN)[room.message]
     assert "being generated" in room.open(running.name, BEN)[room.message]
     going.close()
 
 
 def test_comparisons_of_a_shared_demo_go_with_the_visit(manager: ModelManager):
     story_tab = make_story_tab(manager)
-    with gr.Blocks(), gr.Tabs() as rooms:
-        comparing = Comparing(story_tab.services, lay_out(rooms))
+    with gr.Blocks(), gr.Tabs() as tabs:
+        comparing = CompareTab(story_tab.services, tabs)
     list(compare(comparing, ANN))
     root = story_tab.services.library_of(ANN).root
     assert len(list(root.iterdir())) == 2
     going = compare(comparing, ANN, steps=200)
-    next(update for update in going if isinstance(update[2], str) and "<img" in update[2])
+    next(update for update in going if "<img" in update.get(comparing.grid, ""))
     story_tab.services.leave(ANN)
     assert not root.exists()
 
@@ -308,12 +308,13 @@ def test_comparisons_of_a_shared_demo_go_with_the_visit(manager: ModelManager):
 
 def test_temporary_library_shows_when_its_stories_are_deleted(manager: ModelManager, story_tab: StoryTab):
     def said(studio: StoryTab, visitor: gr.Request) -> str:
-        return library_of(studio).shelf("", ORDERS[0], 24, visitor)[2]
+        tab = library_of(studio)
+        return tab.list_stories("", ORDERS[0], 24, visitor)[tab.count]
 
     private = make_story_tab(manager)
-    assert "Your stories go when you close or reload this page; take them along." in said(private, ANN)
-    assert "stay for a day after your last visit" in said(private, signed_in("one"))
-    assert "take them along" not in said(story_tab, ANN)
+    assert "Your stories are deleted when you close or reload this page." in said(private, ANN)
+    assert "deleted a day after your last visit" in said(private, signed_in("one"))
+    assert "Export them" not in said(story_tab, ANN)
 
 
 def signed_in(page: str) -> gr.Request:

@@ -17,8 +17,7 @@ from consistory_svd.metadata import read_frame
 from consistory_svd.metrics.settings import ScoreSettings
 from consistory_svd.models.few_step import few_step_model_for
 from consistory_svd.models.request import ModelRequest, with_recipe
-from consistory_svd.studio.comparison import Comparison, compared
-from consistory_svd.studio.comparison_rows import Row
+from consistory_svd.studio.comparison import Comparison, Row, rows_for
 from consistory_svd.studio.generated_story import GenerationRequest
 from consistory_svd.studio.job import GenerationJob
 from consistory_svd.studio.model_manager import ModelManager
@@ -210,7 +209,7 @@ def folders_in(folder: Path) -> Callable[[str], Path]:
 def test_a_comparison_ends_where_another_model_comes_and_keeps_its_rows(
     manager: ModelManager, tiny_folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    rows = compared(STORY, QUICK, [Row("a", Settings(sdsa=False)), Row("b", Settings())], Limits())
+    rows = rows_for(STORY, QUICK, [Row("a", Settings(sdsa=False)), Row("b", Settings())], Limits())
     comparison = Comparison(manager, STORY, rows, folders_in(tmp_path), ScoreSettings())
     snapshots = comparison.watch()
     next(now for now in snapshots if now.current and now.current.state == "done")
@@ -218,20 +217,20 @@ def test_a_comparison_ends_where_another_model_comes_and_keeps_its_rows(
     *_, last = snapshots
     assert (last.at, last.current.state, last.over) == (1, "failed", True)
     assert "Another model was loaded meanwhile" in last.current.error
-    assert len(last.generations[0].progress.pictures) == 2
-    assert last.generations[0].entries is not None
-    assert last.generations[1].progress.pictures == ()
+    assert len(last.rows[0].progress.pictures) == 2
+    assert last.rows[0].entries is not None
+    assert last.rows[1].progress.pictures == ()
 
 
 def test_the_same_model_loaded_again_lets_a_comparison_go_on(
     manager: ModelManager, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    rows = compared(STORY, QUICK, [Row("a", Settings(sdsa=False)), Row("b", Settings())], Limits())
+    rows = rows_for(STORY, QUICK, [Row("a", Settings(sdsa=False)), Row("b", Settings())], Limits())
     snapshots = Comparison(manager, STORY, rows, folders_in(tmp_path), ScoreSettings()).watch()
     next(now for now in snapshots if now.current and now.current.state == "done")
     manager.switch(ModelRequest(str(tiny_folder), "cpu"))
     *_, last = snapshots
-    assert [len(generation.progress.pictures) for generation in last.generations] == [2, 2]
+    assert [len(generation.progress.pictures) for generation in last.rows] == [2, 2]
 
 
 def test_the_model_that_is_there_is_not_loaded_again(manager: ModelManager, tiny_folder: Path) -> None:

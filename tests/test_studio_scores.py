@@ -84,7 +84,7 @@ def test_finished_story_is_scored_with_its_masks_and_replaced_by_the_next(story_
     assert list(story_tab.scores.score("ensemble", "noise", ANN)) == [], "there is no story yet"
     list(story_tab.generate(ANN, **form()))
     pictures = story_tab.services.sessions.story_of(ANN).pictures
-    frames = load_frames(pictures, "some model")
+    frames = load_frames(pictures, storybook=False)
     assert [mask.size for mask in frames.masks] == [image.size for image in frames.images]
     first, *cards = story_tab.scores.score("ensemble", "noise", ANN)
     assert "Computing scores." in first

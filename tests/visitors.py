@@ -9,7 +9,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 from consistory_svd.studio.services import Services
-from consistory_svd.studio.tabs.library_handlers import LibraryHandlers
+from consistory_svd.studio.tabs.library import LibraryTab
 from consistory_svd.studio.tabs.story import StoryTab
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ def make_story_tab(manager: "ModelManager", **parts: Any) -> StoryTab:
         return StoryTab(Services(manager, **parts))
 
 
-def library_of(story_tab: StoryTab) -> LibraryHandlers:
-    """Return the handlers of the Library tab beside a Story tab."""
+def library_of(story_tab: StoryTab) -> LibraryTab:
+    """Return the Library tab beside a Story tab."""
     with gr.Blocks(), gr.Tabs() as tabs:
-        return LibraryHandlers(story_tab.services, story_tab, tabs, gr.HTML())
+        return LibraryTab(story_tab.services, tabs, story_tab)
 
 
 def last(updates: Iterable[Any], component: Any) -> Any:

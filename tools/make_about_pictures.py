@@ -18,7 +18,7 @@ from consistory_svd.events import Finished
 from consistory_svd.metadata import mark_subject
 from consistory_svd.models.model import load_model
 from consistory_svd.pipeline import generate
-from consistory_svd.studio.tabs.about_text import PARTS, PICTURES, STEPS
+from consistory_svd.studio.tabs.about import PARTS, PICTURES, STEPS
 
 GAP = 8
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

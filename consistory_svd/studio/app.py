@@ -7,14 +7,14 @@ import gradio as gr
 
 from consistory_svd.limits import Limits
 from consistory_svd.models.request import ModelRequest
-from consistory_svd.studio import api
+from consistory_svd.studio.api import add_endpoints
 from consistory_svd.studio.model_manager import ModelManager
 from consistory_svd.studio.progress import PREVIEWS
 from consistory_svd.studio.queue import GenerationQueue
 from consistory_svd.studio.services import Services
-from consistory_svd.studio.tabs import about as about_tab
-from consistory_svd.studio.tabs import compare as compare_tab
-from consistory_svd.studio.tabs.library import add_library
+from consistory_svd.studio.tabs.about import add_about
+from consistory_svd.studio.tabs.compare import CompareTab
+from consistory_svd.studio.tabs.library import LibraryTab
 from consistory_svd.studio.tabs.story import StoryTab
 from consistory_svd.studio.theme import CSS, HEAD, SIGN_IN, storybook_theme
 from consistory_svd.studio.visitor_storage import VisitorStorage
@@ -73,14 +73,14 @@ def build_page(services: Services) -> gr.Blocks:
     with gr.Blocks(
         title="Story studio", fill_width=True, analytics_enabled=False, delete_cache=CACHE_SECONDS
     ) as demo:
-        api.offer(services.manager, services.limits)
+        add_endpoints(services.manager, services.limits)
         gr.HTML(MASTHEAD, elem_id="masthead", padding=False)
         with gr.Tabs(elem_id="tabs") as tabs:
             story = StoryTab(services)
         story.connect(demo)
-        compare_tab.connect(demo, services, compare_tab.lay_out(tabs), story.form, story.scores.settings)
-        add_library(services, tabs, story)
-        about_tab.connect(services.manager, *about_tab.lay_out(tabs))
+        CompareTab(services, tabs).connect(demo, story.form, story.scores.settings)
+        LibraryTab(services, tabs, story).connect()
+        add_about(services.manager, tabs)
         demo.unload(services.leave)
     return demo
 

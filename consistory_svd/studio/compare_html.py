@@ -1,8 +1,10 @@
-"""What the Compare room says and shows: snapshots as pieces of HTML. Pure functions, everything escaped."""
+"""Comparisons as HTML: the table that Compare and Library share, and the status of a running comparison."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 from PIL import Image
 
@@ -11,109 +13,72 @@ from consistory_svd.metrics.result import ALIGNMENT, CONSISTENCY, MissingScore, 
 from consistory_svd.settings import Settings
 from consistory_svd.story import Story
 from consistory_svd.studio import html as view
-from consistory_svd.studio.comparison import Generation, Snapshot
+from consistory_svd.studio.comparison import RowResult, Snapshot
 from consistory_svd.studio.comparison_image import GridRow
-from consistory_svd.studio.html import _plain, progress_bar
 from consistory_svd.text_format import format_duration
 
-# Where the page finds a file.
-Address = Callable[[Path], str]
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the table: the address of an image, None if there is none, and its scene."""
+
+    source: str | None
+    caption: str
 
 
-def summary(story: Story, settings: Settings, note: str = "") -> str:
-    """What is compared: the Story room's story in a line, and a note on it."""
-    scenes = "1 scene" if len(story.scenes) == 1 else f"{len(story.scenes)} scenes"
-    said = f"{story.style} {story.subject}, {scenes}, seed {story.seed}, {settings.steps} steps".strip()
-    said = f"{said}. {note}." if note else f"{said}."
-    return f'<p class="compare-story"><strong>The story:</strong> {escape(said)}</p>'
+@dataclass(frozen=True)
+class TableRow:
+    """A row of the table.
+
+    Attributes:
+        detail: a line below the name.
+        differences: how the row differs from the others.
+        scores: its headline scores; `missing` says why there are none.
+    """
+
+    name: str
+    cells: Sequence[Cell]
+    differences: Sequence[str] = ()
+    scores: Sequence[Result] = ()
+    missing: str = ""
+    detail: str = ""
 
 
-def status(snapshot: Snapshot) -> str:
-    """How far a comparison is, in words and as a bar."""
-    progress, rows = snapshot.current, len(snapshot.generations)
-    if snapshot.over:
-        return _ended(snapshot)
-    if progress is None or progress.state in ("loading", "waiting"):
-        return view.status(progress) if progress else view.waiting(True, 0)
-    name = f"Setting {snapshot.at + 1} of {rows}, {snapshot.generations[snapshot.at].row.name}"
-    if snapshot.scoring:
-        return progress_bar(f"{name}: its scores", "", snapshot.share)
-    doing = f"{name}: picture {min(len(progress.pictures) + 1, progress.frames)} of {progress.frames}"
-    left = snapshot.seconds_left
-    detail = "" if left is None else f"About {format_duration(left)} left"
-    return progress_bar(doing, detail, snapshot.share)
-
-
-def _ended(snapshot: Snapshot) -> str:
-    made, said = view.pictures_in_words(snapshot.pictures), (_filtered(snapshot), _notes(snapshot))
-    if snapshot.stopped:
-        words = (f"Stopped. {made} made and kept.", *said) if snapshot.pictures else ("Stopped.",)
-        return _plain(" ".join(filter(None, words)))
-    if snapshot.failed:
-        words = (snapshot.current.error, f"{made} made and kept.", *said)
-        return view.alert(" ".join(filter(None, words)))
-    words = (f"{made} in {format_duration(snapshot.seconds)}.", *said)
-    return _plain(" ".join(filter(None, words)), "note-done")
-
-
-def _notes(snapshot: Snapshot) -> str:
-    """What was noted while the rows were told, each once, with the rows it is about unless it is all."""
-    generated = [generation for generation in snapshot.generations if generation.progress]
-    names: dict[str, list[str]] = {}
-    for generation in generated:
-        for note in dict.fromkeys(generation.progress.notes):
-            names.setdefault(note, []).append(generation.row.name)
-    said = []
-    for note, rows in names.items():
-        about = "" if len(rows) == len(generated) else f" on {', '.join(rows)}"
-        said.append(f"Note{about}: {note}.")
-    return " ".join(said)
-
-
-def _filtered(snapshot: Snapshot) -> str:
-    """Which pictures are withheld, setting by setting, and that scores leave them out."""
-    generated = [
-        (generation.row.name, generation.progress)
-        for generation in snapshot.generations
-        if generation.progress
-    ]
-    words = [(name, view.filtered_text(progress.pictures)) for name, progress in generated]
-    said = [f"{name}: {text}" for name, text in words if text]
-    left_out = "Scores leave out what is withheld."
-    if len(_left_out(snapshot)) > 1:
-        left_out = "Scores leave out what is withheld, which is not the same everywhere: none is called best."
-    return " ".join([*said, left_out]) if said else ""
-
-
-def _left_out(snapshot: Snapshot) -> set[tuple[int, ...]]:
-    """The frames that scores leave out, for each way of leaving out that there is among scored rows."""
-    scored = [generation.progress.pictures for generation in snapshot.generations if generation.entries]
-    return {tuple(picture.frame for picture in pictures if picture.filtered) for pictures in scored}
-
-
-def grid(snapshot: Snapshot, address: Address) -> str:
-    """The pictures, a row a setting and a column a scene; what differs and the scores beside each row."""
-    scenes = snapshot.story.scene_texts
-    entries = [generation.entries or () for generation in snapshot.generations]
-    best = best_values(entries) if len(_left_out(snapshot)) <= 1 else {}
-    head = "".join(f'<th scope="col">{escape(scene)}</th>' for scene in scenes)
-    lacking = "not drawn" if snapshot.over else "not yet"
-    body = "".join(_row(generation, scenes, best, address, lacking) for generation in snapshot.generations)
-    return (
-        f'<div class="compare-wide"><table class="compare" style="--scenes:{len(scenes)}">'
-        f"<caption>{escape(snapshot.story.subject)}: "
-        "a row a setting, a column a scene</caption>"
-        f'<thead><tr><th scope="col">Setting</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+def table(
+    caption: str,
+    first_column: str,
+    columns: Sequence[str],
+    rows: Sequence[TableRow],
+    empty: str,
+    mark_best: bool = True,
+) -> str:
+    """Return rows side by side. `empty` stands for a missing image."""
+    best = best_values([row.scores for row in rows]) if mark_best else {}
+    return view.render(
+        "comparison.html",
+        caption=caption,
+        first_column=first_column,
+        columns=columns,
+        rows=rows,
+        empty=empty,
+        best={name: f"{value:.3f}" for name, value in best.items()},
+        shown=shown,
+        arrows=ARROWS,
     )
 
 
-def grid_rows(snapshot: Snapshot) -> tuple[GridRow, ...]:
-    """The rows as the picture for download shows them."""
-    return tuple(_drawn(generation, len(snapshot.story.scenes)) for generation in snapshot.generations)
+def shown(result: "Result") -> str:
+    """Return a score as tables show it."""
+    return f"{result.value:.3f}"
+
+
+def address(path: Path) -> str:
+    """Return where the page finds a file, relative to its own address."""
+    return f"gradio_api/file={quote(path.as_posix())}"
 
 
 def headlines(entries: Sequence[Result | MissingScore]) -> list[Result]:
-    """The headline numbers that are known: how alike the pictures are, how well they follow their prompts."""
+    """Return the known headline scores: consistency, and alignment with the prompts."""
     known = {entry.name: entry for entry in entries if isinstance(entry, Result)}
     found = (
         next((known[name] for name in names if name in known), None) for names in (CONSISTENCY, ALIGNMENT)
@@ -121,89 +86,127 @@ def headlines(entries: Sequence[Result | MissingScore]) -> list[Result]:
     return [result for result in found if result is not None]
 
 
-def best_values(rows: Sequence[Sequence[Result | MissingScore]]) -> dict[str, float]:
-    """The best value of each headline number, by name, where rows differ in it."""
+def best_values(rows: Sequence[Sequence[Result]]) -> dict[str, float]:
+    """Return the best value of each score by name, if rows differ in it as shown."""
     values: dict[str, list[Result]] = {}
-    for entries in rows:
-        for result in headlines(entries):
+    for results in rows:
+        for result in results:
             values.setdefault(result.name, []).append(result)
     return {
         name: (max if results[0].better == "higher" else min)(result.value for result in results)
         for name, results in values.items()
-        if len({_shown(result) for result in results}) > 1
+        if len(set(map(shown, results))) > 1
     }
 
 
-def _shown(result: Result) -> str:
-    return f"{result.value:.3f}"
+# -- the Compare tab -----------------------------------------------------------------------------------------
 
 
-def _row(
-    generation: Generation, scenes: Sequence[str], best: dict[str, float], address: Address, lacking: str
-) -> str:
-    marks = "".join(f"<li>{escape(words)}</li>" for words in generation.differences)
-    pictures = generation.progress.pictures if generation.progress else ()
-    cells = "".join(
-        _cell(address(pictures[k].path), generation.row.name, view.caption(scene, pictures[k].filtered))
-        if k < len(pictures)
-        else _empty(scene, lacking)
-        for k, scene in enumerate(scenes)
-    )
-    marked = f'<ul class="differences" aria-label="What differs">{marks}</ul>' if marks else ""
-    return (
-        f'<tr><th scope="row"><span class="name">{escape(generation.row.name)}</span>{marked}'
-        f"{_scores(generation, best)}</th>{cells}</tr>"
-    )
+def summary(story: Story, settings: Settings, note: str = "") -> str:
+    """Return what is compared: the story of the form in a line, and a note."""
+    scenes = view.count(len(story.scenes), "scene")
+    text = f"{story.style} {story.subject}, {scenes}, seed {story.seed}, {settings.steps} steps".strip()
+    text = f"{text}. {note}." if note else f"{text}."
+    return f'<p class="compare-story"><strong>Story:</strong> {escape(text)}</p>'
 
 
-def _cell(source: str, name: str, scene: str) -> str:
-    said = escape(f"{name}: {scene}", quote=True)
-    return (
-        f'<td><button type="button" class="large" data-caption="{said}" aria-label="Enlarge {said}">'
-        f'<img src="{escape(source, quote=True)}" alt="{said}"></button>'
-        f'<span class="scene" aria-hidden="true">{escape(scene)}</span></td>'
-    )
+def status(snapshot: Snapshot) -> str:
+    """Return the progress of a comparison as text and a bar."""
+    progress, count = snapshot.current, len(snapshot.rows)
+    if snapshot.over:
+        return _ended(snapshot)
+    if progress is None:
+        return view.waiting(True, 0)
+    if progress.state in ("loading", "waiting"):
+        return view.status(progress)
+    name = f"Row {snapshot.at + 1} of {count}, {snapshot.rows[snapshot.at].row.name}"
+    if snapshot.scoring:
+        return view.progress_bar(f"{name}: computing scores", "", snapshot.share)
+    number = min(len(progress.pictures) + 1, progress.frames)
+    left = snapshot.seconds_left
+    detail = "" if left is None else f"About {format_duration(left)} left"
+    return view.progress_bar(f"{name}: image {number} of {progress.frames}", detail, snapshot.share)
 
 
-def _empty(scene: str, lacking: str) -> str:
-    return (
-        f'<td><div class="empty"><span>{lacking}</span></div>'
-        f'<span class="scene" aria-hidden="true">{escape(scene)}</span></td>'
-    )
+def _ended(snapshot: Snapshot) -> str:
+    made, notes = view.count_images(snapshot.pictures), [_filtered(snapshot), _notes(snapshot)]
+    kept = f"{made} kept." if snapshot.pictures else ""
+    if snapshot.stopped:
+        return view.note(view.join("Stopped.", kept, *notes))
+    if snapshot.failed:
+        return view.alert(view.join(snapshot.current.error, kept, *notes))
+    return view.note(view.join(f"{made} in {format_duration(snapshot.seconds)}.", *notes), "note-done")
 
 
-def _scores(generation: Generation, best: dict[str, float]) -> str:
-    if generation.entries is None:
+def _notes(snapshot: Snapshot) -> str:
+    """Return the notes of all rows, each once, with the rows it is about unless it is about all."""
+    names: dict[str, list[str]] = {}
+    for result in snapshot.started:
+        for note in dict.fromkeys(result.progress.notes):
+            names.setdefault(note, []).append(result.row.name)
+    texts = []
+    for note, rows in names.items():
+        about = "" if len(rows) == len(snapshot.started) else f" on {', '.join(rows)}"
+        texts.append(f"Note{about}: {note}.")
+    return " ".join(texts)
+
+
+def _filtered(snapshot: Snapshot) -> str:
+    """Return which images were filtered in each row, and that scores leave them out."""
+    texts = [
+        f"{result.row.name}: {text}"
+        for result in snapshot.started
+        if (text := view.filtered_text(result.progress.pictures))
+    ]
+    if not texts:
         return ""
-    results = headlines(generation.entries)
-    if not results:
-        why = next((str(entry) for entry in generation.entries if isinstance(entry, MissingScore)), "")
-        return f'<p class="no-scores">{escape(why)}</p>'
-    items = "".join(
-        f"<div{_best_class(result, best)}><dt>{escape(result.name)}, {ARROWS[result.better]}</dt>"
-        f"<dd>{_shown(result)}{_best_word(result, best)}</dd></div>"
-        for result in results
+    left_out = "Scores leave out filtered images."
+    if not _is_comparable(snapshot):
+        left_out = (
+            "Scores leave out filtered images. Rows lack different images, so no row is marked as best."
+        )
+    return view.join(*texts, left_out)
+
+
+def _is_comparable(snapshot: Snapshot) -> bool:
+    """Return whether the scores of all rows leave out the same images."""
+    scored = [result.progress.pictures for result in snapshot.rows if result.entries]
+    filtered = {tuple(picture.frame for picture in pictures if picture.filtered) for pictures in scored}
+    return len(filtered) <= 1
+
+
+def grid(snapshot: Snapshot) -> str:
+    """Return the images so far: a row for each setting, a column for each scene."""
+    scenes = snapshot.story.scene_texts
+    return table(
+        f"{snapshot.story.subject}: one row per setting, one column per scene",
+        "Setting",
+        scenes,
+        [_table_row(result, scenes) for result in snapshot.rows],
+        "not generated" if snapshot.over else "pending",
+        _is_comparable(snapshot),
     )
-    return f'<dl class="row-scores">{items}</dl>'
 
 
-def _is_best(result: Result, best: dict[str, float]) -> bool:
-    return result.name in best and f"{best[result.name]:.3f}" == _shown(result)
+def _table_row(result: RowResult, scenes: Sequence[str]) -> TableRow:
+    pictures = result.progress.pictures if result.progress else ()
+    made = {one.frame: Cell(address(one.path), view.caption(one.scene, one.filtered)) for one in pictures}
+    cells = [made.get(frame) or Cell(None, scene) for frame, scene in enumerate(scenes)]
+    entries = result.entries or ()
+    missing = next((str(entry) for entry in entries if isinstance(entry, MissingScore)), "")
+    return TableRow(result.row.name, cells, result.differences, headlines(entries), missing)
 
 
-def _best_class(result: Result, best: dict[str, float]) -> str:
-    return ' class="best"' if _is_best(result, best) else ""
+def grid_rows(snapshot: Snapshot) -> tuple[GridRow, ...]:
+    """Return the rows as the image for download shows them."""
+    return tuple(_grid_row(result, len(snapshot.story.scenes)) for result in snapshot.rows)
 
 
-def _best_word(result: Result, best: dict[str, float]) -> str:
-    return " <span>best</span>" if _is_best(result, best) else ""
-
-
-def _drawn(generation: Generation, count: int) -> GridRow:
+def _grid_row(result: RowResult, count: int) -> GridRow:
     pictures: list[Image.Image | None] = [None] * count
-    for k, picture in enumerate(generation.progress.pictures if generation.progress else ()):
+    for picture in result.progress.pictures if result.progress else ():
         with Image.open(picture.path) as image:
-            pictures[k] = image.convert("RGB")
-    scores = [f"{result.name} {_shown(result)}" for result in headlines(generation.entries or ())]
-    said = (", ".join(generation.differences),) if generation.differences else ()
-    return GridRow(generation.row.name, (*said, *scores), tuple(pictures))
+            pictures[picture.frame] = image.convert("RGB")
+    scores = [f"{score.name} {shown(score)}" for score in headlines(result.entries or ())]
+    differences = (", ".join(result.differences),) if result.differences else ()
+    return GridRow(result.row.name, (*differences, *scores), tuple(pictures))

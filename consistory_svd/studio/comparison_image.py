@@ -1,4 +1,4 @@
-"""A comparison as one picture: a row a setting with its label, a column a scene with its caption."""
+"""A comparison as one image: a labelled row for each setting, a captioned column for each scene."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ INK, GREY, PAPER, EMPTY = "#1c1917", "#57534e", "#ffffff", "#e7e5e4"
 
 @dataclass(frozen=True)
 class GridRow:
-    """A row: what it is called, lines below that, and its pictures; None where there is none yet."""
+    """A row: its label, lines below it, and its images; None for a missing one."""
 
     label: str
     lines: tuple[str, ...]
@@ -26,7 +26,7 @@ class GridRow:
 
 
 def cell_size(rows: Sequence[GridRow]) -> tuple[int, int]:
-    """Width and height of a picture in the grid: its own, or smaller where it exceeds LARGEST_CELL."""
+    """Return width and height of an image in the grid, at most LARGEST_CELL."""
     sizes = [picture.size for row in rows for picture in row.pictures if picture is not None]
     width, height = sizes[0] if sizes else (256, 256)
     scale = min(1.0, LARGEST_CELL / max(width, height))
@@ -34,26 +34,23 @@ def cell_size(rows: Sequence[GridRow]) -> tuple[int, int]:
 
 
 def cell_box(row: int, column: int, cell: tuple[int, int], top: int) -> tuple[int, int, int, int]:
-    """Where a picture stands: left, top, right, bottom in pixels. `top` is where the first row begins."""
+    """Return an image's left, top, right, bottom in pixels. `top` is where the first row begins."""
     left = MARGIN + LABEL_WIDTH + GAP + column * (cell[0] + GAP)
     upper = top + row * (cell[1] + GAP)
     return left, upper, left + cell[0], upper + cell[1]
 
 
 def draw_grid(title: str, captions: Sequence[str], rows: Sequence[GridRow]) -> Image.Image:
-    """The grid as RGB. Pictures no larger than LARGEST_CELL a side are there pixel by pixel.
+    """Return the grid as RGB. Images up to LARGEST_CELL a side are not resized.
 
     Raises:
-        ValueError: there are no rows or captions, or a row has another number of pictures than there are
-            captions.
+        ValueError: there are no rows or captions, or a row's number of images is not that of the captions.
     """
     if not rows or not captions:
-        raise ValueError(f"rows: {len(rows)} with {len(captions)} captions; give at least one of each")
+        raise ValueError(f"rows and captions must not be empty, got {len(rows)} and {len(captions)}")
     for row in rows:
         if len(row.pictures) != len(captions):
-            raise ValueError(
-                f"rows: {row.label!r} has {len(row.pictures)} pictures; give {len(captions)}, one a caption"
-            )
+            raise ValueError(f"row {row.label!r} must have {len(captions)} images, got {len(row.pictures)}")
     cell = cell_size(rows)
     heads = [_wrapped(caption, _font(TEXT), cell[0]) for caption in captions]
     top = first_row(title, heads)
@@ -72,7 +69,7 @@ def draw_grid(title: str, captions: Sequence[str], rows: Sequence[GridRow]) -> I
 
 
 def first_row(title: str, heads: Sequence[Sequence[str]]) -> int:
-    """Where the first row of pictures begins, below the title and the captions' lines."""
+    """Return where the first row of images begins, below the title and the lines of the captions."""
     above = MARGIN + (TITLE + GAP if title else 0)
     return above + max(len(lines) for lines in heads) * _line(TEXT) + GAP
 
@@ -100,9 +97,9 @@ def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], lines: Sequence[str],
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Text in lines no wider than `width` pixels; a single longer word stands on its own."""
+    """Return text in lines of at most `width` pixels; a longer word is a line of its own."""
     lines = [""]
-    for word in text.split():
+    for word in text.split():  # by hand: ImageText.wrap refuses a word that is longer than a line
         longer = f"{lines[-1]} {word}".strip()
         if font.getlength(longer) <= width or not lines[-1]:
             lines[-1] = longer
@@ -116,5 +113,5 @@ def _line(size: int) -> int:
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """A font with Latin, Greek and Cyrillic letters; Pillow's own has hardly more than ASCII."""
+    """Return a font with Latin, Greek and Cyrillic letters; Pillow's own has little more than ASCII."""
     return ImageFont.truetype(FONT, size)

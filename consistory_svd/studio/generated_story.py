@@ -67,6 +67,8 @@ class GeneratedStory:
         filter_log: what the SVD filter did, if that was recorded.
         seconds: how long it took.
         model: the name of the model.
+        is_embedded: whether it is the storybook model that comes with the package.
+        preset: the preset that the settings come from, if known.
     """
 
     story: Story
@@ -79,6 +81,8 @@ class GeneratedStory:
     filter_log: "FilterSummary | None" = field(default=None, repr=False)
     seconds: float = 0.0
     model: str = ""
+    is_embedded: bool = False
+    preset: str = ""
 
     @classmethod
     def from_saved(cls, saved: KeptStory) -> "GeneratedStory":
@@ -97,6 +101,8 @@ class GeneratedStory:
             in_order(pictures),
             seconds=record.seconds or 0.0,
             model=record.model,
+            is_embedded=record.is_embedded,
+            preset=record.preset,
         )
 
     @property
@@ -139,6 +145,7 @@ class GenerationRequest:
         model: the one model to use; None: the one that is loaded when the job's turn comes.
         note: shown beside the model's own notes.
         record_svd: whether to record what the SVD filter does.
+        preset: the preset that the settings come from, if known.
     """
 
     story: Story
@@ -149,6 +156,7 @@ class GenerationRequest:
     model: ModelRequest | None = None
     note: str = ""
     record_svd: bool = False
+    preset: str = ""
 
     @classmethod
     def continuing(cls, previous: GeneratedStory, story: Story, frames: Sequence[int]) -> "GenerationRequest":
@@ -169,7 +177,12 @@ class GenerationRequest:
         """Return the story as it is before the job."""
         if self.previous is None:
             return GeneratedStory(
-                self.story, self.settings, self.folder, self.story, filter_log=self._new_log()
+                self.story,
+                self.settings,
+                self.folder,
+                self.story,
+                filter_log=self._new_log(),
+                preset=self.preset,
             )
         return replace(self.previous, filter_log=self.previous.filter_log or self._new_log())
 
@@ -291,6 +304,8 @@ def write_record(generated: GeneratedStory, seconds: float | None) -> None:
         [picture.frame for picture in generated.pictures],
         changed_anchor_story(generated.story, generated.anchor_story, generated.settings),
         [picture.filtered for picture in generated.pictures],
+        preset=generated.preset,
+        is_embedded=generated.is_embedded,
     )
 
 

@@ -188,7 +188,7 @@ class GenerationJob:
         may_switch = self._manager.may_switch
         if request.previous and (refusal := other_model(model.name, request.previous, may_switch)):
             raise ValueError(refusal)
-        self._generated = replace(self._generated, model=model.name)
+        self._generated = replace(self._generated, model=model.name, is_embedded=model.is_embedded)
         frames, needs_cache = request.indices, settings.shares and request.frames is not None
         if needs_cache and not keeps:
             frames, needs_cache = self._with_anchors(), False

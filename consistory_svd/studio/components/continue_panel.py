@@ -226,7 +226,7 @@ class ContinuePanel:
         message = f"The previous image {frame + 1} is restored. Undo again to switch back."
         return {
             self._pictures: view.gallery_items(changed.pictures, session.show_masks),
-            self._status: view.said(message),
+            self._status: view.note(message),
             self.text: changed.story.scenes[frame].text,
             **self._form_follows(rows, generated.story, changed.story),
         }

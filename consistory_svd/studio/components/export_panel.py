@@ -1,4 +1,4 @@
-"""The part of a page that takes a story along: what it becomes, and the file."""
+"""The export panel: a story as a PDF, comic pages, an animation or a ZIP file."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -13,19 +13,19 @@ from consistory_svd.export.exporter import FORMATS, ExportSettings, as_one, expo
 from consistory_svd.export.settings import CAPTIONS, LAYOUTS, MOVING, OWN_LAYOUT, PAPER_LABELS, PLACES
 from consistory_svd.fields import field_of
 from consistory_svd.studio import html as view
+from consistory_svd.studio.components.fields import HIDDEN, NO_QUEUE
 from consistory_svd.studio.session import Sessions
 from consistory_svd.studio.visitor_storage import VisitorStorage
 from consistory_svd.text_format import format_bytes
 
 log = logging.getLogger(__name__)
 FIELDS = ("format", "title", "captions", "place", "layout", "paper", "seconds", "side", "repeat")
-# Whose story an export takes: the folder, by who asks and what the inputs hold. ValueError: there is none.
-FolderOf = Callable[..., Path]
+Updates = dict[Any, Any]  # by component
 
 
 @dataclass(frozen=True)
 class ExportWidgets:
-    """The widgets of an export: those of ExportSettings by their names, and the rest."""
+    """The widgets of an export; `boxes` are those of ExportSettings by name."""
 
     part: gr.Accordion
     boxes: dict[str, Any]
@@ -35,15 +35,23 @@ class ExportWidgets:
 
 
 def export_widgets(name: str) -> ExportWidgets:
-    """Lay an export out, folded. `name` begins the ids of its widgets."""
+    """Lay out a closed export panel. The ids of its widgets begin with `name`."""
 
-    def known(field: str, help: bool = True) -> dict[str, Any]:
+    def known(field: str, **changes: Any) -> dict[str, Any]:
         about = field_of(ExportSettings, field)
-        said = {"info": about.help} if help else {}
-        return {"label": about.label, "elem_id": f"{name}-{field}", "min_width": 150, **said}
+        defaults = {"label": about.label, "info": about.help, "elem_id": f"{name}-{field}"}
+        return {**defaults, "min_width": 150, **changes}
+
+    def radio(field: str, choices: list[tuple[str, Any]], value: Any, **changes: Any) -> gr.Radio:
+        return gr.Radio(choices, value=value, **known(field, **changes))
+
+    def slider(field: str, value: float) -> gr.Slider:
+        about = field_of(ExportSettings, field)
+        limits = {"minimum": about.minimum, "maximum": about.maximum, "step": about.step}
+        return gr.Slider(value=value, buttons=[], visible=False, **limits, **known(field))
 
     start = ExportSettings()
-    with gr.Accordion("Take it along", open=False, elem_id=name, elem_classes="export") as part:
+    with gr.Accordion("Export", open=False, elem_id=name, elem_classes="export") as part:
         boxes: dict[str, Any] = {}
         with gr.Row():
             boxes["format"] = gr.Dropdown(
@@ -51,21 +59,18 @@ def export_widgets(name: str) -> ExportWidgets:
             )
             boxes["title"] = gr.Textbox("", placeholder="the subject", max_lines=1, **known("title"))
         with gr.Row():
-            boxes["captions"] = gr.Radio(_choices(CAPTIONS), value=start.captions, **known("captions"))
-            boxes["place"] = gr.Radio(_choices(PLACES), value=start.place, **known("place"))
+            boxes["captions"] = radio("captions", _choices(CAPTIONS), start.captions)
+            boxes["place"] = radio("place", _choices(PLACES), start.place)
         with gr.Row():
-            boxes["layout"] = gr.Radio(
-                [(str(count), count) for count in LAYOUTS],
-                value=OWN_LAYOUT[start.format],
-                **{**known("layout", help=False), "info": "On each page, at most."},
-            )
-            boxes["paper"] = gr.Radio(_choices(PAPER_LABELS), value=start.paper, **known("paper"))
+            layouts = [(str(count), count) for count in LAYOUTS]
+            boxes["layout"] = radio("layout", layouts, OWN_LAYOUT[start.format], info="The maximum per page.")
+            boxes["paper"] = radio("paper", _choices(PAPER_LABELS), start.paper)
         with gr.Row():
-            boxes["seconds"] = _number("seconds", start.seconds, known("seconds"))
-            boxes["side"] = _number("side", start.side, known("side"))
+            boxes["seconds"] = slider("seconds", start.seconds)
+            boxes["side"] = slider("side", start.side)
         boxes["repeat"] = gr.Checkbox(start.repeat, visible=False, **known("repeat"))
         with gr.Row():
-            make = gr.Button("Make the file", elem_id=f"{name}-make")
+            make = gr.Button("Create file", elem_id=f"{name}-make")
             file = gr.DownloadButton("Download", visible=False, variant="primary", elem_id=f"{name}-file")
         status = gr.HTML("", elem_id=f"{name}-status", padding=False)
     return ExportWidgets(part, {field: boxes[field] for field in FIELDS}, make, status, file)
@@ -76,32 +81,57 @@ def connect_export(
     widgets: ExportWidgets,
     sessions: Sessions,
     storage: VisitorStorage,
-    folder_of: FolderOf,
+    folder_of: Callable[..., Path],
     inputs: list[Any],
 ) -> None:
-    """Let the widgets export the story in the folder that `folder_of(request, *inputs)` names; `name` is that
-    of the part of the page."""
-    boxes = list(widgets.boxes.values())
+    """Connect the panel.
 
-    def make(request: gr.Request, *values: Any) -> Iterator[tuple[Any, Any, Any]]:
-        """Make the file: the status, the button that fetches it, the one that makes it."""
-        session = sessions.of(request)
-        yield view.making_file(), gr.update(visible=False), gr.update(interactive=False)
+    Args:
+        name: of this panel; each has one file for download.
+        folder_of: returns the story's folder, given the request and the values of `inputs`, or raises
+            ValueError if there is no story.
+    """
+    boxes, settings_boxes = list(widgets.boxes.values()), widgets.boxes
+
+    def make(request: gr.Request, *values: Any) -> Iterator[Updates]:
+        hidden = gr.update(visible=False)
+        yield {
+            widgets.status: view.making_file(),
+            widgets.file: hidden,
+            widgets.make: gr.update(interactive=False),
+        }
+        status, file = "", hidden
         try:
             settings = ExportSettings(**dict(zip(FIELDS, values, strict=False)))
             made = as_one(export(folder_of(request, *values[len(FIELDS) :]), settings))
-            path = storage.export_folder(session, name) / made.name
+            path = storage.export_folder(sessions.of(request), name) / made.name
             path.write_bytes(made.content)
-        except ValueError as refusal:
-            yield view.alert(_in_words(refusal)), gr.update(visible=False), gr.update(interactive=True)
-            return
-        except OSError as error:  # a picture that went, a full disk
+            label = f"Download {made.name} ({format_bytes(len(made.content))})"
+            file = gr.update(value=str(path), label=label, visible=True)
+        except ValueError as error:
+            status = view.alert(_text(error))
+        except OSError as error:  # an image was deleted, or the disk is full
             log.exception("an export failed")
-            words = f"The file could not be made: {error}"
-            yield view.alert(words), gr.update(visible=False), gr.update(interactive=True)
-            return
-        label = f"Download {made.name} ({format_bytes(len(made.content))})"
-        yield "", gr.update(value=str(path), label=label, visible=True), gr.update(interactive=True)
+            status = view.alert(f"The file could not be created: {error}")
+        yield {widgets.status: status, widgets.file: file, widgets.make: gr.update(interactive=True)}
+
+    def show_boxes(form: str) -> Updates:
+        """Show the settings that the format uses."""
+        pages, moving, written = form in OWN_LAYOUT, form in MOVING, form != "zip"
+        visible = {
+            "title": written and not moving,
+            "captions": written,
+            "place": written,
+            "layout": pages,
+            "paper": pages,
+            "seconds": moving,
+            "side": moving,
+            "repeat": moving,
+        }
+        updates = {settings_boxes[field]: gr.update(visible=shown) for field, shown in visible.items()}
+        if pages:
+            updates[settings_boxes["layout"]] = gr.update(visible=True, value=OWN_LAYOUT[form])
+        return updates
 
     widgets.make.click(
         make,
@@ -109,51 +139,24 @@ def connect_export(
         [widgets.status, widgets.file, widgets.make],
         concurrency_limit=2,
         concurrency_id="export",
-        show_progress="hidden",
-        api_visibility="private",
         preprocess=False,
+        **HIDDEN,
     )
-    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    used = [widgets.boxes[field] for field in FIELDS if field != "format"]
-    widgets.boxes["format"].change(_fitting_boxes, widgets.boxes["format"], used, **quiet)
+    settings_boxes["format"].change(show_boxes, settings_boxes["format"], boxes, **NO_QUEUE)
     # A file belongs to the settings that it was made with.
     gr.on(
         [box.change for box in boxes],
-        lambda: ("", gr.update(visible=False)),
+        lambda: {widgets.status: "", widgets.file: gr.update(visible=False)},
         outputs=[widgets.status, widgets.file],
-        **quiet,
+        **NO_QUEUE,
     )
-
-
-def _fitting_boxes(form: str) -> list[Any]:
-    """Updates of all boxes but the format: those that it has no use for are away."""
-    pages, moving, written = form in OWN_LAYOUT, form in MOVING, form != "zip"
-    visible = {
-        "title": written and not moving,
-        "captions": written,
-        "place": written,
-        "layout": pages,
-        "paper": pages,
-        "seconds": moving,
-        "side": moving,
-        "repeat": moving,
-    }
-    updates = {field: {"visible": on} for field, on in visible.items()}
-    if pages:
-        updates["layout"]["value"] = OWN_LAYOUT[form]
-    return [gr.update(**updates[field]) for field in FIELDS if field != "format"]
 
 
 def _choices(labels: dict[str, str]) -> list[tuple[str, str]]:
     return [(label, name) for name, label in labels.items()]
 
 
-def _number(field: str, value: float, looks: dict[str, Any]) -> gr.Slider:
-    about = field_of(ExportSettings, field)
-    return gr.Slider(about.minimum, about.maximum, value, step=about.step, buttons=[], visible=False, **looks)
-
-
-def _in_words(refusal: ValueError) -> str:
-    if isinstance(refusal, FieldError) and refusal.field in FIELDS:
-        return refusal.named(field_of(ExportSettings, refusal.field).label)
-    return str(refusal)
+def _text(error: ValueError) -> str:
+    if isinstance(error, FieldError) and error.field in FIELDS:
+        return error.named(field_of(ExportSettings, error.field).label)
+    return str(error)

@@ -175,7 +175,7 @@ class ModelPicker:
             manager.check_may_switch()  # first: strangers must not learn which files exist
             request = self._request(source, loras, memory)
             if manager.loading is None and manager.has(request):
-                yield view.said("This model is already loaded.")
+                yield view.note("This model is already loaded.")
                 return
             waits = len(manager.queue) > 0
             if manager.loading != request:  # requested twice, it is loaded once
@@ -183,15 +183,15 @@ class ModelPicker:
         except ValueError as error:
             yield view.alert(str(error))
             raise view.refusal(str(error)) from error
-        yield view.said("The model is loaded after the jobs in the queue." if waits else "Loading the model.")
+        yield view.note("The model is loaded after the jobs in the queue." if waits else "Loading the model.")
         while not manager.wait(0.2):
             done, total = manager.download_progress
-            yield view.said(f"Downloading the model: {format_progress(done, total)}.") if done else gr.skip()
+            yield view.note(f"Downloading the model: {format_progress(done, total)}.") if done else gr.skip()
         if failure := manager.last_error or manager.error:
             restored = manager.last_error and not manager.error
             yield view.alert(f"{failure}. The previous model is in use again." if restored else failure)
             raise view.refusal(failure)
-        yield view.said(f"Loaded. {few_steps(manager.recipe, self._limits)}".strip())
+        yield view.note(f"Loaded. {few_steps(manager.recipe, self._limits)}".strip())
 
     def _request(self, source: Any, loras: Any, memory: Any) -> ModelRequest:
         for name, value in (("model", source), ("lora", loras), ("memory", memory)):

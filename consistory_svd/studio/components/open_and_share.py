@@ -115,7 +115,7 @@ class OpenAndShare:
         opened = anchor_story and OpenedStory(story, settings, anchor_story)
         self._services.sessions.of(request).opened = opened
         message = f"{message}{CHANGED_ANCHORS if opened else ''} {warning}".strip()
-        return {**self._fill(story, settings), self._status: view.said(message)}
+        return {**self._fill(story, settings), self._status: view.note(message)}
 
     def open_link(self, code: str) -> dict[Any, Any]:
         """Return updates of the form and the status for the link in the page's address, if there is one."""
@@ -126,7 +126,7 @@ class OpenAndShare:
         except ValueError as error:
             return {self._status: view.alert(f"The link was not opened. {error_text(error)}")}
         message = f"Opened the link: {_summary(story)}. Press Generate to generate it."
-        return {**self._fill(story, settings), self._status: view.said(message)}
+        return {**self._fill(story, settings), self._status: view.note(message)}
 
     def make_link(self, **form: Any) -> dict[Any, Any]:
         """Return the code of a link to the form's values; the status says if there can be none."""
@@ -173,4 +173,4 @@ def _warning(record: StoryRecord) -> str:
 
 
 def _summary(story: Story) -> str:
-    return f"{story.subject}, {view.pictures_in_words(len(story.scenes))}"
+    return f"{story.subject}, {view.count_images(len(story.scenes))}"

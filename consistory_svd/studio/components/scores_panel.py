@@ -106,12 +106,12 @@ class ScoresPanel:
         pictures = generated.pictures
         note = excluded_note(pictures)
         if not scorable(pictures):
-            yield view.said(note)
+            yield view.note(note)
             return
-        yield view.said("Computing scores.")
+        yield view.note("Computing scores.")
         settings = ScoreSettings(backbone, fill=fill, device=self._services.manager.scores_on)
         suite, entries = session.suite_for(settings), []
-        frames = load_frames(pictures, generated.model)
+        frames = load_frames(pictures, generated.is_embedded)
         try:
             for entry in suite.measure(frames):
                 if session.is_generating or session.generated.pictures != pictures:
@@ -139,7 +139,7 @@ class ScoresPanel:
         sizes = ", ".join(f"{NAMES[name]} {SIZES[name]}" for name in missing)
         return {
             self.fetch_button: gr.update(visible=True, value=f"Download {names}"),
-            self.fetch_status: view.said(f"Downloads once, and stays on this machine: {sizes}."),
+            self.fetch_status: view.note(f"Downloads once, and stays on this machine: {sizes}."),
         }
 
     def fetch(self, backbone: str, fill: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
@@ -224,7 +224,7 @@ def download_html(state: DownloadState) -> str:
             "Images and all other scores are not affected."
         )
     if state.over:
-        return view.said("The weights are downloaded.")
+        return view.note("The weights are downloaded.")
     detail = format_progress(state.done, state.total) if state.done or state.total else "Connecting"
     return view.progress_bar(f"Downloading {name}", detail, state.done / state.total if state.total else None)
 
@@ -244,8 +244,11 @@ def excluded_note(pictures: Sequence[Picture]) -> str:
     return f"{count} filtered {'image is' if count == 1 else 'images are'} excluded from the scores."
 
 
-def load_frames(pictures: Sequence[Picture], model_name: str) -> Frames:
+def load_frames(pictures: Sequence[Picture], storybook: bool) -> Frames:
     """Return images, prompts and masks of a story as scores take them, without filtered ones.
+
+    Args:
+        storybook: whether the embedded storybook model generated them.
 
     Raises:
         ValueError: nothing is left.
@@ -255,7 +258,7 @@ def load_frames(pictures: Sequence[Picture], model_name: str) -> Frames:
         images=tuple(_read(picture.path, "RGB") for picture in pictures),
         prompts=tuple(picture.prompt for picture in pictures),
         masks=tuple(picture.mask and _read(picture.mask, "L") for picture in pictures),
-        storybook=is_embedded_name(model_name),
+        storybook=storybook,
     )
 
 

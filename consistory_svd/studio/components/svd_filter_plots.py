@@ -85,7 +85,7 @@ class SVDFilterPlots:
 
 def nothing_recorded() -> str:
     """Return the note for a recorded story in which no image attended to another."""
-    return view.said("Nothing was recorded: no image attended to another one.")
+    return view.note("Nothing was recorded: no image attended to another one.")
 
 
 def layer_label(name: str) -> str:

@@ -128,9 +128,9 @@
   }
 
   // Three buttons of one name: each says what of.
-  function nameRecipes() {
-    for (const button of all("#compare-choices .recipe button")) {
-      const title = button.closest(".recipe").querySelector("strong").textContent;
+  function nameFigures() {
+    for (const button of all("#compare-choices .figure button")) {
+      const title = button.closest(".figure").querySelector("strong").textContent;
       set(button, "aria-label", `${button.textContent.trim()}: ${title}`);
     }
   }
@@ -162,7 +162,7 @@
   let due = 0;
   function look() {
     due = 0;
-    for (const part of [listen, tellPrompts, nameGroups, nameGalleries, nameMessages, nameRecipes, reachScrollers]) part();
+    for (const part of [listen, tellPrompts, nameGroups, nameGalleries, nameMessages, nameFigures, reachScrollers]) part();
   }
 
   function begin() {

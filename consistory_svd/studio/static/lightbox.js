@@ -1,12 +1,12 @@
-// One dialog for the page: pictures of the grid are shown large in it. Left and right go on to the next.
+// One dialog for the page shows the images of a comparison table at full size; Left and Right show the others.
 () => {
   const dialog = document.createElement("dialog");
   dialog.id = "compare-large";
   dialog.innerHTML = '<figure><img alt=""><figcaption aria-live="polite"></figcaption></figure>'
     + '<button type="button" class="close">Close</button>';
   document.body.append(dialog);
-  let shown = 0;
-  const all = () => [...document.querySelectorAll("#compare-grid button.large")];
+  let shown = 0, grid = null;
+  const all = () => [...(grid?.querySelectorAll("button.large") ?? [])];
   const show = (at) => {
     const buttons = all();
     if (!buttons.length) return;
@@ -17,8 +17,11 @@
     if (!dialog.open) dialog.showModal();
   };
   document.addEventListener("click", (event) => {
-    const button = event.target.closest("#compare-grid button.large");
-    if (button) show(all().indexOf(button));
+    const button = event.target.closest("table.compare button.large");
+    if (button) {
+      grid = button.closest("#compare-grid, #library-comparison");
+      show(all().indexOf(button));
+    }
     else if (event.target === dialog || event.target.closest("#compare-large .close")) dialog.close();
   });
   dialog.addEventListener("close", () => all()[shown]?.focus());

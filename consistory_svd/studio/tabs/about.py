@@ -1,52 +1,188 @@
-"""The About room: what runs here, what each part of the method does, and how to get more."""
+"""The About tab: model and machine, what each part of the method does, and commands that add more.
+
+`tools/make_about_pictures.py` makes the images from PARTS with the embedded model. `Part.seen` describes them
+and was written by looking at them: change it when the images change.
+"""
 
 from collections.abc import Iterator, Sequence
-from html import escape
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
+from consistory_svd.paths import ASSETS
+from consistory_svd.presets import PRESETS
+from consistory_svd.settings import Settings, SVDFilter
+from consistory_svd.story import Story
+from consistory_svd.studio import html as view
+from consistory_svd.studio.comparison import Row
 from consistory_svd.studio.model_manager import ModelManager
-from consistory_svd.studio.tabs.about_text import PARTS, PICTURES, STEPS, Part
 from consistory_svd.system_info import Memory, memory, versions
 from consistory_svd.text_format import format_bytes
 
-# Commands that exist; the tests run each with --help.
+# The tests run each command with --help.
 COMMANDS = (
     (
         "SDXL on your GPU",
-        "The embedded storybook model is small, so that everything runs without a GPU. Any model of the SDXL "
-        "family can take its place: a hub id or a folder. Its weights are downloaded once.",
+        "The embedded storybook model is small, so that everything runs without a GPU. Use any SDXL model "
+        "instead: a Hub id or a folder. Its weights are downloaded once.",
         "python app.py --model stabilityai/stable-diffusion-xl-base-1.0",
     ),
     (
-        "DreamSim, the score of the papers",
-        "How alike the pictures are, as people see it. Without its weights the studio says so and shows the "
-        "scores that it has.",
+        "DreamSim scores",
+        "Perceptual similarity of the images, the score of the papers. Without its weights the studio says "
+        "so and shows the other scores.",
         "python -m consistory_svd fetch dreamsim",
     ),
     (
-        "CLIP and DINO, the other scores",
-        "How well the pictures follow their prompts, and another view of how alike they are.",
+        "CLIP and DINO scores",
+        "How well images match their prompts, and a second measure of consistency.",
         "python -m consistory_svd fetch clip\npython -m consistory_svd fetch dino",
     ),
 )
-LICENCE = "Apache-2.0. The method was built from its description."
+LICENCE = "Apache-2.0. The method was implemented from its description."
 PAPER = "https://arxiv.org/abs/2402.03286"
+LOADING = "The model is loading."
+
+PICTURES = ASSETS / "about"
+STEPS = 30
+CAT = Story("a cat", ("in the forest", "on the beach", "in the snow", "in a library"), seed=7)
+EXACT = Settings(mask_dropout=0.0)
+UNMASKED = replace(EXACT, masking=False)
+MASKS = "Detected subject"
 
 
-def lay_out(rooms: gr.Tabs) -> tuple[gr.Tab, gr.HTML]:
-    """The room as a tab of the page: the tab, and what stands in it of the machine, empty yet."""
+@dataclass(frozen=True)
+class Part:
+    """A part of the method.
+
+    Attributes:
+        rows: one strip of images each.
+        masks: one more strip shows the subject masks of the last row.
+    """
+
+    key: str
+    title: str
+    does: str
+    seen: str
+    rows: tuple[Row, ...]
+    story: Story = CAT
+    masks: bool = False
+
+    @property
+    def strips(self) -> tuple[tuple[str, str], ...]:
+        """The name and file of each strip."""
+        names = [*(row.name for row in self.rows), *([MASKS] if self.masks else [])]
+        return tuple((name, f"{self.key}-{number}.webp") for number, name in enumerate(names, start=1))
+
+
+PARTS = (
+    Part(
+        "sharing",
+        "Shared self-attention",
+        "In self-attention, each image also attends to the subject in a few other images, the anchors. "
+        "Nothing is trained. The paper calls this subject-driven self-attention (SDSA).",
+        "Without sharing only the prompt decides, and every scene shows another cat: orange, red, blue, "
+        "pink. With sharing all four show the same red cat.",
+        (Row("No sharing", PRESETS["plain"]), Row("With sharing", EXACT)),
+    ),
+    Part(
+        "masks",
+        "Subject masks",
+        "Cross-attention to the concept word shows where the subject is. Only these pixels of the anchors "
+        "are shared; their background is not.",
+        "Without masks the cats are consistent, but the scenes lose their own content: the palms and clouds "
+        "of the beach, the trees in the snow. With masks these are back.",
+        (Row("Sharing without masks", UNMASKED), Row("Sharing with masks", EXACT)),
+        masks=True,
+    ),
+    Part(
+        "dropout",
+        "Mask dropout",
+        "A random fraction of the subject's pixels is hidden from the other images at every step, which "
+        "leaves poses and details more freedom.",
+        "At 0 all bellies are yellowish; at 0.5 they are green, white, yellow and white; at 0.9 hardly "
+        "anything is shared, and the blue and the pink cat are back.",
+        (
+            Row("Dropout 0", EXACT),
+            Row("Dropout 0.5", replace(EXACT, mask_dropout=0.5)),
+            Row("Dropout 0.9", replace(EXACT, mask_dropout=0.9)),
+        ),
+    ),
+    Part(
+        "anchors",
+        "Anchors",
+        "All images attend to the first images of the story. Their number is a setting. With random anchors "
+        "each image attends to a randomly chosen one.",
+        "One or two anchors are red, so all cats are red. With four, every image contributes, and all cats "
+        "are pink. With random anchors they differ slightly: the last is pinker than the others.",
+        (
+            Row("1 anchor", replace(EXACT, anchors=1)),
+            Row("2 anchors", EXACT),
+            Row("4 anchors", replace(EXACT, anchors=4)),
+            Row("Random anchors", replace(EXACT, random_anchors=True)),
+        ),
+    ),
+    Part(
+        "injection",
+        "Feature injection",
+        "Matching pixels of the subject are found in pairs of images, and fine detail is copied between "
+        "them. This needs two passes, so it takes about twice as long.",
+        "Without injection the bellies are green, white, yellow and white, and the cat in the library is "
+        "pinker. With injection all bellies are light, and the reds agree.",
+        (Row("Without injection", Settings()), Row("With injection", Settings(injection=True))),
+    ),
+    Part(
+        "blending",
+        "Query blending",
+        "In the first steps each image keeps part of the layout that it would have without sharing, so that "
+        "poses stay varied.",
+        "The small embedded model generates nearly the same pose in any case, so there is hardly a "
+        "difference.",
+        (Row("Without blending", UNMASKED), Row("With blending", replace(UNMASKED, query_blending=True))),
+    ),
+    Part(
+        "latent",
+        "Same noise",
+        "All images start from the same noise instead of their own.",
+        "All bellies become the same olive, so the cats are more consistent. The images vary less, and the "
+        "beach is seen from another angle.",
+        (Row("Different noise", EXACT), Row("Same noise", replace(EXACT, same_latent=True))),
+    ),
+    Part(
+        "filter",
+        "SVD filter",
+        "Another way to keep the anchors' background out, without masks: only the largest singular values of "
+        "the anchors' keys (K) and values (V) are shared, or all of them are rescaled.",
+        "Without a filter all cats are red, but the beach lost its clouds and half of its palms. Quantile "
+        "0.05 looks much the same here. Quantile 0.01 shares too little: clouds and trees are back, but so "
+        "are four different cats. Log brings the clouds back but loses the colour of two cats; log2 keeps "
+        "it.",
+        (
+            Row("No mask, no filter", replace(UNMASKED, query_blending=True)),
+            Row("Quantile 0.05", PRESETS["svd-quantile"]),
+            Row(
+                "Quantile 0.01",
+                replace(
+                    PRESETS["svd-quantile"],
+                    k_filter=SVDFilter("quantile", 0.01),
+                    v_filter=SVDFilter("quantile", 0.01),
+                ),
+            ),
+            Row("Log", PRESETS["svd-log"]),
+            Row("Log2", PRESETS["svd-log2"]),
+        ),
+    ),
+)
+
+
+def add_about(manager: ModelManager, tabs: gr.Tabs) -> None:
+    """Add the tab. What it says of the machine is updated whenever it is opened."""
     gr.set_static_paths([PICTURES])
-    with rooms, gr.Tab("About", id="about") as tab, gr.Column(elem_id="about"):
-        machine = gr.HTML(facts("The model is loading.", (), {}), elem_id="about-machine", padding=False)
+    with tabs, gr.Tab("About", id="about") as tab, gr.Column(elem_id="about"):
+        status = gr.HTML(machine(LOADING, (), {}), elem_id="about-machine", padding=False)
         gr.HTML(method(PARTS), elem_id="about-method", padding=False)
         gr.HTML(commands(), elem_id="about-more", padding=False)
-    return tab, machine
-
-
-def connect(manager: ModelManager, tab: gr.Tab, machine: gr.HTML) -> None:
-    """Tell of the machine whenever the room is entered."""
 
     def follow() -> Iterator[Any]:
         manager.start()
@@ -56,79 +192,33 @@ def connect(manager: ModelManager, tab: gr.Tab, machine: gr.HTML) -> None:
         yield now(manager)
 
     tab.select(
-        follow, outputs=machine, concurrency_limit=None, show_progress="hidden", api_visibility="private"
+        follow, outputs=status, concurrency_limit=None, show_progress="hidden", api_visibility="private"
     )
 
 
 def now(manager: ModelManager) -> str:
-    """What runs here, at this moment."""
-    if not manager.loaded:
-        return facts("The model is loading.", memory(), versions())
-    if manager.error:
-        return facts(manager.error, memory(), versions())
-    # Not the model's device: the memory of a GPU that is lent is not seen from here.
-    return facts(manager.description, memory(manager.scores_on), versions())
+    """Return the state of model and machine."""
+    if not manager.ready:
+        return machine(manager.error or LOADING, memory(), versions())
+    # Not the model's device: the memory of a lent GPU is not visible from here.
+    return machine(manager.description, memory(manager.scores_on), versions())
 
 
-def facts(model: str, memories: Sequence[Memory], known: dict[str, str]) -> str:
-    """Model, memory in use and free, and versions, as a piece of the page."""
-    bars = "".join(_memory(item) for item in memories)
-    rows = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(version)}</dd></div>" for name, version in known.items()
-    )
-    return (
-        f'<section class="about-card"><h2>What runs here</h2><p class="about-model">{escape(model)}</p>{bars}'
-        f'<dl class="versions">{rows}</dl></section>'
-    )
-
-
-def _memory(item: Memory) -> str:
-    used, ours = (100 * part / item.whole for part in (item.used, item.ours))
-    said = f"{format_bytes(item.used)} of {format_bytes(item.whole)} in use, {format_bytes(item.free)} free"
-    name = escape(item.name)
-    return (
-        f'<div class="memory"><p><strong>{name}:</strong> {said}; '
-        f"{format_bytes(item.ours)} by this studio.</p>"
-        f'<div class="bar" role="meter" aria-label="{name}" aria-valuemin="0" aria-valuemax="100" '
-        f'aria-valuenow="{used:.0f}" aria-valuetext="{said}"><div class="others" style="width:{used:.1f}%">'
-        f'</div><div class="ours" style="width:{min(ours, used):.1f}%"></div></div></div>'
-    )
+def machine(model: str, memories: Sequence[Memory], known: dict[str, str]) -> str:
+    """Return model, memory and versions."""
+    return _macro("machine", model, memories, known)
 
 
 def method(parts: Sequence[Part]) -> str:
-    """What each part of the method does, with its pictures."""
-    return (
-        '<section class="about-card"><h2>What the method does</h2><p>Every strip below was told by this app '
-        f"with its embedded model, {STEPS} steps, and the same seeds in all strips of a part. That model is "
-        "small and rough: the strips show what the parts of the method do, not how fine pictures can be. "
-        f'<a href="{PAPER}" rel="noreferrer">The paper</a>, by Tewel et al., has all but the filter.</p>'
-        f"{''.join(_part(part) for part in parts)}</section>"
-    )
-
-
-def _part(part: Part) -> str:
-    scenes = ", ".join(part.story.scene_texts)
-    strips = "".join(
-        f'<figure><figcaption>{escape(name)}</figcaption><img loading="lazy" '
-        f'src="gradio_api/file={escape(str(PICTURES / file), quote=True)}" '
-        f'alt="{escape(f"{part.story.subject}, {name.lower()}: {scenes}", quote=True)}"></figure>'
-        for name, file in part.strips
-    )
-    return (
-        f'<article class="part" id="about-{part.key}"><h3>{escape(part.title)}</h3><p>{escape(part.does)}</p>'
-        f'<div class="strips">{strips}</div><p class="seen"><strong>Seen here:</strong> '
-        f"{escape(part.seen)}</p></article>"
-    )
+    """Return what each part of the method does, with its images."""
+    return _macro("method", parts, STEPS, PAPER, PICTURES)
 
 
 def commands() -> str:
-    """How to get a larger model and the weights of scores."""
-    items = "".join(
-        f"<article><h3>{escape(title)}</h3><p>{escape(text)}</p>"
-        f"<pre><code>{escape(command)}</code></pre></article>"
-        for title, text, command in COMMANDS
-    )
-    return (
-        f'<section class="about-card"><h2>How to get more</h2>{items}'
-        f'<p class="licence">Licence: {escape(LICENCE)}</p></section>'
-    )
+    """Return the commands that add a larger model and the weights of scores."""
+    return _macro("commands", COMMANDS, LICENCE)
+
+
+def _macro(name: str, *arguments: Any) -> str:
+    template = view.TEMPLATES.get_template("about.html", globals={"format": format_bytes})
+    return str(getattr(template.module, name)(*arguments))
