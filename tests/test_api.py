@@ -207,13 +207,13 @@ def test_images_are_scored_and_missing_scores_give_the_reason(client: Client, dr
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda files, path: {"prompts": ["one"]}, "prompts: 1 for 2 pictures"),
+        (lambda files, path: {"prompts": ["one"]}, "prompts: 1 for 2 images"),
         (
             lambda files, path: {"pictures": files * 2, "prompts": ["a"] * 4},
             "pictures must be at most 3 in this studio, got 4",
         ),
-        (lambda files, path: {"masks": files[:1]}, "masks: 1 for 2 pictures"),
-        (lambda files, path: {"backbone": "mine"}, "backbone: 'mine'"),
+        (lambda files, path: {"masks": files[:1]}, "masks: 1 for 2 images"),
+        (lambda files, path: {"backbone": "mine"}, "backbone must be"),
         (lambda files, path: {"pictures": "red.png"}, "pictures must be a list of files"),
         (
             lambda files, path: {"pictures": [handle_file(path), files[0]]},
