@@ -56,7 +56,7 @@ class ModelManager:
     ) -> None:
         self.may_switch = may_switch
         self.keeps_anchors = keeps_anchors
-        self.queue = queue or GenerationQueue()
+        self.queue = GenerationQueue() if queue is None else queue  # an empty one is false
         self.content_filter = content_filter
         self.requested = requested if isinstance(requested, ModelRequest) else ModelRequest(requested, device)
         self.loading: ModelRequest | None = None  # the model that replaces the present one
