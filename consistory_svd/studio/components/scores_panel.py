@@ -20,7 +20,6 @@ from PIL import Image
 
 from consistory_svd.downloads import DownloadError
 from consistory_svd.library import keep_scores
-from consistory_svd.metadata import is_embedded_name
 from consistory_svd.metrics.dreamsim_weights import BACKBONES
 from consistory_svd.metrics.report import ARROWS, as_json
 from consistory_svd.metrics.result import ALIGNMENT, CONSISTENCY, Frames, MissingScore, Result
