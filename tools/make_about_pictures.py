@@ -1,6 +1,6 @@
 """Make the images of the About tab: `python -m tools.make_about_pictures [--only KEY]`.
 
-Each row of each part in `PARTS` (studio/tabs/about_text.py) becomes a strip in `assets/about`: a story's
+Each row of each part in `PARTS` (studio/tabs/about.py) becomes a strip in `assets/about`: a story's
 images side by side, by the embedded model, with the same seeds in all strips of a part.
 """
 
