@@ -112,14 +112,10 @@ def studio(
     On a public server (--share, a --host other than this machine, a Hugging Face Space), limits apply,
     stories are private, and visitors cannot load another model.
     """
-    from consistory_svd.compat import quiet_libraries
-
-    from consistory_svd.content_filter import load_content_filter
     from consistory_svd.models.request import ModelRequest
     from consistory_svd.studio import create_demo, launch
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    quiet_libraries()
     with wrong_values():
         exposed = public(host, share, os.environ)
         users = read_auth(auth or ())
@@ -129,9 +125,11 @@ def studio(
         for line in warnings(exposed, users, os.environ):
             log.warning(line)
         # The studio does not start without its weights: never a demo that only seems to be filtered.
-        content_filter = (
-            load_content_filter() if hides_sexual_pictures(os.environ, asked=hide_sexual) else None
-        )
+        content_filter = None
+        if hides_sexual_pictures(os.environ, asked=hide_sexual):
+            from consistory_svd.content_filter import load_content_filter
+
+            content_filter = load_content_filter()
         library = choose_library(folder, exposed if private is None else private)
         if content_filter and library and (generated := len(library.stories())):
             log.warning(

@@ -215,6 +215,9 @@ class ModelManager:
     def _try(self, requested: ModelRequest) -> str:
         """Load a model; return why that failed."""
         try:
+            from consistory_svd.compat import quiet_libraries  # torch loads here, behind the page
+
+            quiet_libraries()
             self._model = requested.load(self._report)
             self.requested = requested
             if self.content_filter is not None:  # before memory is planned by what is free
