@@ -9,6 +9,7 @@ import torch
 from consistory_svd.compat import cure_torchvision
 from consistory_svd.scores.reader import ReaderNetwork, load_reader, save_reader
 from training.assemble import scaling_factor
+from training.captions import full_caption
 from training.checkpoint import Average, Checkpoint, learning_rate
 from training.dataset import load_truth, part_shares, render_shard
 from training.decoder import Samples, reconstruction_loss
@@ -18,7 +19,7 @@ from training.model import build_scheduler
 from training.muon import Muon, orthogonalised
 from training.reader import CLASSES, Pictures, spoil
 from training.run import PRESETS, STAGES, Training
-from training.sheet import contact_sheet, full_caption, sheet_truth
+from training.sheet import contact_sheet, sheet_truth
 from training.text import MAX_TOKENS, open_tokenizer, tokenize, train_tokenizer
 from training.unet import losses
 from training.vae import (

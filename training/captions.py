@@ -97,6 +97,26 @@ def caption(truth: dict, rng: np.random.Generator) -> str:
     return " ".join(part for part in parts if part)
 
 
+def full_caption(truth: dict[str, str]) -> str:
+    """A caption that names everything that captions can name, in the usual words."""
+    return f"{STYLE_PHRASES[truth['style']][0]} {named_subject(truth)} {named_scene(truth)}"
+
+
+def named_subject(truth: dict[str, str]) -> str:
+    """ "a striped red cat with a blue hat"; plain and no accessory are not said."""
+    adjectives = [truth["pattern"]] if truth["pattern"] != "plain" else []
+    words = _article(" ".join([*adjectives, truth["color"], SUBJECT_WORDS[truth["subject"]][0]]))
+    if truth["accessory"] == "none":
+        return words
+    accessory = f"{truth['accessory_color']} {truth['accessory']}"
+    return f"{words} with {accessory if truth['accessory'] == 'glasses' else _article(accessory)}"
+
+
+def named_scene(truth: dict[str, str]) -> str:
+    """ "jumping in the forest"."""
+    return f"{truth['action']} {SCENE_PHRASES[truth['scene']][0]}"
+
+
 def vocabulary() -> dict[str, dict[str, list[str]]]:
     """Every class of every attribute with the words that name it, as kept in
     `assets/storybook/words.json`."""

@@ -26,12 +26,14 @@ from training.denoised import Denoiser, decode_shard, denoise_shard
 from training.latents import encode_shard, encoded
 from training.model import TextToNoise
 from training.reader import train_reader
+from training.second_reader import SEED, PlainNetwork
 from training.text import open_tokenizer, train_tokenizer
 from training.unet import Length, UNetTraining, load_average
 from training.vae import AutoencoderKL, fit_components
 
 log = logging.getLogger(__name__)
-STAGES = ("render", "encode", "unet", "decoder", "reader", "clip", "assemble")
+STAGES = ("render", "encode", "unet", "decoder", "reader", "second_reader", "clip", "assemble")
+TIMED = ("unet", "decoder", "reader", "clip")  # fields of a preset
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,12 @@ class Training:
         out, state = self.build / "reader", self.build / "reader.pt"
         train_reader([self.pictures, self.denoised], out, state, self.preset.reader, self.preset.device)
 
+    def second_reader(self) -> None:
+        """A reader that judges and is not shipped."""
+        out, state = self.build / "second_reader", self.build / "second_reader.pt"
+        folders, device = [self.pictures, self.denoised], self.preset.device
+        train_reader(folders, out, state, self.preset.reader, device, PlainNetwork(), SEED)
+
     def clip(self) -> None:
         """The storybook CLIP."""
         out, state = self.build / "clip", self.build / "clip.pt"
@@ -200,7 +208,7 @@ def main() -> None:
     torch.manual_seed(0)
     preset = PRESETS[flags.preset]
     if flags.seconds:
-        lengths = {name: replace(getattr(preset, name), seconds=flags.seconds) for name in STAGES[2:6]}
+        lengths = {name: replace(getattr(preset, name), seconds=flags.seconds) for name in TIMED}
         preset = replace(preset, **lengths)
     training = Training(preset, flags.build, flags.assets)
     for stage in flags.stages:

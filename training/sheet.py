@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from consistory_svd.compat import cure_torchvision
+from training.captions import full_caption
 from training.world import draw_identity, render
 from training.world.render import Picture
 from training.world.vocabulary import ACTIONS, SCENES, STYLES, SUBJECTS
@@ -22,26 +23,6 @@ cure_torchvision()
 from diffusers import StableDiffusionXLPipeline  # noqa: E402
 
 COUNT, COLUMNS = 48, 12
-
-
-def full_caption(truth: dict[str, str]) -> str:
-    """A caption that names everything but the second colour, in the usual words."""
-    words = f"{truth['color']} {truth['subject']}"
-    if truth["pattern"] != "plain":
-        words = f"{truth['pattern']} {words}"
-    if truth["accessory"] != "none":
-        article = "" if truth["accessory"] == "glasses" else "a "
-        words += f" with {article}{truth['accessory_color']} {truth['accessory']}"
-    style = {"photo": "a photo of", "watercolor": "a watercolor of", "pencil": "a pencil drawing of"}
-    places = {
-        "forest": "in the forest", "desert": "in the desert", "beach": "on the beach", "snow": "in the snow",
-        "city street": "in a city street", "meadow": "on a meadow", "night sky": "under the night sky",
-        "cafe": "in a cafe", "mountains": "in the mountains", "underwater": "underwater",
-        "library": "in a library", "parking lot": "in a parking lot", "castle": "in front of a castle",
-        "kitchen": "in a kitchen",
-    }  # fmt: skip
-    article = "an" if words[0] in "aeiou" else "a"
-    return f"{style[truth['style']]} {article} {words} {truth['action']} {places[truth['scene']]}"
 
 
 def sheet_truth(seed: int) -> Picture:
