@@ -181,6 +181,15 @@ def test_a_shard_that_comes_later_is_taken_in(shard, tmp_path, pictures):
     assert len(data.latents) == len(data.truth) == len(data.shares) == 11
 
 
+def test_held_out_pictures_are_not_trained_on(shard, tmp_path, pictures):
+    for path in shard.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    render_shard(tmp_path, 1, 3)
+    encode_shard(Components.of(pictures), tmp_path, tmp_path, 1)
+    assert Latents(tmp_path, tmp_path, 1.0, seed=0).truth == load_truth(tmp_path, 1)
+    assert Latents(tmp_path, tmp_path, 1.0, seed=0, held_out=True).truth == load_truth(tmp_path, 0)
+
+
 def test_a_checkpoint_goes_on_where_it_stopped(tmp_path):
     def run(steps, path):
         torch.manual_seed(1)

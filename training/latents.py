@@ -38,12 +38,16 @@ def encoded(latents: Path) -> list[int]:
 
 @dataclass
 class Latents:
-    """Random batches of latents, parts and captions out of the shards that are there."""
+    """Random batches of latents, parts and captions out of the shards that are there.
+
+    With `held_out` only of the first one, which is otherwise left out unless it is the only one.
+    """
 
     pictures: Path
     folder: Path
     scale: float
     seed: int
+    held_out: bool = False
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
@@ -55,8 +59,9 @@ class Latents:
 
     def look(self) -> None:
         """Take in shards that have come since."""
-        for index in encoded(self.folder):
-            if index in self.known or index not in shards(self.pictures):
+        first, *others = [index for index in encoded(self.folder) if index in shards(self.pictures)]
+        for index in [first] if self.held_out or not others else others:
+            if index in self.known:
                 continue
             self.known.add(index)
             self.latents += list(np.load(self.folder / f"latents-{index:04d}.npy", mmap_mode="r"))

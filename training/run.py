@@ -28,7 +28,7 @@ from training.model import TextToNoise
 from training.reader import train_reader
 from training.second_reader import SEED, PlainNetwork
 from training.text import open_tokenizer, train_tokenizer
-from training.unet import Length, UNetTraining, load_average
+from training.unet import BEST, Length, UNetTraining, load_average
 from training.vae import AutoencoderKL, fit_components
 
 log = logging.getLogger(__name__)
@@ -180,10 +180,12 @@ class Training:
         return scaling_factor(self.latents)
 
     def _model(self) -> TextToNoise:
-        """The newest average of the U-Net's training."""
-        files = sorted((self.build / "unet").glob("average-*.safetensors"), key=lambda p: p.stat().st_mtime)
-        log.info("U-Net: %s", files[-1].name)
-        return load_average(TextToNoise(self._tokenizer()), files[-1]).to(self.preset.device).eval()
+        """The best of the newest averages of the U-Net's training."""
+        return (
+            load_average(TextToNoise(self._tokenizer()), self.build / "unet" / BEST)
+            .to(self.preset.device)
+            .eval()
+        )
 
     def _vae(self) -> AutoencoderKL:
         return AutoencoderKL.from_pretrained(self.build / "vae").to(self.preset.device)

@@ -7,10 +7,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.func import functional_call
 
 from training.checkpoint import Average, Checkpoint, Schedule
 from training.latents import Latents
@@ -29,6 +31,8 @@ EMPTY_SHARE = 0.1  # captions left out, for classifier-free guidance (Ho and Sal
 SNR_CAP = 5.0  # min-SNR weighting (Hang et al. 2023)
 MATRIX_RATE, OTHER_RATE = 2e-3, 8e-4  # peak learning rates of Muon and of AdamW
 DECAYS = (0.998, 0.9995)  # of the averages
+HELD_OUT_SEED, HELD_OUT_BATCHES = 17, 6
+BEST = "best.safetensors"
 KEEP_SECONDS = 600  # between two kept averages
 
 
@@ -141,20 +145,53 @@ class UNetTraining:
             average.update(self.step)
         return found
 
-    def keep(self) -> None:
-        """Write the averages beside the checkpoint, named by decay and step."""
+    @torch.no_grad()
+    def held_out_loss(self, weights: dict[str, torch.Tensor], data: Latents, reduced: bool) -> float:
+        """The velocity's loss of other weights on pictures that are not trained on, with the same noise at
+        every call."""
+        data.rng = np.random.default_rng(HELD_OUT_SEED)
+        generator = torch.Generator().manual_seed(HELD_OUT_SEED)
+        found = []
+        for _ in range(HELD_OUT_BATCHES):
+            z, parts, texts = data.batch(16)
+            ids = tokenize(self.tokenizer, texts).to(self.device)
+            z, parts = z.to(self.device), parts.to(self.device)
+            found.append(
+                losses(
+                    lambda *given: functional_call(self.model, weights, given),
+                    self.scheduler,
+                    z,
+                    parts,
+                    ids,
+                    generator,
+                    reduced,
+                ).velocity
+            )
+        return torch.stack(found).mean().item()
+
+    def keep(self, held_out: Latents, reduced: bool) -> None:
+        """Write the averages beside the checkpoint, named by decay and step, and the one with the smallest
+        loss on held-out pictures as `best.safetensors`."""
         if rank() != 0:
             return
         names = [name for name, _ in self.model.named_parameters()]
         self.out.mkdir(parents=True, exist_ok=True)
+        smallest = float("inf")
         for average in self.averages:
-            tensors = {n: v.half().contiguous() for n, v in zip(names, average.values, strict=True)}
-            save_file(tensors, self.out / f"average-{average.decay}-{self.step:06d}.safetensors")
+            weights = dict(zip(names, average.values, strict=True))
+            loss = self.held_out_loss(weights, held_out, reduced)
+            log.info("average of %s at step %d: held-out loss %.4f", average.decay, self.step, loss)
+            halves = {name: value.half().contiguous() for name, value in weights.items()}
+            save_file(halves, self.out / f"average-{average.decay}-{self.step:06d}.safetensors")
+            if loss < smallest:
+                smallest = loss
+                save_file(halves, self.out / BEST)
 
     def run(self, pictures: Path, latents: Path, scale: float, length: Length) -> None:
         """Train for the given length; the learning rate falls to zero at its end."""
         seed = 100 * self.step + rank()
         data = Latents(pictures, latents, scale, seed=seed + 5)
+        held_out = Latents(pictures, latents, scale, seed=0, held_out=True)
         generator = torch.Generator().manual_seed(seed + 7)
         schedule = Schedule(self.optimizers, length.steps, length.seconds, first=self.step)
         if not schedule.goes_on(self.step):
@@ -173,10 +210,11 @@ class UNetTraining:
             if self.step % 250 == 0:
                 self.checkpoint.save(self.step)
             if same_everywhere(time.monotonic() - kept) > KEEP_SECONDS:
-                self.keep()
+                self.checkpoint.save(self.step)
+                self.keep(held_out, reduced)
                 kept = time.monotonic()
         self.checkpoint.save(self.step)
-        self.keep()
+        self.keep(held_out, reduced)
 
     def _report(self, mean: torch.Tensor, seconds: float) -> None:
         if rank() == 0:
@@ -184,11 +222,6 @@ class UNetTraining:
             log.info(
                 "unet step %d velocity %.4f parts %.4f, %.2f s, rate %.5f", self.step, *mean, seconds, rate
             )
-
-    def averaged(self, index: int = 0) -> TextToNoise:
-        """The model with the weights of one of the averages."""
-        self.averages[index].copy_to_model()
-        return self.model
 
 
 def load_average(model: TextToNoise, file: Path) -> TextToNoise:
