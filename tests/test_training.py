@@ -354,7 +354,7 @@ def test_the_smoke_preset_ends_in_a_model_that_stock_diffusers_loads(tmp_path):
     assert {"subject", "color", "pattern", "accessory", "scene", "action", "style"} == set(words)
     pipe.set_progress_bar_config(disable=True)
     assert pipe("a cat", num_inference_steps=1).images[0].size == (256, 256)
-    assert contact_sheet(pipe, count=6, steps=1).size == (12 * 128 + 8, 128)
+    assert contact_sheet(pipe, count=2, steps=1).size == (4 * 128 + 8, 128)
     assert set(load_reader(assets / "reader").classes) == set(CLASSES)
     assert (assets / "clip" / "model.safetensors").is_file()
     # Started again it finds the pictures and latents done and the training at its end.

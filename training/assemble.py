@@ -29,9 +29,10 @@ def assemble(
 ) -> StableDiffusionXLPipeline:
     """Write a `StableDiffusionXLPipeline` as safetensors to `out`, and the words that it knows."""
     # Fresh ones, whose configurations do not remember the folder they were trained in.
-    clean, unet = build_vae(), build_unet()
+    clean = build_vae()
     clean.load_state_dict(vae.state_dict())
     clean.register_to_config(scaling_factor=scale)
+    unet = build_unet(tuple(model.unet.config.block_out_channels))
     unet.load_state_dict(model.unet.state_dict())
     pipe = StableDiffusionXLPipeline(
         vae=clean,

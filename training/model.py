@@ -22,16 +22,16 @@ HEADS = (2, 4)  # attention heads a level
 SIZE = 256
 
 
-def build_unet() -> UNet2DConditionModel:
+def build_unet(channels: tuple[int, int] = CHANNELS) -> UNet2DConditionModel:
     """SDXL's U-Net at a hundred-and-fiftieth of the size: self- and cross-attention at 16 x 16 and 8 x 8,
-    `text_time` conditioning."""
+    `text_time` conditioning. `channels` are the widths of the two levels."""
     return UNet2DConditionModel(
         sample_size=LATENT_SIDE,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
         down_block_types=("CrossAttnDownBlock2D",) * 2,
         up_block_types=("CrossAttnUpBlock2D",) * 2,
-        block_out_channels=CHANNELS,
+        block_out_channels=channels,
         layers_per_block=1,
         transformer_layers_per_block=1,
         attention_head_dim=HEADS,  # the number of heads; diffusers keeps the old name
@@ -68,12 +68,12 @@ class TextToNoise(nn.Module):
     faster (the idea of REPA, Yu et al. 2024, with the renderer's truth for the pretrained features).
     """
 
-    def __init__(self, tokenizer: CLIPTokenizer):
+    def __init__(self, tokenizer: CLIPTokenizer, channels: tuple[int, int] = CHANNELS):
         super().__init__()
         self.text_encoder = build_text_encoder(tokenizer, WIDTHS[0], projected=False)
         self.text_encoder_2 = build_text_encoder(tokenizer, WIDTHS[1], projected=True)
-        self.unet = build_unet()
-        self.part_head = nn.Conv2d(CHANNELS[-1], len(PARTS), 1)
+        self.unet = build_unet(channels)
+        self.part_head = nn.Conv2d(channels[-1], len(PARTS), 1)
         self._features: torch.Tensor | None = None
         self.unet.up_blocks[0].register_forward_hook(self._keep)
 

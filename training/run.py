@@ -24,7 +24,7 @@ from training.dataset import render_shard, shards
 from training.decoder import DecoderTraining
 from training.denoised import Denoiser, decode_shard, denoise_shard
 from training.latents import encode_shard, encoded
-from training.model import TextToNoise
+from training.model import CHANNELS, TextToNoise
 from training.reader import train_reader
 from training.second_reader import SEED, PlainNetwork
 from training.text import open_tokenizer, train_tokenizer
@@ -32,7 +32,7 @@ from training.unet import BEST, Length, UNetTraining, load_average
 from training.vae import AutoencoderKL, fit_components
 
 log = logging.getLogger(__name__)
-STAGES = ("render", "encode", "unet", "decoder", "reader", "second_reader", "clip", "assemble")
+STAGES = ("render", "encode", "unet", "denoise", "decoder", "reader", "second_reader", "clip", "assemble")
 TIMED = ("unet", "decoder", "reader", "clip")  # fields of a preset
 
 
@@ -49,6 +49,7 @@ class Preset:
     reader: Length
     clip: Length
     denoised: int  # pictures of each shard that the U-Net denoises for the decoder and the reader
+    channels: tuple[int, int] = CHANNELS  # widths of the U-Net
 
 
 UNLIMITED = 10_000_000
@@ -64,6 +65,7 @@ PRESETS = {
         reader=Length(2, None, 4),
         clip=Length(2, None, 4),
         denoised=2,
+        channels=(32, 64),
     ),
     # Twelve hours on two cores.
     "cpu": Preset(
@@ -129,15 +131,17 @@ class Training:
     def unet(self) -> None:
         """Text encoders and U-Net."""
         out, device = self.build / "unet", self.preset.device
-        training = UNetTraining(self._tokenizer(), out, device, self.preset.text_steps)
+        training = UNetTraining(self._tokenizer(), out, device, self.preset.text_steps, self.preset.channels)
         training.run(self.pictures, self.latents, self._scale(), self.preset.unet)
 
-    def decoder(self) -> None:
-        """The decoder, half of the time on latents that the U-Net has denoised."""
+    def denoise(self) -> None:
+        """Latents of renders that the U-Net has denoised, for the decoder and the readers."""
         denoiser = Denoiser(self._model(), self._tokenizer(), self._scale())
         for index in _share(encoded(self.latents)):
             denoise_shard(denoiser, self.pictures, self.latents, self.denoised, index, self.preset.denoised)
-        _wait()
+
+    def decoder(self) -> None:
+        """The decoder; half of the time on denoised latents, where there are any."""
         training = DecoderTraining(self._components(), self.build / "vae", self.preset.device)
         training.run(self.pictures, self.latents, self.denoised, self.preset.decoder)
 
@@ -182,7 +186,7 @@ class Training:
     def _model(self) -> TextToNoise:
         """The best of the newest averages of the U-Net's training."""
         return (
-            load_average(TextToNoise(self._tokenizer()), self.build / "unet" / BEST)
+            load_average(TextToNoise(self._tokenizer(), self.preset.channels), self.build / "unet" / BEST)
             .to(self.preset.device)
             .eval()
         )

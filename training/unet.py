@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from training.checkpoint import Average, Checkpoint, Schedule
 from training.latents import Latents
-from training.model import TextToNoise, build_scheduler
+from training.model import CHANNELS, TextToNoise, build_scheduler
 from training.muon import Muon
 from training.parallel import average_gradients, rank, same_everywhere
 from training.precision import autocast, faster_in_bfloat16
@@ -112,10 +112,12 @@ class UNetTraining:
     The text encoders of a fresh model learn the words first, for `text_steps` steps.
     """
 
-    def __init__(self, tokenizer, out: Path, device: str, text_steps: int):
+    def __init__(
+        self, tokenizer, out: Path, device: str, text_steps: int, channels: tuple[int, int] = CHANNELS
+    ):
         torch.manual_seed(0)
         self.tokenizer, self.out, self.device = tokenizer, out, device
-        self.model = TextToNoise(tokenizer).to(device)
+        self.model = TextToNoise(tokenizer, channels).to(device)
         if device == "cpu":
             self.model.use_plain_attention()
         self.optimizers = optimizers(self.model)
