@@ -1,6 +1,7 @@
 """The training scripts at tiny size: they go on where they stopped and write what stock libraries load."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from training.denoised import Denoiser
 from training.latents import Latents, encode_shard
 from training.model import build_scheduler
 from training.muon import Muon, orthogonalised
+from training.precision import faster_in_bfloat16
 from training.reader import CLASSES, Pictures, spoil
 from training.run import PRESETS, STAGES, Training
 from training.sheet import contact_sheet, sheet_truth
@@ -210,6 +212,20 @@ def test_a_checkpoint_goes_on_where_it_stopped(tmp_path):
     run(3, tmp_path / "two.pt")
     resumed = run(6, tmp_path / "two.pt")
     assert all(torch.equal(a, b) for a, b in zip(through, resumed, strict=True))
+
+
+@pytest.mark.parametrize(("full", "reduced"), [(0.002, 0.03), (0.03, 0.002)])
+def test_the_faster_number_format_is_taken(monkeypatch, full, reduced):
+    monkeypatch.setattr("training.precision.MUCH_SLOWER", float("inf"))
+    chosen = faster_in_bfloat16(lambda in_bfloat16: time.sleep(reduced if in_bfloat16 else full))
+    assert chosen == (reduced < full)
+
+
+def test_no_whole_step_is_tried_where_bfloat16_is_emulated(monkeypatch):
+    monkeypatch.setattr("training.precision.MUCH_SLOWER", 0.0)
+    tried = []
+    assert not faster_in_bfloat16(tried.append)
+    assert not tried
 
 
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12)])
