@@ -1,7 +1,7 @@
-# The studio in a container, on port 7860 or CONSISTORY_SVD_PORT: see "Deploy it" in README.md.
+# The studio in a container, on port 7860 or CONSISTORY_SVD_PORT: see "Deploy" in README.md.
 #   docker build -t consistory-svd .
 #   docker build -t consistory-svd:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
-# Only the embedded model is inside; other weights go to the volume /cache, stories that are kept to /library.
+# The image contains the embedded model alone; other weights go to the volume /cache, saved stories to /library.
 
 ARG PYTHON=3.12-slim-trixie
 
@@ -16,7 +16,7 @@ FROM python:${PYTHON}
 ENV PIP_ROOT_USER_ACTION=ignore \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 
-# Layers from what changes least and is largest to what changes most and is smallest.
+# Layers in order: largest and most stable first.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN pip install --no-cache-dir --index-url "${TORCH_INDEX}" torch==2.13.0 torchvision==0.28.0
 RUN --mount=type=bind,source=requirements.txt,target=/tmp/requirements.txt \
@@ -27,7 +27,7 @@ RUN groupadd --gid 10001 story \
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/tmp/wheel \
     pip install --no-cache-dir --no-deps /tmp/wheel/*.whl
 
-# Whatever is written goes to /tmp, /cache or /library: the root may be read-only.
+# All files are written to /tmp, /cache or /library: the root may be read-only.
 ENV HOME=/tmp \
     TMPDIR=/tmp \
     GRADIO_TEMP_DIR=/tmp/gradio \
@@ -45,7 +45,7 @@ VOLUME ["/cache", "/library"]
 WORKDIR /tmp
 USER 10001:10001
 EXPOSE 7860
-# The first process of a container gets no SIGTERM that it does not ask for; Python asks for SIGINT.
+# Process 1 of a container ignores SIGTERM unless it handles it; Python handles SIGINT.
 STOPSIGNAL SIGINT
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s \
     CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"CONSISTORY_SVD_PORT\"]}/', timeout=4)"]

@@ -1,13 +1,13 @@
-# make app    start the studio on http://localhost:7860 (installs what it needs first)
-# make test   lint and all tests (installs what they need first); WORKERS=4 runs four files side by side
-# make setup  the whole environment in .venv; does nothing when it is current
+# make app    start the studio on http://localhost:7860 (installs its requirements first)
+# make test   lint and run all tests (installs their requirements first); WORKERS=4 runs four files in parallel
+# make setup  create or update the environment in .venv
 # make lint   ruff: rules and format
-# make train  train the storybook model anew: PRESET=cpu or PRESET=gpu
-# make space  put a Hugging Face Space together in the folder DIR
-# Flags of the app go into ARGS: make app ARGS="--port 8000".
+# make train  train the storybook model: PRESET=cpu or PRESET=gpu
+# make space  assemble a Hugging Face Space in the folder DIR
+# ARGS passes options to the app: make app ARGS="--port 8000".
 
 SHELL := /bin/bash
-# The first interpreter on the path that is new enough; PYTHON=/path/to/python overrides it.
+# The first interpreter on the path that is recent enough; PYTHON=/path/to/python overrides it.
 PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3.14; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 PRESET ?= cpu
@@ -18,7 +18,7 @@ WORKERS ?= 2
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
 PIP_INSTALL := $(VENV_PYTHON) -m pip install --disable-pip-version-check
-# A stamp is touched when its install has succeeded; an edited requirements file makes it stale.
+# A stamp is touched after a successful install; an edited requirements file makes it stale.
 MADE := $(VENV)/.made
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
@@ -39,7 +39,7 @@ lint: $(DEV)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-# On a CPU one single-threaded process a core is more than twice as fast as one process with a thread a core.
+# On a CPU, one single-threaded process per core is more than twice as fast as one process with all threads.
 train: export OMP_NUM_THREADS := 1
 train: export GLOO_SOCKET_IFNAME := lo
 train: setup
@@ -49,13 +49,13 @@ train: setup
 space:
 	@$(PYTHON) tools/assemble_space.py "$(DIR)"
 
-# Chromium for the browser tests and the system libraries of the drawing library.
+# Chromium for the browser tests, and system libraries for skia-python.
 system:
 	@tools/system-packages
 
 $(MADE):
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found: install it or give PYTHON=/path/to/python." >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV) || { echo "The environment could not be made: is the venv module installed (Debian: apt-get install python3-venv)?" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "Creating the environment failed: is the venv module installed (Debian: apt-get install python3-venv)?" >&2; exit 1; }
 	@touch $@
 
 $(RUNTIME): requirements.txt | $(MADE)

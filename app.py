@@ -4,8 +4,8 @@ import sys
 
 import typer
 
-from consistory_svd.flags import run
-from consistory_svd.serve import studio
+from consistory_svd.cli.options import run
+from consistory_svd.cli.studio import studio
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(studio)

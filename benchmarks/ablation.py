@@ -1,11 +1,11 @@
-"""The method's parts, added one by one, in numbers: the ablation that the paper shows in pictures.
+"""Ablation: measure the method with its parts added one by one.
 
-python benchmarks/ablation.py --json ablation.json [--stories 32] [--only ROW ...]
+    python -m benchmarks.ablation --json ablation.json [--stories 32] [--only ROW ...]
 
-Each row tells the same stories with the same seeds and reads them with the storybook reader: agreement on
-what the prompts leave free (main colour, pattern, accessory), on the main colour alone, chance, accuracies,
-and the time over that of the row "plain". Results are written after every row, so that a run which was
-stopped goes on with the rows that are missing.
+Each row generates the same stories with the same seeds. The storybook reader measures agreement on attributes
+that the prompts do not name (main colour, pattern, accessory), on the main colour alone, agreement by chance
+and accuracies; the time is relative to the row "plain". Results are written after every row: a run that was
+stopped continues with the missing rows.
 """
 
 import dataclasses
@@ -17,16 +17,13 @@ from typing import Annotated, Any
 
 import typer
 
-# Run as a script, Python looks for modules beside the script and not in the checkout.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.storybook import measure, summary, tellings
-from benchmarks.suite import load_suite
+from benchmarks.storybook import generations, measure, summary
+from benchmarks.suite import STORYBOOK_SUITE, load_suite
 from consistory_svd import Settings, load_model
-from consistory_svd.flags import run, wrong_values
-from consistory_svd.scores.reader import load_reader
+from consistory_svd.cli.options import run, wrong_values
+from consistory_svd.errors import FieldError, one_of
+from consistory_svd.metrics.attribute_reader import load_reader
 
-OWN_SUITE = Path(__file__).parent / "suites" / "storybook.yaml"
 FULL = Settings(query_blending=True, injection=True)
 ROWS: dict[str, Settings] = {
     "plain": Settings(sdsa=False),
@@ -51,30 +48,38 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def ablation(
-    table: Annotated[Path, typer.Option("--json", help="File that the rows are kept in.")],
-    suite: Annotated[Path, typer.Option(help="YAML file with groups of stories.")] = OWN_SUITE,
+    table: Annotated[
+        Path, typer.Option("--json", help="File for the rows; rows that it holds are not measured again.")
+    ],
+    suite: Annotated[Path, typer.Option(help="YAML file with groups of stories.")] = STORYBOOK_SUITE,
     stories: Annotated[
-        int, typer.Option(min=1, help="How many stories; they begin anew with other seeds.")
+        int, typer.Option(min=1, help="Number of stories; beyond the suite's, they repeat with other seeds.")
     ] = 32,
     only: Annotated[list[str] | None, typer.Option(help="Only this row; repeatable.")] = None,
-    source: Annotated[str | None, typer.Option("--model", help="Folder or hub id.")] = None,
+    source: Annotated[str | None, typer.Option("--model", help="Folder or Hub id.")] = None,
 ) -> None:
-    """Tell the stories with every row's settings and print the table."""
+    """Generate the stories with the settings of every row and print the table."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     with wrong_values():
         missing = sorted(set(only or ()) - set(ROWS))
         if missing:
-            raise ValueError(f"only: {', '.join(missing)} is not a row; give one of {', '.join(ROWS)}")
+            raise FieldError("only", missing[0], one_of(ROWS))
         entries = load_suite(suite)
-        to_tell = tellings(entries, seeds=-(-stories // len(entries)))[:stories]
+        to_generate = generations(entries, seeds=-(-stories // len(entries)))[:stories]
         model, reader = load_model(source), load_reader()
         done: dict[str, Any] = json.loads(table.read_text()) if table.is_file() else {}
-        if other := sorted({kept["told"] for kept in done.values()} - {stories}):
-            raise ValueError(f"stories: {table} holds rows of {other[0]} stories; give that, or another file")
+        if other := sorted({saved["generated"] for saved in done.values()} - {stories}):
+            raise ValueError(
+                f"stories: {table} has rows of {other[0]} stories; give that number or another file"
+            )
     for name in only or ROWS:
         if name not in done:
-            told = measure(model, reader, to_tell, {name: ROWS[name]})[name]
-            done[name] = {**summary(told), "told": stories, "settings": dataclasses.asdict(ROWS[name])}
+            generated = measure(model, reader, to_generate, {name: ROWS[name]})[name]
+            done[name] = {
+                **summary(generated),
+                "generated": stories,
+                "settings": dataclasses.asdict(ROWS[name]),
+            }
             table.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
             typer.echo(row(name, done), err=True)
     typer.echo("| settings | identity agreement | main colour | chance | scene | subject | time |")
@@ -84,7 +89,7 @@ def ablation(
 
 
 def row(name: str, done: dict[str, Any]) -> str:
-    """A row of the table, in Markdown."""
+    """Format a row of the Markdown table."""
     found = done[name]
     low, high = found["intervals"]["identity_agreement"]
     plain = done.get("plain", {}).get("seconds_per_frame")

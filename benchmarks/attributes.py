@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from consistory_svd.compat import cure_torchvision
+
 import numpy as np
 import torch
 from PIL import Image
 
 from benchmarks.figures import DRAWS, limits
-from consistory_svd.compat import cure_torchvision
-from consistory_svd.scores.reader import Reader
+from consistory_svd.metrics.attribute_reader import Reader
 from training.captions import full_caption
 from training.text import random_truth
 from training.world import draw_identity, render

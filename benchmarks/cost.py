@@ -1,32 +1,28 @@
-"""What each part of the method costs: the time of a story with it over the time of the same story without.
+"""Measure the cost of each part of the method: time of a story relative to the same story without sharing.
 
-python benchmarks/cost.py [--model MODEL] [--rounds 3] [--steps 30] [--ablation]
+    python -m benchmarks.cost [--model MODEL] [--rounds 3] [--steps 30] [--ablation]
 
-Settings take turns in one run, so that a machine that is busy for a while slows all of them alike; a ratio
-is that of the medians. Only denoising and the text's encoding are timed, not decoding.
+Settings take turns in one run, so that a machine that is busy for a while slows all of them equally; ratios
+are those of the medians. Denoising and text encoding are timed, decoding is not.
 """
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 from typing import Annotated
 
 import torch
 import typer
 
-# Run as a script, Python looks for modules beside the script and not in the checkout.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks import ablation
-from consistory_svd import Settings, Story, load_model, tell
-from consistory_svd.flags import run, wrong_values
-from consistory_svd.models import Model
-from consistory_svd.story import Finished
+from consistory_svd import Settings, Story, generate, load_model
+from consistory_svd.cli.options import run, wrong_values
+from consistory_svd.models.model import Model
+from consistory_svd.pipeline import Finished
 
 STORY = Story("a cat", ("in the forest", "on the beach", "in the snow", "in a kitchen"))
 SHARED = Settings()
-# What is measured, first without sharing, and the most that it may cost (None: no bound). Source: issue 3.
+# Settings, the first without sharing, with the largest acceptable ratio (None: no bound).
 CASES: dict[str, tuple[Settings, float | None]] = {
     "nothing shared": (Settings(sdsa=False), None),
     "SDSA with masks": (SHARED, 1.3),
@@ -43,8 +39,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 def seconds(model: Model, settings: Settings) -> float:
-    """The time of the story's denoising."""
-    *_, last = tell(model, STORY, settings)
+    """Return the seconds of the story's denoising."""
+    *_, last = generate(model, STORY, settings)
     if not isinstance(last, Finished):
         raise RuntimeError("the story was cancelled")
     return last.timings.denoising
@@ -52,17 +48,17 @@ def seconds(model: Model, settings: Settings) -> float:
 
 @app.command()
 def cost(
-    source: Annotated[str | None, typer.Option("--model", help="Folder or hub id.")] = None,
-    device: Annotated[str | None, typer.Option(help="Torch device; the best there is by default.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each is told.")] = 3,
-    steps: Annotated[int, typer.Option(min=10, help="Steps of every story.")] = 30,
+    source: Annotated[str | None, typer.Option("--model", help="Folder or Hub id.")] = None,
+    device: Annotated[str | None, typer.Option(help="Torch device; default: the best available.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Repeats of each case.")] = 3,
+    steps: Annotated[int, typer.Option(min=10, help="Steps per story.")] = 30,
     every_row: Annotated[bool, typer.Option("--ablation", help="Time the ablation's rows instead.")] = False,
 ) -> None:
-    """Tell one story with each part of the method and print what it costs."""
+    """Generate one story with each part of the method and print the costs."""
     cases = {name: (row, None) for name, row in ablation.ROWS.items()} if every_row else CASES
     with wrong_values():
         model = load_model(source, device)
-    seconds(model, replace(SHARED, steps=4))  # first calls are slower
+    seconds(model, replace(SHARED, steps=4))  # warm up
     times: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(rounds):
         for name, (settings, _bound) in cases.items():

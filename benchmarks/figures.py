@@ -1,4 +1,4 @@
-"""From what the reader saw in told stories to the numbers of a benchmark. Knows nothing of models."""
+"""Turn what the reader saw in generated stories into the numbers of a benchmark. Knows nothing of models."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -7,22 +7,25 @@ from itertools import combinations
 
 import numpy as np
 
-# What must stay the same from frame to frame where the prompt leaves it open.
+# Attributes that must be equal in all frames of a story where the prompts do not name them.
 IDENTITY = ("color", "pattern", "accessory")
 CONFIDENCE = 0.95
 DRAWS = 2000
 
-# A table holds, for one told story, a row an attribute: (what was hit, what was counted).
+# A table has, for one generated story, one row per attribute: (hits, counted).
 Table = np.ndarray  # float64 [attributes, 2]
 
 
 @dataclass(frozen=True)
-class ToldStory:
-    """One telling of a suite's story as the reader sees it.
+class GeneratedRow:
+    """A generated story as the reader sees it.
 
-    `entry` is the story's place in the suite: tellings with several seeds share it. `named` has, for each
-    frame, the classes that the prompt names, `read` those that the reader sees; both map attributes to
-    classes. `seconds` is the time of the telling.
+    Attributes:
+        entry: the position of the story in the suite; generations with other seeds share it.
+        subject: the class of the subject.
+        named: for each frame, the classes that the prompt names, by attribute.
+        read: for each frame, the classes that the reader sees, by attribute.
+        seconds: time of the generation.
     """
 
     entry: int
@@ -34,9 +37,9 @@ class ToldStory:
 
 @dataclass(frozen=True)
 class Figure:
-    """A share (or a mean) with its 95 % bootstrap interval; None where nothing was counted.
+    """A fraction (or a mean) with its 95 % bootstrap interval; None where nothing was counted.
 
-    `parts` holds the attributes' own values, in the order of the table's rows.
+    `parts` has the value of each attribute, in the order of the table's rows.
     """
 
     value: float | None
@@ -44,75 +47,78 @@ class Figure:
     parts: tuple[float | None, ...]
 
 
-def agreement(told: ToldStory) -> Table:
-    """Frame pairs of the story that agree on an attribute which neither prompt names: one row for each of
-    IDENTITY, (pairs that agree, pairs).
+def agreement(generated: GeneratedRow) -> Table:
+    """Count the frame pairs of a story that agree on an attribute which neither prompt names.
+
+    Returns one row for each of IDENTITY: (pairs that agree, pairs).
     """
-    return np.array([_agreement(told, attribute) for attribute in IDENTITY], dtype=float)
+    return np.array([_agreement(generated, attribute) for attribute in IDENTITY], dtype=float)
 
 
-def _agreement(told: ToldStory, attribute: str) -> tuple[int, int]:
-    pairs = list(combinations(_free(told, attribute), 2))
+def _agreement(generated: GeneratedRow, attribute: str) -> tuple[int, int]:
+    pairs = list(combinations(_free(generated, attribute), 2))
     return sum(one == other for one, other in pairs), len(pairs)
 
 
-def chance(told: ToldStory, everything: Sequence[ToldStory]) -> Table:
-    """How often the story's frames agree with those of *other* tellings: what agreement is by chance.
+def chance(generated: GeneratedRow, everything: Sequence[GeneratedRow]) -> Table:
+    """Measure how often a story's frames agree with those of *other* generations: agreement by chance.
 
-    Each frame of `told` is paired with every frame of the other tellings (another story, or the same story
-    with another seed) of the same subject under the same preset; where the subject was told only once, with
-    every frame of all other tellings. Pairs count where neither prompt names the attribute. So this is the
-    agreement expected from the preset's own classes, sum over c of p_c * q_c, with p from this telling and q
-    from the others; unlike sum p_c^2 over pooled frames it holds no pair within a telling, which consistency
-    itself would raise. One row for each of IDENTITY: (share of pairs that agree, 1), or (0, 0) without any
-    pair, so that every telling weighs the same.
+    Each frame is paired with every frame of the other generations (another story, or the same story with
+    another seed) of the same subject and preset, or of all other generations if the subject was generated
+    only once. Pairs count where neither prompt names the attribute. The result is the sum over classes c of
+    p_c * q_c, with p from this generation and q from the others. It has no pair within a generation, whose
+    agreement consistency itself would raise.
+
+    Returns one row for each of IDENTITY: (fraction of pairs that agree, 1), or (0, 0) without any pair, so
+    that all generations have the same weight.
     """
-    others = [other for other in everything if other is not told]
-    same_subject = [other for other in others if other.subject == told.subject]
-    return np.array([_chance(told, same_subject or others, attribute) for attribute in IDENTITY], dtype=float)
+    others = [other for other in everything if other is not generated]
+    same_subject = [other for other in others if other.subject == generated.subject]
+    return np.array(
+        [_chance(generated, same_subject or others, attribute) for attribute in IDENTITY], dtype=float
+    )
 
 
-def _chance(told: ToldStory, others: Sequence[ToldStory], attribute: str) -> tuple[float, int]:
+def _chance(generated: GeneratedRow, others: Sequence[GeneratedRow], attribute: str) -> tuple[float, int]:
     seen = Counter(value for other in others for value in _free(other, attribute))
-    values = _free(told, attribute)
+    values = _free(generated, attribute)
     if not seen or not values:
         return 0.0, 0
     return sum(seen[value] for value in values) / (len(values) * seen.total()), 1
 
 
-def _free(told: ToldStory, attribute: str) -> list[str]:
-    """What the reader sees of the attribute in the frames whose prompts leave it open."""
+def _free(generated: GeneratedRow, attribute: str) -> list[str]:
+    """Return what the reader sees of the attribute in the frames whose prompts do not name it."""
     return [
-        read[attribute] for named, read in zip(told.named, told.read, strict=True) if attribute not in named
+        read[attribute]
+        for named, read in zip(generated.named, generated.read, strict=True)
+        if attribute not in named
     ]
 
 
-def named_right(told: ToldStory, attributes: Sequence[str]) -> Table:
-    """Attributes that the prompts name and the reader sees, over all frames and `attributes` together:
-    one row, (right, named).
-    """
+def named_right(generated: GeneratedRow, attributes: Sequence[str]) -> Table:
+    """Count the named attributes that the reader sees, in all frames: one row, (right, named)."""
     verdicts = [
         read[attribute] == named[attribute]
-        for named, read in zip(told.named, told.read, strict=True)
+        for named, read in zip(generated.named, generated.read, strict=True)
         for attribute in attributes
         if attribute in named
     ]
     return np.array([[sum(verdicts), len(verdicts)]], dtype=float)
 
 
-def seconds_a_frame(told: ToldStory) -> Table:
-    """One row: (seconds, frames)."""
-    return np.array([[told.seconds, len(told.read)]], dtype=float)
+def seconds_per_frame(generated: GeneratedRow) -> Table:
+    """Return the time of a story as one row: (seconds, frames)."""
+    return np.array([[generated.seconds, len(generated.read)]], dtype=float)
 
 
 def figure(
-    stories: Sequence[ToldStory], table: Callable[[ToldStory], Table], rng: np.random.Generator
+    stories: Sequence[GeneratedRow], table: Callable[[GeneratedRow], Table], rng: np.random.Generator
 ) -> Figure:
-    """The share of what `table` counts over all tellings, averaged over its rows.
+    """Return the fraction of hits over all generations, averaged over the rows of `table`.
 
-    Rows that counted nothing are left out of the average. The interval is the percentile bootstrap over the
-    suite's stories (all tellings of a story are drawn together, as they share their prompts), with DRAWS
-    resamples from `rng`.
+    Rows that counted nothing are left out of the average. The interval is a percentile bootstrap over the
+    suite's entries, with DRAWS resamples from `rng`; all generations of an entry are drawn together.
     """
     sums = by_entry(stories, table)
     parts, value = share(sums.sum(axis=0))
@@ -124,10 +130,12 @@ def figure(
     )
 
 
-def by_entry(stories: Sequence[ToldStory], table: Callable[[ToldStory], Table]) -> np.ndarray:
+def by_entry(stories: Sequence[GeneratedRow], table: Callable[[GeneratedRow], Table]) -> np.ndarray:
     """What `table` counts, summed over all tellings of a story of the suite: [entries, attributes, 2]."""
-    entries = sorted({told.entry for told in stories})
-    return np.stack([sum(table(told) for told in stories if told.entry == entry) for entry in entries])
+    entries = sorted({generated.entry for generated in stories})
+    return np.stack(
+        [sum(table(generated) for generated in stories if generated.entry == entry) for entry in entries]
+    )
 
 
 def resampled(sums: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,11 +1,11 @@
-"""Time and memory on a GPU, with SDXL's true shapes and random weights, for docs/gpu.md.
+"""Measure time and memory on a GPU with a randomly initialised SDXL, for docs/gpu.md.
 
-python benchmarks/gpu.py [--plans full,offload,fp8] [--steps 10] [--out table.md]
+    python -m benchmarks.gpu [--plans full,offload,fp8] [--steps 10] [--out table.md]
 
-Weights are drawn at random in the shapes of SDXL, so that nothing has to be downloaded: pictures mean
-nothing, time and memory are those of the real model, but for masks that may be larger than a subject's.
-Each case is told once to warm up with two steps, then measured. `--tiny` runs the same code with tiny shapes,
-to see that it runs; its numbers mean nothing.
+The model has SDXL's shapes and random weights, so that nothing has to be downloaded. Its images mean nothing;
+time and memory are those of the real model, except that masks may be larger than a real subject's. Each case
+runs once with two steps to warm up and is then measured. `--tiny` runs the same code with tiny shapes, to
+test it; its numbers mean nothing.
 """
 
 import datetime
@@ -15,21 +15,19 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import typer
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-# Run as a script, Python looks for modules beside the script and not in the checkout.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from consistory_svd import Finished, FrameDone, Model, Settings, Started, Story, preset, tell
-from consistory_svd.checkpoints import SDXL_CONFIG
+from consistory_svd import Finished, FrameDone, Model, Settings, Started, Story, generate, preset
+from consistory_svd.cli.options import run, wrong_values
 from consistory_svd.events import Note
-from consistory_svd.flags import run, wrong_values
-from consistory_svd.memory import PLANS, check_mode, duration_in_words
+from consistory_svd.memory.plan import MEMORY_MODES, check_mode
+from consistory_svd.models.single_file import SDXL_CONFIG
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionXLPipeline
 
 SCENES = ("in the forest", "on the beach", "in the snow", "in a kitchen", "on a boat", "in the desert")
 CASES: dict[str, Settings] = {
@@ -39,16 +37,28 @@ CASES: dict[str, Settings] = {
     "SDSA without masks": replace(preset("sdsa"), masking=False, mask_dropout=0.0),
     "the same, filtered (svd-quantile)": replace(preset("svd-quantile"), query_blending=False),
 }
-HEAD = "| case | plan | seconds | a frame | over unshared | peak GB | plan said GB | notes |"
+HEAD = "| case | plan | seconds | s/frame | relative | peak GB | estimated GB | notes |"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def random_sdxl(dtype: torch.dtype, device: torch.device, tiny: bool) -> StableDiffusionXLPipeline:
-    """SDXL with random weights, in its own precision each; with `tiny` two levels and few channels."""
+def random_sdxl(dtype: torch.dtype, device: torch.device, tiny: bool) -> "StableDiffusionXLPipeline":
+    """Return an SDXL pipeline with random weights; `tiny` has few layers and channels."""
+    # Imported after consistory_svd, which repairs a torchvision that does not fit torch.
+    from diffusers import (
+        AutoencoderKL,
+        EulerDiscreteScheduler,
+        StableDiffusionXLPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
     torch.manual_seed(0)
-    unet, vae = (kind.load_config(SDXL_CONFIG / part) for kind, part in PARTS)
-    text, text_2 = (CLIPTextConfig.from_pretrained(SDXL_CONFIG / part) for part in ENCODERS)
+    unet = UNet2DConditionModel.load_config(SDXL_CONFIG / "unet")
+    vae = AutoencoderKL.load_config(SDXL_CONFIG / "vae")
+    text, text_2 = (
+        CLIPTextConfig.from_pretrained(SDXL_CONFIG / name) for name in ("text_encoder", "text_encoder_2")
+    )
     if tiny:
         unet |= {
             "block_out_channels": [32, 32, 64],
@@ -76,7 +86,7 @@ def random_sdxl(dtype: torch.dtype, device: torch.device, tiny: bool) -> StableD
             if weight.is_floating_point():
                 one = name.endswith("norm.weight") or (".norm" in name and name.endswith("weight"))
                 torch.nn.init.ones_(weight) if one else torch.nn.init.normal_(weight, std=0.02)
-            else:  # the text encoders' position numbers
+            else:  # position ids of the text encoders
                 weight.copy_(torch.arange(weight.numel()).view_as(weight))
         return module
 
@@ -94,23 +104,19 @@ def random_sdxl(dtype: torch.dtype, device: torch.device, tiny: bool) -> StableD
         )
 
 
-PARTS = ((UNet2DConditionModel, "unet"), (AutoencoderKL, "vae"))
-ENCODERS = ("text_encoder", "text_encoder_2")
-
-
 def measure(model: Model, story: Story, settings: Settings) -> tuple[float, float, float, str]:
-    """Seconds of a story, peak gigabytes on the device, gigabytes that the plan foresaw, what was noted."""
+    """Return seconds of a story, peak GB on the device, GB estimated by the memory plan, and notes."""
     cuda = model.device.type == "cuda"
-    list(tell(model, story, replace(settings, steps=2)))
+    list(generate(model, story, replace(settings, steps=2)))
     gc.collect()
     if cuda:
         torch.cuda.reset_peak_memory_stats(model.device)
-    said, notes, last = 0.0, [], None
+    estimated, notes, last = 0.0, [], None
     began = time.perf_counter()
-    for event in tell(model, story, settings):
+    for event in generate(model, story, settings):
         match event:
             case Started():
-                said = event.memory.needed / 1e9
+                estimated = event.memory.needed / 1e9
                 began = time.perf_counter()
             case Note():
                 notes.append(event.text)
@@ -120,27 +126,27 @@ def measure(model: Model, story: Story, settings: Settings) -> tuple[float, floa
         notes.append("not finished")
     seconds = time.perf_counter() - began
     peak = torch.cuda.max_memory_allocated(model.device) / 1e9 if cuda else float("nan")
-    return seconds, peak, said, "; ".join(notes)
+    return seconds, peak, estimated, "; ".join(notes)
 
 
 @app.command()
 def gpu(
     plans: Annotated[
-        str, typer.Option(help=f"Parted by commas, of auto, {', '.join(PLANS)}.")
+        str, typer.Option(help=f"Comma-separated memory modes: auto, {', '.join(MEMORY_MODES)}.")
     ] = "full,offload",
-    steps: Annotated[int, typer.Option(min=2, help="Steps of every story.")] = 10,
-    frames: Annotated[int, typer.Option(min=2, max=len(SCENES), help="Frames of every story.")] = 6,
-    batch: Annotated[int, typer.Option(min=1, help="Frames drawn together.")] = 4,
+    steps: Annotated[int, typer.Option(min=2, help="Steps per story.")] = 10,
+    frames: Annotated[int, typer.Option(min=2, max=len(SCENES), help="Frames per story.")] = 6,
+    batch: Annotated[int, typer.Option(min=1, help="Frames per batch.")] = 4,
     device: Annotated[str, typer.Option(help="Torch device.")] = "cuda",
-    tiny: Annotated[bool, typer.Option("--tiny", help="Tiny shapes, to see that it runs.")] = False,
-    out: Annotated[Path | None, typer.Option(help="File that the table is appended to.")] = None,
+    tiny: Annotated[bool, typer.Option("--tiny", help="Tiny shapes, to test the benchmark.")] = False,
+    out: Annotated[Path | None, typer.Option(help="File to append the table to.")] = None,
 ) -> None:
-    """Tell the same story in each case and with each plan, and write a table."""
+    """Generate the same story in each case with each plan and write a table."""
     with wrong_values():
         names = [check_mode(name.strip()) for name in plans.split(",")]
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError(
-                "device: there is no CUDA device here; give --device cpu --tiny to see that it runs"
+                "device: no CUDA device is available; give --device cpu --tiny to test the benchmark"
             )
     place = torch.device(device)
     dtype = torch.float32 if place.type == "cpu" else torch.float16
@@ -158,13 +164,15 @@ def gpu(
         model = Model(random_sdxl(dtype, place, tiny), "random SDXL", place, dtype, memory=name)
         base = None
         for case, settings in CASES.items():
-            seconds, peak, said, notes = measure(model, story, replace(settings, steps=steps, batch=batch))
+            seconds, peak, estimated, notes = measure(
+                model, story, replace(settings, steps=steps, batch=batch)
+            )
             base = base or seconds
             rows.append(
                 f"| {case} | {name} | {seconds:.1f} | {seconds / frames:.2f} | {seconds / base:.2f} | "
-                f"{peak:.2f} | {said:.2f} | {notes} |"
+                f"{peak:.2f} | {estimated:.2f} | {notes} |"
             )
-            typer.echo(f"{rows[-1]}  ({duration_in_words(seconds)})", err=True)
+            typer.echo(rows[-1], err=True)
         model.placement.retire()
     text = "\n".join(rows) + "\n"
     typer.echo(text)

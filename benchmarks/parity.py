@@ -1,8 +1,10 @@
-"""Does the method draw what the reference draws? `python benchmarks/parity.py DIR` tells every recorded case.
+"""Compare the method's final latents and masks with recorded ones (docs/method.md, section 9).
 
-DIR holds `manifest.json`, a model in diffusers' format, initial latents, and a safetensors file of expected
-final latents and masks a case. Prints case, relative error, mask agreement and seconds; exit code 1 if one
-is over its bound, 2 if the folder cannot be read.
+    python -m benchmarks.parity DIR [--case NAME]
+
+DIR holds `manifest.json`, a model in diffusers' format, initial latents, and for each case a safetensors file
+with the expected final latents and masks. Prints relative error, mask agreement and seconds of each case.
+Exit code 1 if a case exceeds its bound, 2 if the folder cannot be read.
 """
 
 import json
@@ -17,15 +19,12 @@ import typer
 from safetensors.torch import load_file
 from torch import Tensor
 
-# Run as a script, Python looks for modules beside the script and not in the checkout.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from consistory_svd import Settings, Story, load_model, tell
-from consistory_svd.flags import run, wrong_values
-from consistory_svd.models import Model
+from consistory_svd import Settings, Story, generate, load_model
+from consistory_svd.attention import subject_masks
+from consistory_svd.cli.options import run, wrong_values
+from consistory_svd.models.model import Model
+from consistory_svd.pipeline import FrameDone
 from consistory_svd.sampling import FREEU
-from consistory_svd.sharing import subject_masks
-from consistory_svd.story import FrameDone
 
 Case = Mapping[str, Any]  # an entry of the manifest
 
@@ -33,7 +32,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 def settings_of(case: Mapping[str, Any], manifest: Mapping[str, Any]) -> Settings:
-    """Our settings for a case's. ValueError for what a case asks for and we do not have."""
+    """Convert a case's settings to Settings. ValueError for a setting that does not exist here."""
     asked = {name: value for name, value in case["settings"].items() if name not in ("concepts", "freeu")}
     freeu = case["settings"].get("freeu")
     if freeu and list(freeu) != list(FREEU.values()):
@@ -46,7 +45,7 @@ def settings_of(case: Mapping[str, Any], manifest: Mapping[str, Any]) -> Setting
 
 
 def story_of(case: Mapping[str, Any], manifest: Mapping[str, Any]) -> Story:
-    """A story whose prompts are the case's: the common beginning is its subject, the rest its scenes."""
+    """Return a story with the case's prompts: their common beginning is the subject, the rest the scenes."""
     words = [prompt.split() for prompt in case["prompts"]]
     common = 0
     while all(len(w) > common + 1 and w[common] == words[0][common] for w in words):
@@ -61,14 +60,14 @@ def story_of(case: Mapping[str, Any], manifest: Mapping[str, Any]) -> Story:
     )
 
 
-def told(
+def generated(
     model: Model, case: Mapping[str, Any], manifest: Mapping[str, Any], noise: Tensor
 ) -> list[FrameDone]:
-    """The frames of a case, told from its recorded noise."""
+    """Generate the frames of a case from its recorded noise."""
     story, settings = story_of(case, manifest), settings_of(case, manifest)
     if list(story.prompts) != case["prompts"]:
         raise ValueError(f"prompts: those of case {case['name']} share no beginning that could be a subject")
-    events = tell(model, story, settings, latents=noise, with_masks=True)
+    events = generate(model, story, settings, latents=noise, with_masks=True)
     return [event for event in events if isinstance(event, FrameDone)]
 
 
@@ -99,7 +98,7 @@ def parity(
     folder: Annotated[Path, typer.Argument(help="Folder with manifest.json.")],
     case: Annotated[list[str] | None, typer.Option(help="Only this case; repeatable.")] = None,
 ) -> None:
-    """Tell every case of a folder and compare."""
+    """Generate every case of a folder and compare."""
     with wrong_values():
         manifest_file = folder / "manifest.json"
         if not manifest_file.is_file():
@@ -119,7 +118,7 @@ def parity(
             continue
         began = time.perf_counter()
         with wrong_values():
-            frames = told(model, entry, manifest, all_noise[entry["initial_latent_rows"]])
+            frames = generated(model, entry, manifest, all_noise[entry["initial_latent_rows"]])
         expected = load_file(folder / entry["expect"]["file"])
         error, agreement = compare(frames, expected, entry)
         bound = entry["bound"]

@@ -18,15 +18,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import figures
 from benchmarks.attributes import Features, attribute_card
-from benchmarks.storybook import BOOTSTRAP_SEED, Telling, measure, tellings
+from benchmarks.storybook import BOOTSTRAP_SEED, Generation, generations, measure
 from benchmarks.suite import Entry
 from consistory_svd import load_model
-from consistory_svd.flags import run, wrong_values
-from consistory_svd.models import EMBEDDED
+from consistory_svd.cli.options import run, wrong_values
+from consistory_svd.metrics.attribute_reader import load_reader
+from consistory_svd.metrics.vocabulary import vocabulary
+from consistory_svd.models.model import EMBEDDED
 from consistory_svd.presets import preset
-from consistory_svd.scores.reader import load_reader
-from consistory_svd.scores.words import vocabulary
-from consistory_svd.settings import Story
+from consistory_svd.story import Story
 from training.second_reader import load_second_reader
 
 FRAMES = 2
@@ -70,15 +70,15 @@ def _draw_story(words: Vocabulary, subject: str, name_color: bool, rng: np.rando
     )
 
 
-def to_tell(words: Vocabulary, prompts: int) -> list[Telling]:
+def to_generate(words: Vocabulary, prompts: int) -> list[Generation]:
     """`prompts` prompts that name a colour and as many that leave it free, each story with its own seed."""
     rng = np.random.default_rng(PROMPT_SEED)
-    return tellings(
+    return generations(
         [*draw_stories(words, prompts, True, rng), *draw_stories(words, prompts, False, rng)], seeds=1
     )
 
 
-def card(told: list[figures.ToldStory]) -> dict[str, Any]:
+def card(generated: list[figures.GeneratedRow]) -> dict[str, Any]:
     """The card's numbers with 95 % bootstrap intervals.
 
     Subject, scene and named colour are read off the prompts that name a colour. Agreement of what a prompt
@@ -86,8 +86,8 @@ def card(told: list[figures.ToldStory]) -> dict[str, Any]:
     colour free. Source: issue 2, section 3.
     """
     rng = np.random.default_rng(BOOTSTRAP_SEED)
-    named = [one for one in told if all("color" in prompt for prompt in one.named)]
-    free = [one for one in told if not any("color" in prompt for prompt in one.named)]
+    named = [one for one in generated if all("color" in prompt for prompt in one.named)]
+    free = [one for one in generated if not any("color" in prompt for prompt in one.named)]
     measured = {
         f"{attribute}_accuracy": figures.figure(
             named, lambda one, a=attribute: figures.named_right(one, (a,)), rng
@@ -124,8 +124,8 @@ def main(
         model, reader = load_model(source, device), load_reader(instruments / "reader")
         readers = {"shipped": reader} | ({"second": load_second_reader(second)} if second else {})
         table.touch()
-    told = measure(model, reader, to_tell(vocabulary(), prompts), {"plain": settings})["plain"]
-    numbers = {"model": model.name, "steps": STEPS, "guidance": GUIDANCE, **card(told)}
+    generated = measure(model, reader, to_generate(vocabulary(), prompts), {"plain": settings})["plain"]
+    numbers = {"model": model.name, "steps": STEPS, "guidance": GUIDANCE, **card(generated)}
     if named:
         features = Features(instruments / "clip")
         numbers["named"] = attribute_card(model.pipe, readers, features, named, STEPS, GUIDANCE)

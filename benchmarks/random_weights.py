@@ -1,6 +1,6 @@
-"""DreamSim, CLIP and DINO with random weights in the files and shapes of the published ones.
+"""Write DreamSim, CLIP and DINO with random weights in the file layout and shapes of the published ones.
 
-Their numbers mean nothing; loading, speed and memory are those of the real ones.
+Their scores mean nothing; loading, speed and memory are those of the real networks.
 """
 
 import json
@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from consistory_svd.scores.fetch import MANIFEST
-from consistory_svd.scores.storybook import CLIP_FOLDER
+from consistory_svd.downloads import MANIFEST
+from consistory_svd.metrics.storybook import CLIP_FOLDER
 
 BACKBONE = "clip_vitb32"
 WIDTH, DEPTH, RANK = 768, 12, 16
@@ -22,18 +22,18 @@ Draw = Callable[..., Tensor]
 
 
 def full_weights(generator: torch.Generator) -> Draw:
-    """Every weight drawn for itself, float32: as large on disk and in memory as the real ones."""
+    """Draw every weight separately, in float32: as large on disk and in memory as the real ones."""
     return lambda *shape: torch.randn(shape, generator=generator) * 0.05
 
 
 def shared_weights(generator: torch.Generator) -> Draw:
-    """Weights of any shape as views of one small tensor: the file has 5 MB instead of 350."""
+    """Return weights of any shape as views of one small tensor: the file has 5 MB instead of 350."""
     stock = (torch.randn(4 * WIDTH * WIDTH, generator=generator) * 0.05).half()
     return lambda *shape: stock[: math.prod(shape)].view(*shape)
 
 
 def write_dreamsim(folder: Path, random: Draw, rank: int = RANK) -> None:
-    """A DreamSim checkpoint of BACKBONE in `folder`, laid out as the published archive of dreamsim 0.2.1."""
+    """Write a DreamSim checkpoint of BACKBONE, with the layout of the published archive of dreamsim 0.2.1."""
     weights = {
         "proj": random(WIDTH, 512).float(),
         "cls_token": random(1, 1, WIDTH),
@@ -63,14 +63,14 @@ def write_dreamsim(folder: Path, random: Draw, rank: int = RANK) -> None:
 
 
 def write_manifest(folder: Path) -> None:
-    """The list of files and sizes without which a fetched folder does not count as whole."""
+    """Write the list of files and sizes that marks a downloaded folder as complete."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
     (folder / MANIFEST).write_text(json.dumps(sizes))
 
 
 def write_networks(clip: Path, dino: Path) -> None:
-    """A CLIP of the size of OpenAI's ViT-B/32, with the storybook's tokenizer, and a DINO ViT-S/16."""
+    """Write a CLIP of the size of OpenAI's ViT-B/32, with the storybook's tokenizer, and a DINO ViT-S/16."""
     from transformers import (
         CLIPConfig,
         CLIPImageProcessorPil,
@@ -82,7 +82,7 @@ def write_networks(clip: Path, dino: Path) -> None:
     )
 
     tokenizer = CLIPTokenizer.from_pretrained(CLIP_FOLDER)
-    # CLIP embeds a text by its end token: with another's number all texts would have one embedding.
+    # CLIP takes a text's embedding at its end token: with a wrong id all texts would have the same embedding.
     special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     CLIPModel(CLIPConfig(text_config=special)).save_pretrained(clip)
     CLIPImageProcessorPil().save_pretrained(clip)

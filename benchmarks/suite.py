@@ -6,27 +6,29 @@ from typing import Any
 
 import yaml
 
-from consistory_svd.settings import Story
+from consistory_svd.story import Story
 
+STORYBOOK_SUITE = Path(__file__).parent / "suites" / "storybook.yaml"
 NEEDED = ("subject", "settings")
 KEYS = ("subject", "concept_token", "settings", "style")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One story of a suite and the group it stands in."""
+    """A story of a suite and its group."""
 
     group: str
     story: Story
 
 
 def load_suite(path: Path, frames: int | None = None) -> list[Entry]:
-    """The stories of a suite in the file's order, each with its first `frames` scenes (None: all of them).
+    """Read the stories of a suite in the file's order, each with its first `frames` scenes (None: all).
 
-    The file maps group names to lists of entries. An entry has `subject`, `settings` (its scenes, a list),
-    and, if wanted, `concept_token` (a word or a list of words) and `style`. A file, group or entry that reads
-    otherwise raises ValueError naming the file, the group, the entry and the key.
-    Source: issue 2, section 4.
+    The file maps group names to lists of entries. An entry has `subject`, `settings` (a list of scenes) and
+    optionally `concept_token` (a word or a list of words) and `style`.
+
+    Raises:
+        ValueError: the file does not have this form; names the file, group, entry and key.
     """
     try:
         groups = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,27 +1,32 @@
-"""What happens while a story is told. Studio, command line, benchmarks and tests consume the same events."""
+"""Events of a story while it is generated. Studio, command line, benchmarks and tests consume the same."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from PIL import Image
-from torch import Tensor
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
 
-from consistory_svd.memory import Estimate, MemoryPlan
-from consistory_svd.sharing import AnchorBank
+    from consistory_svd.attention import AnchorCache
+    from consistory_svd.memory.plan import MemoryPlan
 
-# Why a picture is withheld (`consistory_svd.screening`): a classifier took it for sexual, or could not look
-# at it. Empty: it is shown.
-Withheld = Literal["", "sexual", "unseen"]
+# Why the content filter replaced an image: the classifier rejected it, or could not check it. Empty: it did
+# not.
+Filtered = Literal["", "sexual", "unseen"]
 
 
 @dataclass(frozen=True)
 class Started:
-    """The story begins. `total_steps` is the number of `Preview` events to come: frames times steps, those of
-    a first pass included.
+    """The story begins.
 
-    `height` and `width` are in pixels; `concepts` are the words whose pixels are shared; `notes` say what is
-    switched on and has no effect, and what of the prompts is not read. `memory` is the plan that the story is
-    told with, `estimate` the time that it will take.
+    Attributes:
+        concepts: the words whose pixels are shared.
+        height, width: in pixels.
+        total_steps: number of `Preview` events to come: frames times steps, including a first pass.
+        notes: settings without effect, and truncated prompts.
+        memory: the memory plan.
     """
 
     prompts: tuple[str, ...]
@@ -33,23 +38,21 @@ class Started:
     total_steps: int
     notes: tuple[str, ...] = ()
     memory: MemoryPlan | None = field(default=None, compare=False)
-    estimate: Estimate | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something that had to be done otherwise than asked for while the story is told, in words."""
+    """A message about a fallback that was used while generating."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Preview:
-    """A frame has done a step. `frame` and `step` count from 0; `done` of the story's `total_steps` are over.
+    """A frame has done a step. `frame` and `step` count from 0; `done` of the story's `total_steps` are done.
 
-    `image` is the picture that the step foresees, at most 256 pixels a side, on every `preview_every`-th
-    step, where there is time for it. `first_pass` marks steps that only find out what matches, and are done
-    again (feature injection).
+    `image` is the step's predicted image, at most 256 pixels per side, on every `preview_every`-th step if
+    there is time for it. `first_pass` marks steps of the pass that finds matches for feature injection.
     """
 
     frame: int
@@ -62,11 +65,11 @@ class Preview:
 
 @dataclass(frozen=True)
 class FrameDone:
-    """A frame is finished. `frame` counts from 0.
+    """A frame is finished. `frame` counts from 0; `scene` is its scene, a part of `prompt`.
 
-    `mask` (white: the subject) is as of the last step, without dropout, or None where nothing is shared.
-    `latents` [channels, h, w] and `maps` [occurrences of concepts, h, w] are float32 on the CPU. Of a
-    picture that is `withheld` nothing is here: `image` is a plain one, mask and maps are None, latents zeros.
+    `mask` (white: the subject) is that of the last step, without dropout; None if nothing is shared.
+    `latents` [channels, h, w] and `maps` [concept spans, h, w] are float32 on the CPU. If the image was
+    `filtered`, it is a placeholder, mask and maps are None, and latents zeros.
     """
 
     frame: int
@@ -76,29 +79,30 @@ class FrameDone:
     seed: int
     latents: Tensor = field(repr=False)
     maps: Tensor | None = field(default=None, repr=False)
-    withheld: Withheld = ""
+    filtered: Filtered = ""
+    scene: str = ""
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of work: in denoising with the text's encoding, in decoding. And the bytes of the anchor bank.
+    """Seconds spent on text encoding and denoising, and on decoding; bytes of the anchor cache.
 
-    What the consumer of the events does between them is not counted.
+    Time that the consumer spends between events is not counted.
     """
 
     denoising: float
     decoding: float
     frames: int
-    bank_bytes: int = 0
+    cache_bytes: int = 0
 
     @property
     def seconds(self) -> float:
-        """Seconds of work in all."""
+        """Seconds in total."""
         return self.denoising + self.decoding
 
     @property
     def seconds_per_frame(self) -> float:
-        """Seconds a frame, everything included."""
+        """Seconds per frame."""
         return self.seconds / self.frames
 
 
@@ -106,25 +110,25 @@ class Timings:
 class Finished:
     """All frames are finished; `images` and `masks` are in the order of the scenes.
 
-    `bank` holds the anchors where `tell` was asked to keep them, or was given them.
+    `anchor_cache` holds the anchors if they were to be kept, or were given.
     """
 
     images: tuple[Image.Image, ...]
     masks: tuple[Image.Image | None, ...]
     timings: Timings
-    bank: AnchorBank | None = field(default=None, repr=False)
+    anchor_cache: AnchorCache | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
 class Cancelled:
-    """The story was stopped after `frames` finished frames, which stay good.
+    """The story ended early, after `frames` finished frames.
 
-    `bank` is as in `Finished`, where all anchors were finished: the other frames can still be told. `reason`
-    says why the story was stopped where nobody asked for it: memory ran out, say.
+    `anchor_cache` is as in `Finished`, if all anchors were finished: the other frames can still be generated.
+    `reason` is empty if the user stopped it, else the cause, such as a lack of memory.
     """
 
     frames: int
-    bank: AnchorBank | None = field(default=None, repr=False)
+    anchor_cache: AnchorCache | None = field(default=None, repr=False)
     reason: str = ""
 
 

@@ -19,10 +19,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-from consistory_svd.manner import manner
-from consistory_svd.presets import preset_of
-from consistory_svd.record import FILE_NAME, StoryRecord, read_story_json, replace_file
-from consistory_svd.scores.headline import ALIKE, Better
+from consistory_svd.errors import FieldError, one_of
+from consistory_svd.metadata import FILE_NAME, StoryRecord, read_story_json, replace_file
+from consistory_svd.metrics.result import CONSISTENCY, Better
+from consistory_svd.presets import describe
 
 VARIABLE = "CONSISTORY_SVD_LIBRARY"
 SCORES_NAME = "scores.json"
@@ -43,7 +43,7 @@ class Headline:
     @property
     def rank(self) -> tuple[int, float]:
         """Smaller is more alike. Numbers of different scores do not compare: scores follow each other."""
-        return ALIKE.index(self.name), self.value if self.better == "lower" else -self.value
+        return CONSISTENCY.index(self.name), self.value if self.better == "lower" else -self.value
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class KeptStory:
     """
 
     folder: Path
-    told: datetime
+    generated: datetime
     record: StoryRecord | None = None
     problem: str = ""
 
@@ -71,13 +71,13 @@ class KeptStory:
 
     @property
     def preset(self) -> str:
-        """The preset that the settings are."""
-        return preset_of(self.record.settings) if self.record else ""
+        """The preset's name."""
+        return self.record.preset if self.record else ""
 
     @property
-    def manner(self) -> str:
-        """The preset, or the nearest one and what is changed in it, in words."""
-        return manner(self.record.settings) if self.record else ""
+    def description(self) -> str:
+        """The preset and what the settings change in it."""
+        return describe(self.record.settings, self.record.preset) if self.record else ""
 
     @cached_property
     def pictures(self) -> tuple[Path, ...]:
@@ -90,14 +90,14 @@ class KeptStory:
         return tuple(prompt for _, prompt, _ in self._frames())
 
     @cached_property
-    def withheld(self) -> tuple[str, ...]:
+    def filtered(self) -> tuple[str, ...]:
         """Of each of `pictures` why it is a plain one, as in `StoryRecord`."""
         return tuple(why for *_, why in self._frames())
 
     @property
     def scenes(self) -> tuple[str, ...]:
         """The scenes of `pictures`; where a prompt is not the story's, the prompt itself."""
-        known = dict(zip(self.record.story.prompts, self.record.story.scenes, strict=True))
+        known = dict(zip(self.record.story.prompts, self.record.story.scene_texts, strict=True))
         return tuple(known.get(prompt, prompt) for prompt in self.prompts)
 
     @property
@@ -144,7 +144,7 @@ class Library:
             with suppress(FileExistsError):
                 folder.mkdir()
                 return folder
-        raise OSError(f"library: {self.root} has too many stories of one second")
+        raise OSError(f"{self.root} has too many stories of one second")
 
     def stories(self) -> list[KeptStory]:
         """All stories, the newest first. A story without a picture yet is left out."""
@@ -158,7 +158,7 @@ class Library:
             folder = self.root / name
             if folder.is_dir() and not folder.is_symlink():
                 return look_at(folder)
-        raise ValueError(f"story: {name!r} is not in the library; it may have been deleted")
+        raise ValueError(f"{name!r} is not in the library; it may have been deleted")
 
     def delete(self, name: str) -> None:
         """Remove a story's folder for good.
@@ -169,9 +169,7 @@ class Library:
         """
         folder = self.get(name).folder
         if not NAME.fullmatch(folder.name):
-            raise ValueError(
-                f"story: the folder {folder} was not made by the library; remove it by hand if you want to"
-            )
+            raise ValueError(f"{folder} was not made by the library; remove it by hand")
         remove_folder(folder, self.root)
 
 
@@ -207,16 +205,20 @@ def default_folder() -> Path:
 
 def look_at(folder: Path) -> KeptStory:
     """A story's folder as it is now; where it cannot be read, what is wrong with it."""
-    told = _told(folder)
+    generated = _generated(folder)
     if folder.is_symlink():
-        return KeptStory(folder, told, problem="It is a link; links are not followed.")
+        return KeptStory(folder, generated, problem="It is a link; links are not followed.")
     try:
         record = read_story_json(folder)
     except FileNotFoundError:
-        return KeptStory(folder, told, problem=f"It has no {FILE_NAME}; it was not finished, or is no story.")
+        return KeptStory(
+            folder, generated, problem=f"It has no {FILE_NAME}; it was not finished, or is no story."
+        )
     except (ValueError, TypeError, OSError) as error:  # TypeError: a list where a text should be, and such
-        return KeptStory(folder, told, problem=f"Its {FILE_NAME} cannot be read: {_without(folder, error)}")
-    story = KeptStory(folder, told, record)
+        return KeptStory(
+            folder, generated, problem=f"Its {FILE_NAME} cannot be read: {_without(folder, error)}"
+        )
+    story = KeptStory(folder, generated, record)
     missing = len(record.pictures) - len(story.pictures)
     if not missing:
         return story
@@ -232,15 +234,15 @@ def found(stories: Sequence[KeptStory], words: str) -> list[KeptStory]:
 
 def ordered(stories: Sequence[KeptStory], order: str) -> list[KeptStory]:
     """The stories in one of ORDERS; those without a score, or that cannot be read, come last."""
-    newest = sorted(stories, key=lambda story: (story.told, story.name), reverse=True)
+    newest = sorted(stories, key=lambda story: (story.generated, story.name), reverse=True)
     keys = {
         ORDERS[0]: lambda story: 0,
         ORDERS[1]: lambda story: 0,
         ORDERS[2]: lambda story: (story.record is None, story.title.casefold()),
-        ORDERS[3]: lambda story: story.headline.rank if story.headline else (len(ALIKE), 0.0),
+        ORDERS[3]: lambda story: story.headline.rank if story.headline else (len(CONSISTENCY), 0.0),
     }
     if order not in keys:
-        raise ValueError(f"sort: {order!r} is not allowed; give one of {', '.join(ORDERS)}")
+        raise FieldError("sort", order, one_of(ORDERS))
     return sorted(newest[::-1] if order == ORDERS[1] else newest, key=keys[order])
 
 
@@ -267,8 +269,8 @@ def read_scores(folder: Path, pictures: Sequence[Path]) -> Mapping[str, Any] | N
 
 
 def headline_of(scores: Mapping[str, Any] | None) -> Headline | None:
-    """The first of ALIKE that is among kept scores."""
-    for name in ALIKE if scores else ():
+    """The first of CONSISTENCY that is among kept scores."""
+    for name in CONSISTENCY if scores else ():
         for score in scores["scores"]:
             if not isinstance(score, dict) or score.get("name") != name:
                 continue
@@ -316,7 +318,7 @@ def _may_be_story(entry: os.DirEntry) -> bool:
     return entry.is_symlink() or not NAME.fullmatch(entry.name) or any(os.scandir(entry.path))
 
 
-def _told(folder: Path) -> datetime:
+def _generated(folder: Path) -> datetime:
     """When the story was told, by its folder's name; for one that others named, when it was changed."""
     if ours := NAME.fullmatch(folder.name):
         with suppress(ValueError):  # the 31st of February
@@ -325,11 +327,17 @@ def _told(folder: Path) -> datetime:
 
 
 def _searched(story: KeptStory) -> str:
-    words = [story.name, story.told.strftime("%d %B %Y")]
+    words = [story.name, story.generated.strftime("%d %B %Y")]
     if story.record:
-        told = story.record.story
-        words += [told.subject, *told.scenes, told.style, *told.concepts, story.record.model]
-        words += [story.preset, story.manner]
+        generated = story.record.story
+        words += [
+            generated.subject,
+            *generated.scene_texts,
+            generated.style,
+            *generated.concepts,
+            story.record.model,
+        ]
+        words += [story.preset, story.description]
     return "\n".join(words).casefold()
 
 

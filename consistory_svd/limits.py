@@ -3,23 +3,20 @@ reach needs to say."""
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 from typing import Any
 
-from consistory_svd.settings import MOST_FRAMES, Settings, Story, knob
+from consistory_svd.errors import FieldError
+from consistory_svd.fields import field, validated
+from consistory_svd.settings import Settings
+from consistory_svd.story import MOST_SCENES, Story
 
-MOST_WAITING = 1000
-# Where no flags can be given, this says whether pictures are screened (`consistory_svd.screening`).
+# Where no flags can be given, this says whether pictures are screened (`consistory_svd.content_filter`).
 FILTER_VARIABLE = "CONSISTORY_SVD_HIDE_SEXUAL_PICTURES"
 ON, OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
-def _limit(label: str, help: str, minimum: int, maximum: int) -> Any:
-    metadata = {"label": label, "help": help, "minimum": minimum, "maximum": maximum, "step": 1}
-    return field(metadata=metadata, default=None)
-
-
-@dataclass(frozen=True)
+@validated
 class Limits:
     """The most that a visitor may ask for, on the page and by the API; None: whatever settings allow.
 
@@ -29,23 +26,13 @@ class Limits:
         ValueError: a limit is of a wrong type or out of range.
     """
 
-    frames: int | None = _limit("Most frames", "Most pictures a story may have.", 1, MOST_FRAMES)
-    steps: int | None = _limit("Most steps", "Most steps a picture may take.", 2, 200)
-    size: int | None = _limit(
-        "Largest size", "Most pixels a side, unless the model's own is larger.", 64, 4096
+    frames: int | None = field("Most frames", "Most images per story.", None, ge=1, le=MOST_SCENES)
+    steps: int | None = field("Most steps", "Most denoising steps per image.", None, ge=2, le=200)
+    size: int | None = field(
+        "Largest size", "Most pixels per side, unless the model's default is larger.", None, ge=64, le=4096
     )
-    queue: int | None = _limit("Longest queue", "Most stories that may wait their turn.", 1, MOST_WAITING)
-    batch: int | None = _limit("Largest batch", "Most pictures that may be drawn together.", 1, 64)
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            value, known = getattr(self, item.name), knob(Limits, item.name)
-            right = isinstance(value, int) and not isinstance(value, bool)
-            if value is not None and not (right and known.minimum <= value <= known.maximum):
-                raise ValueError(
-                    f"max-{item.name}: {value!r} is not allowed; "
-                    f"give a whole number from {known.minimum} to {known.maximum}"
-                )
+    queue: int | None = field("Longest queue", "Most stories waiting in the queue.", None, ge=1, le=1000)
+    batch: int | None = field("Largest batch", "Most images generated at the same time.", None, ge=1, le=64)
 
     @property
     def _most(self) -> dict[str, int | None]:
@@ -55,13 +42,11 @@ class Limits:
     def check(self, story: Story, settings: Settings) -> None:
         """Raise ValueError, naming field, value and limit, where a story asks for more."""
         if self.frames is not None and len(story.scenes) > self.frames:
-            raise ValueError(
-                f"scenes: {len(story.scenes)} are not allowed in this studio; give at most {self.frames}"
-            )
+            raise FieldError("scenes", len(story.scenes), f"at most {self.frames} in this studio")
         for name, most in self._most.items():
             value = getattr(settings, name)
             if most is not None and value is not None and value > most:
-                raise ValueError(f"{name}: {value} is not allowed in this studio; give at most {most}")
+                raise FieldError(name, value, f"at most {most} in this studio")
 
     def fitted(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values of the form, by name, with no number above its limit: examples begin within the limits."""
@@ -80,8 +65,6 @@ class Limits:
                 widget.info = f"{widget.info} At most {most} in this studio."
                 if isinstance(widget.value, int | float):
                     widget.value = min(widget.value, most)
-        if self.frames is not None:
-            form["scenes"].info = f"{form['scenes'].info} At most {self.frames} in this studio."
 
 
 # What a studio starts with that strangers reach: stories of a size that lets others have a turn, too.
@@ -113,7 +96,7 @@ def hides_sexual_pictures(environ: Mapping[str, str], asked: bool = False) -> bo
     that is neither yes nor no: whoever set it meant something."""
     said = environ.get(FILTER_VARIABLE, "")
     if said.strip().lower() not in (*ON, *OFF):
-        raise ValueError(f"{FILTER_VARIABLE}: {said!r} is not allowed; give 1 or 0")
+        raise FieldError(FILTER_VARIABLE, said, "1 or 0")
     return asked or said.strip().lower() in ON
 
 
@@ -129,11 +112,10 @@ def read_auth(given: Sequence[str]) -> list[tuple[str, str]]:
         user, colon, password = entry.partition(":")
         if not (user.strip() and colon and password):
             raise ValueError(
-                f"auth: number {number} is not of the form user:password, "
-                "or a password holds a comma; give a name, a colon and a password"
+                f"auth: entry {number} is not of the form user:password, or its password contains a comma"
             )
         if user.strip() in found:
-            raise ValueError(f"auth: the user {user.strip()!r} is given twice; give each once")
+            raise ValueError(f"auth: user {user.strip()!r} is given twice")
         found[user.strip()] = password
     return list(found.items())
 

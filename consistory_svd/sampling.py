@@ -7,20 +7,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import consistory_svd.compat  # noqa: F401 - before diffusers and transformers
+
 import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
-from PIL import Image
 from torch import Tensor
 
-from consistory_svd.schedulers import foreseen, make_scheduler, set_steps, step_extras
-from consistory_svd.sharing import Occurrences, SharingState, find_occurrences
+from consistory_svd.attention import ConceptSpans, SharingState, find_concept_spans
+from consistory_svd.schedulers import make_scheduler, predict_x0, set_steps, step_extras
 
 FREEU = {"s1": 0.6, "s2": 0.4, "b1": 1.1, "b2": 1.2}
 
 
 @dataclass(frozen=True)
 class TextEmbeddings:
-    """What the text encoders say about a batch of prompts; unconditional rows first where there is guidance.
+    """Text embeddings of a batch of prompts; unconditional rows first if guidance is on.
 
     tokens: [halves * B, prompt tokens, channels]; pooled: [halves * B, channels].
     """
@@ -31,7 +32,8 @@ class TextEmbeddings:
 
 @dataclass(frozen=True)
 class Step:
-    """A denoising step that is done. `index` counts from 0; all tensors are [B, channels, h, w]."""
+    """A finished denoising step. `index` counts from 0; latents, the conditional half of the U-Net's input
+    and the guided prediction are [B, channels, h, w]."""
 
     index: int
     steps: int
@@ -39,10 +41,15 @@ class Step:
     latents: Tensor
     model_input: Tensor
     prediction: Tensor
+    scheduler: Any
+
+    def predict_x0(self) -> Tensor:
+        """The denoised latents that the step predicts, [B, channels, h, w], float32."""
+        return predict_x0(self.scheduler, self.timestep, self.model_input, self.prediction)
 
 
 def guides(pipe: StableDiffusionXLPipeline, guidance: float) -> bool:
-    """Whether guidance takes a second half of the batch: above 1, unless the U-Net has it distilled in."""
+    """Whether guidance needs an unconditional half of the batch: above 1, unless it is distilled in."""
     return guidance > 1 and pipe.unet.config.time_cond_proj_dim is None
 
 
@@ -51,7 +58,7 @@ def encode_prompts(
     pipe: StableDiffusionXLPipeline, prompts: Sequence[str], negative: str, guidance: float
 ) -> TextEmbeddings:
     """Encode a batch's prompts as the stock pipeline does: guidance <= 1 means none, and an empty negative
-    prompt is all zeros where the model's `force_zeros_for_empty_prompt` says so.
+    prompt is all zeros if the model has `force_zeros_for_empty_prompt`.
     """
     guided = guides(pipe, guidance)
     positive, unconditional, pooled, unconditional_pooled = pipe.encode_prompt(
@@ -67,15 +74,15 @@ def encode_prompts(
 
 def locate_concepts(
     pipe: StableDiffusionXLPipeline, prompts: Sequence[str], concepts: Sequence[str]
-) -> Occurrences:
-    """Where the concepts stand among the prompts' tokens, as the first tokenizer cuts them (spec 4.4)."""
+) -> ConceptSpans:
+    """Positions of the concepts among the prompts' tokens, by the first tokenizer."""
     tokenizer = pipe.tokenizer
-    cut = tokenizer(list(prompts), truncation=True, max_length=tokenizer.model_max_length).input_ids
-    return find_occurrences(cut, tokenizer(list(concepts), add_special_tokens=False).input_ids)
+    tokens = tokenizer(list(prompts), truncation=True, max_length=tokenizer.model_max_length).input_ids
+    return find_concept_spans(tokens, tokenizer(list(concepts), add_special_tokens=False).input_ids)
 
 
 def frame_generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    """One generator a frame, on the CPU, so that every device and every batch draws the same."""
+    """One generator per frame, on the CPU, so that every device and every batch draws the same."""
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
@@ -94,7 +101,7 @@ def initial_latents(
 
 @contextmanager
 def free_u(unet: UNet2DConditionModel, on: bool) -> Iterator[None]:
-    """FreeU (Si et al. 2023) on or off while entered, with the paper's factors (spec 1); then as it was."""
+    """Switch FreeU (Si et al. 2023) on or off while entered, then restore it (docs/method.md, section 8)."""
     before = [{name: getattr(block, name, None) for name in FREEU} for block in unet.up_blocks]
     unet.enable_freeu(**FREEU) if on else unet.disable_freeu()
     try:
@@ -108,17 +115,15 @@ def free_u(unet: UNet2DConditionModel, on: bool) -> Iterator[None]:
 def prepare_scheduler(
     pipe: StableDiffusionXLPipeline, steps: int, kind: str = "own", spacing: str = "own"
 ) -> Any:
-    """A scheduler set to the number of steps, so that no two runs share its state: a copy of the model's own,
-    or made from it as `make_scheduler` does.
-    """
+    """A new scheduler, as of `make_scheduler`, set to the number of steps; runs never share one."""
     return set_steps(make_scheduler(pipe.scheduler, kind, spacing), steps, pipe._execution_device)
 
 
 @dataclass
 class Trajectory:
-    """A batch on its way from noise to pictures: latents [B, channels, h, w] before step `index`.
+    """A batch that is being denoised: latents [B, channels, h, w] before step `index`.
 
-    `generators`, one a frame, feed schedulers that add noise.
+    `generators`, one per frame, feed schedulers that add noise.
     """
 
     latents: Tensor
@@ -141,10 +146,8 @@ class Trajectory:
         return cls(noise * scheduler.init_noise_sigma, scheduler, list(generators))
 
     def fork(self) -> "Trajectory":
-        """A copy that goes its own way from here, with the same random draws."""
-        generators = [torch.Generator() for _ in self.generators]
-        for twin, generator in zip(generators, self.generators, strict=True):
-            twin.set_state(generator.get_state())
+        """An independent copy, which continues with the same random draws."""
+        generators = [generator.clone_state() for generator in self.generators]
         return Trajectory(self.latents.clone(), copy.deepcopy(self.scheduler), generators, self.index)
 
 
@@ -158,24 +161,23 @@ def denoise(
     stop: threading.Event | None = None,
     until: int | None = None,
 ) -> Iterator[Step]:
-    """Take a trajectory to its end, or to just before step `until`, and yield after every step.
+    """Denoise a trajectory to its end, or to just before step `until`, and yield after every step.
 
     Without `state` the last step's latents are those of the stock pipeline with `output_type="latent"`.
-    With it, its processors must be installed. When `stop` is set, the loop ends before the next call of the
-    U-Net.
+    With it, its processors must be installed. After `stop` is set, the loop ends before the next U-Net call.
     """
     scheduler, count = trajectory.scheduler, len(trajectory.scheduler.timesteps)
     extras = step_extras(scheduler, trajectory.generators)
     conditions = {"text_embeds": text.pooled, "time_ids": _time_ids(pipe, trajectory.latents, text)}
     guided = guides(pipe, guidance)
-    strength = _distilled_guidance(pipe, guidance, len(text.tokens))
+    timestep_cond = _distilled_guidance(pipe, guidance, len(text.tokens))
 
     def call(model_input: Tensor, timestep: Tensor) -> Tensor:
         return pipe.unet(
             model_input,
             timestep,
             encoder_hidden_states=text.tokens,
-            timestep_cond=strength,
+            timestep_cond=timestep_cond,
             added_cond_kwargs=conditions,
             return_dict=False,
         )[0]
@@ -188,7 +190,7 @@ def denoise(
         doubled = torch.cat([latents] * 2) if guided else latents
         model_input = scheduler.scale_model_input(doubled, timestep)
         if state is not None and state.begin_step(index):
-            with state.keeping_queries():
+            with state.queries.record():
                 call(model_input, timestep)
         prediction = call(model_input, timestep)
         if guided:
@@ -198,40 +200,11 @@ def denoise(
         if state is not None:
             state.end_step()
         trajectory.latents, trajectory.index = latents, index + 1
-        yield Step(index, count, timestep, latents, model_input[: len(latents)], prediction)
-
-
-def predicted_picture(pipe: StableDiffusionXLPipeline, step: Step, scheduler: Any = None) -> Tensor:
-    """The denoised latents that a step foresees, [B, channels, h, w], float32.
-
-    `scheduler` is the one that the step was taken with, the model's own by default. ValueError for a
-    prediction type that SDXL models do not have.
-    """
-    scheduler = pipe.scheduler if scheduler is None else scheduler
-    return foreseen(scheduler, step.timestep, step.model_input, step.prediction)
-
-
-def decode(pipe: StableDiffusionXLPipeline, latents: Tensor) -> Image.Image:
-    """Decode one frame's latents, [channels, h, w], to a picture."""
-    return pipe.image_processor.postprocess(decoded_pixels(pipe, latents), output_type="pil")[0]
-
-
-@torch.no_grad()
-def decoded_pixels(pipe: StableDiffusionXLPipeline, latents: Tensor) -> Tensor:
-    """What the autoencoder makes of one frame's latents, [channels, h, w]: [1, 3, height, width], -1 to 1."""
-    vae = pipe.vae
-    scaled = latents[None].to(vae.dtype)
-    mean, deviation = vae.config.latents_mean, vae.config.latents_std
-    if mean is not None and deviation is not None:
-        mean, deviation = (scaled.new_tensor(values).view(1, -1, 1, 1) for values in (mean, deviation))
-        scaled = scaled * deviation / vae.config.scaling_factor + mean
-    else:
-        scaled = scaled / vae.config.scaling_factor
-    return vae.decode(scaled, return_dict=False)[0]
+        yield Step(index, count, timestep, latents, model_input[: len(latents)], prediction, scheduler)
 
 
 def _distilled_guidance(pipe: StableDiffusionXLPipeline, guidance: float, items: int) -> Tensor | None:
-    """The guidance as a U-Net takes it that has it distilled in (LCM): [items, channels]; None for others."""
+    """The guidance embedding of a U-Net with distilled guidance (LCM): [items, channels]; None for others."""
     channels = pipe.unet.config.time_cond_proj_dim
     if channels is None:
         return None
@@ -240,9 +213,8 @@ def _distilled_guidance(pipe: StableDiffusionXLPipeline, guidance: float, items:
 
 
 def _time_ids(pipe: StableDiffusionXLPipeline, latents: Tensor, text: TextEmbeddings) -> Tensor:
-    """SDXL's micro-conditioning, a row an item: original size, crop, target size (Podell et al. 2023,
-    2.2).
-    """
+    """SDXL's micro-conditioning, one row per item: original size, crop, target size (Podell et al. 2023,
+    section 2.2)."""
     height, width = (side * pipe.vae_scale_factor for side in latents.shape[-2:])
     row = text.tokens.new_tensor([[height, width, 0, 0, height, width]])
     return row.repeat(len(text.tokens), 1)

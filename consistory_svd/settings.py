@@ -1,365 +1,197 @@
-"""What a person may ask for: a `Story` to tell, and `Settings` to tell it with.
+"""Settings of a generation, and whether they fit a story."""
 
-Each field carries its label, help and range, so that the studio, the command line and validation share one
-definition: `knob(Settings, "steps").minimum`. A wrong value raises ValueError with the field's name, the
-value and what is allowed.
-"""
-
-import hashlib
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_origin, get_type_hints
 
-from consistory_svd.knobs import (
-    Knob,
-    check_filled,
-    check_number,
-    check_text,
-    is_number,
-    items,
-    knob,
-    number_field,
-    text_field,
-)
-from consistory_svd.nouns import contains, find_concept
+from pydantic import field_validator, model_validator
 
-MOST_FRAMES = 1000
-LARGEST_SEED = 2**32 - 1
-
-__all__ = [
-    "SWITCHES",
-    "WORDED",
-    "Knob",
-    "Settings",
-    "Spectrum",
-    "Story",
-    "check",
-    "find_concept",
-    "knob",
-    "notes",
-]
+from consistory_svd.errors import FieldError
+from consistory_svd.fields import field, validated
+from consistory_svd.story import Story
 
 
-@dataclass(frozen=True)
-class Story:
-    """A subject, the scenes it is seen in, and how the pictures look. Frames are the scenes in order.
+@validated
+class SVDFilter:
+    """Which singular values the SVD filter keeps, and how it reweights them (docs/method.md, section 7).
+
+    `amount` is the number of largest values (count), a ratio of their number (quantile) or the share of the
+    squared energy to exceed (energy). `alpha` is used by `exp` only.
 
     Raises:
-        ValueError: a field is empty, of a wrong type or out of range, or a concept word is in no prompt.
-    Source: issue 2, section 4.
+        FieldError: a field is of a wrong type or out of range.
     """
 
-    subject: str = text_field("Subject", "Who or what the story is about, the same in every picture.")
-    scenes: tuple[str, ...] = text_field(
-        "Scenes", "Where the subject is seen or what it does: one picture each."
+    keep: Literal["all", "count", "quantile", "energy"] = field(
+        "Keep", "Singular values to keep: all, or the largest by count, quantile or energy.", "all"
     )
-    style: str = text_field(
-        "Style", "How the pictures look; every prompt begins with it.", default="a photo of"
+    amount: Any = field(
+        "Amount",
+        "How much to keep: a count of 1 or more, a ratio of the values (quantile) or of their energy.",
+        None,
     )
-    concepts: tuple[str, ...] = text_field(
-        "Concept words",
-        "The words of the prompt that stay the same; found in the subject when left empty.",
-        default=(),
+    reweight: Literal["none", "log", "log2", "exp"] = field(
+        "Reweighting", "How kept values are rescaled: log and log2 flatten them, exp sharpens them.", "none"
     )
-    negative: str = text_field("Negative prompt", "What should not be in the pictures.", default="")
-    seed: int = number_field("Seed", "The same seed tells the same story again.", 0, LARGEST_SEED, 1, 0)
-    seeds: tuple[int | None, ...] = text_field(
-        "Seeds of single pictures",
-        "Pictures that have a seed of their own, in the order of the scenes; all others follow the story's.",
-        default=(),
-    )
+    alpha: float = field("Alpha", "Strength of exp reweighting; 0 leaves the values unchanged.", 1.0, ge=0)
 
-    def __post_init__(self) -> None:
-        for name in ("scenes", "concepts", "seeds"):
-            object.__setattr__(self, name, items(name, getattr(self, name)))
-        for name in ("subject", "style", "negative"):
-            check_text(name, getattr(self, name))
-        if not self.subject.strip():
-            raise ValueError(
-                f"subject: {self.subject!r} is empty; give the one the story is about, such as 'a cat'"
-            )
-        if not 1 <= len(self.scenes) <= MOST_FRAMES:
-            raise ValueError(f"scenes: there are {len(self.scenes)}; give 1 to {MOST_FRAMES} scenes")
-        for name in ("scenes", "concepts"):
-            check_filled(name, getattr(self, name))
-        check_number(knob(Story, "seed"), self.seed, whole=True)
-        self._check_seeds()
-        if self.concepts:
-            self._check_concepts()
-        else:
-            find_concept(self.subject)
-
-    def _check_seeds(self) -> None:
-        if len(self.seeds) > len(self.scenes):
-            most = f"give at most {len(self.scenes)}, one a scene"
-            raise ValueError(f"seeds: there are {len(self.seeds)}; {most}")
-        for seed in self.seeds:
-            if seed is not None:
-                check_number(replace(knob(Story, "seed"), name="seeds"), seed, whole=True)
-        first = {}
-        for number, seed in enumerate(self.frame_seeds, start=1):
-            if first.setdefault(seed, number) != number:
-                raise ValueError(
-                    f"seeds: {seed} is not allowed for picture {number}, it is picture {first[seed]}'s; "
-                    f"give each a seed of its own"
-                )
-
-    def _check_concepts(self) -> None:
-        for concept in self.concepts:
-            if not any(contains(prompt, concept) for prompt in self.prompts):
-                raise ValueError(
-                    f"concepts: {concept!r} is not in the prompt; give a word of the subject "
-                    f"({self.subject!r}) or of a scene"
-                )
-
-    @property
-    def prompts(self) -> tuple[str, ...]:
-        """One prompt a frame: style, subject and scene, single spaces between; an empty style is left out."""
-        return tuple(" ".join(f"{self.style} {self.subject} {scene}".split()) for scene in self.scenes)
-
-    @property
-    def concept_words(self) -> tuple[str, ...]:
-        """The words whose pixels are the subject: `concepts`, or else the head noun of the subject."""
-        return self.concepts or (find_concept(self.subject),)
-
-    @property
-    def frame_seeds(self) -> tuple[int, ...]:
-        """One seed a frame: its own of `seeds`, or else one from the story's seed and the frame's position
-        alone; no two are the same."""
-        own = (*self.seeds, *(None,) * (len(self.scenes) - len(self.seeds)))
-        return tuple(self.seed_at(k) if seed is None else seed for k, seed in enumerate(own))
-
-    def seed_at(self, position: int) -> int:
-        """The seed that the story's seed gives the frame at a position, from 0."""
-        digest = hashlib.sha256(str(self.seed).encode()).digest()
-        start = int.from_bytes(digest[:4], "big")
-        # An odd stride visits every 32-bit number once.
-        return (start + position * 0x9E3779B1) % 2**32
-
-    def has_own_seed(self, position: int) -> bool:
-        """Whether the frame at a position, from 0, has a seed of its own."""
-        return position < len(self.seeds) and self.seeds[position] is not None
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """Which singular values of a matrix the spectral filter keeps, and how it reweights them.
-
-    `value` says how many: the N largest (count), the share of their number (quantile), the share of squared
-    energy that must be exceeded (energy); `all` takes none. `alpha` matters to `exp` alone.
-
-    Raises:
-        ValueError: a field is of a wrong type or out of range.
-    Source: coursework report (HSE, 2025), sections 4.1-4.3; spec of the spectral filter.
-    """
-
-    select: Literal["all", "count", "quantile", "energy"] = text_field(
-        "Keep", "Which singular values stay: all, or the largest by count, quantile or energy.", default="all"
-    )
-    value: float | None = text_field(
-        "Keep value",
-        "How much to keep: a count of 1 or more, or a ratio: of the values (quantile) or of their energy.",
-        default=None,
-    )
-    reweight: Literal["none", "log", "log2", "exp"] = text_field(
-        "Reweight",
-        "How the kept values are rescaled: log and log2 flatten them, exp sharpens.",
-        default="none",
-    )
-    alpha: float = text_field("Alpha", "How strongly exp sharpens; 0 leaves the values alone.", default=1.0)
-
-    def __post_init__(self) -> None:
-        for name in ("select", "reweight"):
-            choices = get_args(get_type_hints(Spectrum)[name])
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name}: {getattr(self, name)!r} is not allowed; give one of {', '.join(choices)}"
-                )
+    @model_validator(mode="after")
+    def _check_amount(self) -> "SVDFilter":
+        amount = self.amount
+        number = not isinstance(amount, bool) and isinstance(amount, int | float)
+        number = number and abs(amount) <= sys.float_info.max
         fits, allowed = {
-            "all": (self.value is None, "None where select is all"),
-            "count": (is_number(self.value, whole=True) and self.value >= 1, "a whole number of 1 or more"),
-            "quantile": (is_number(self.value) and 0 < self.value <= 1, "a number above 0 and at most 1"),
-            "energy": (is_number(self.value) and 0 < self.value < 1, "a number above 0 and below 1"),
-        }[self.select]
+            "all": (amount is None, "None when keep is all"),
+            "count": (number and isinstance(amount, int) and amount >= 1, "a whole number of at least 1"),
+            "quantile": (number and 0 < amount <= 1, "a number above 0 and at most 1"),
+            "energy": (number and 0 < amount < 1, "a number above 0 and below 1"),
+        }[self.keep]
         if not fits:
-            raise ValueError(f"value: {self.value!r} is not allowed; give {allowed}")
-        if not is_number(self.alpha) or self.alpha < 0:
-            raise ValueError(f"alpha: {self.alpha!r} is not allowed; give a finite number of 0 or more")
+            raise FieldError("amount", amount, allowed)
+        return self
 
     @property
     def identity(self) -> bool:
-        """Whether the filter changes nothing, whatever the matrix."""
-        return self.select == "all" and self.reweight == "none"
+        """Whether the filter changes nothing, for any matrix."""
+        return self.keep == "all" and self.reweight == "none"
 
 
-@dataclass(frozen=True)
+@validated
 class Settings:
-    """How a story is told: sampling, sharing, masks, anchors.
+    """How a story is generated: sampling, shared attention, masks, anchors.
 
     Raises:
-        ValueError: a field is of a wrong type or out of range.
-    Source: issue 2, section 4; spec sections 1, 3 and 4.
+        FieldError: a field is of a wrong type or out of range.
     """
 
-    steps: int = number_field("Steps", "More steps draw finer pictures and take longer.", 1, 200, 1, 30)
-    guidance: float = number_field(
+    steps: int = field("Steps", "More steps give finer images and take longer.", 30, ge=1, le=200)
+    guidance: float = field(
         "Guidance",
-        "How closely pictures follow the prompt; 1 or less switches guidance off.",
-        0.0,
-        30.0,
-        0.1,
+        "How closely images follow the prompt; 1 or less switches guidance off.",
         5.0,
+        ge=0.0,
+        le=30.0,
+        step=0.1,
     )
-    height: int | None = number_field(
-        "Height", "Picture height in pixels; empty: the model's own.", 64, 4096, 8, None
+    height: int | None = field(
+        "Height", "Image height in pixels. Empty: the model's default.", None, ge=64, le=4096, multiple_of=8
     )
-    width: int | None = number_field(
-        "Width", "Picture width in pixels; empty: the model's own.", 64, 4096, 8, None
+    width: int | None = field(
+        "Width", "Image width in pixels. Empty: the model's default.", None, ge=64, le=4096, multiple_of=8
     )
-    sdsa: bool = text_field(
-        "Share the subject", "Every picture also looks at the anchors while it is drawn.", default=True
+    sdsa: bool = field(
+        "Shared attention (SDSA)", "Every image also attends to the subject in the anchor images.", True
     )
-    masking: bool = text_field(
-        "Mask the subject", "Share only the pixels of the subject, not the background.", default=True
+    masking: bool = field("Subject masks", "Share only the subject's pixels, not the background.", True)
+    mask_dropout: float = field(
+        "Mask dropout",
+        "Fraction of subject pixels hidden from other images. Higher: more pose variety; "
+        "lower: more consistent.",
+        0.5,
+        ge=0.0,
+        le=1.0,
+        step=0.05,
     )
-    mask_dropout: float = number_field(
-        "Mask dropout", "Share of the subject's pixels withheld: higher varies poses, lower is more alike.",
-        0.0, 1.0, 0.05, 0.5,
-    )  # fmt: skip
-    query_blending: bool = text_field(
-        "Blend queries",
-        "Keep the layout that each picture would have had alone: poses vary more.",
-        default=False,
+    query_blending: bool = field(
+        "Query blending",
+        "Keep the layout that each image would have on its own, for more pose variety.",
+        False,
     )
-    injection: bool = text_field(
-        "Inject features",
-        "Copy fine detail between matching places of the subject: more alike, about twice the time.",
-        default=False,
+    injection: bool = field(
+        "Feature injection",
+        "Copy fine details between matching places of the subject; takes about twice as long.",
+        False,
     )
-    short_first_pass: bool = text_field(
+    short_first_pass: bool = field(
         "Short first pass",
-        "With injection: end the pass that finds matches as soon as it has them; masks differ slightly.",
-        default=False,
+        "With feature injection: stop the first pass once it has found the matches. Masks differ slightly.",
+        False,
     )
-    anchors: int = number_field(
-        "Anchors", "The first so many pictures are the ones that all others look at.", 1, 16, 1, 2
+    anchors: int = field(
+        "Anchors", "Number of anchor images; all other images attend to them.", 2, ge=1, le=16
     )
-    random_anchors: bool = text_field(
+    random_anchors: bool = field(
         "Random anchors",
-        "Every picture looks at another one, drawn anew each time, instead of at the first ones.",
-        default=False,
+        "Each image attends to a randomly chosen one, re-drawn every time, instead of to fixed anchors.",
+        False,
     )
-    spectrum_k: Spectrum = field(
-        metadata={
-            "label": "Filter on keys",
-            "help": "Singular values of the anchors' keys that are lent: what places look for each other by.",
-        },
-        default_factory=Spectrum,
+    k_filter: SVDFilter = field(
+        "K filter", "SVD filter on the anchors' keys (K) before they are shared.", SVDFilter()
     )
-    spectrum_v: Spectrum = field(
-        metadata={
-            "label": "Filter on values",
-            "help": "Singular values of the anchors' values that are lent: what places take from each other.",
-        },
-        default_factory=Spectrum,
+    v_filter: SVDFilter = field(
+        "V filter", "SVD filter on the anchors' values (V) before they are shared.", SVDFilter()
     )
-    same_latent: bool = text_field(
-        "Same noise", "Every picture begins from the same noise: more alike, less variety.", default=False
+    same_latent: bool = field(
+        "Same initial noise", "Start every image from the same noise. More consistent, less variety.", False
     )
-    freeu: bool = text_field(
-        "FreeU",
-        "Strengthen shapes over texture in the model's last blocks, as the paper does.",
-        default=False,
+    freeu: bool = field(
+        "FreeU", "Strengthen the U-Net's backbone features over its skip connections (Si et al. 2023).", False
     )
-    scheduler: Literal["own", "ddim", "euler", "dpm++", "unipc", "lcm", "tcd"] = text_field(
-        "Scheduler",
-        "How steps lead from noise to picture: the model's own, or another.",
-        default="own",
+    scheduler: Literal["own", "ddim", "euler", "dpm++", "unipc", "lcm", "tcd"] = field(
+        "Scheduler", "Sampling method; 'own' is the model's default.", "own"
     )
-    spacing: Literal["own", "leading", "trailing", "linspace"] = text_field(
-        "Step spacing",
-        "Where the steps lie: as the scheduler has it; trailing for models that are made for few steps.",
-        default="own",
+    spacing: Literal["own", "leading", "trailing", "linspace"] = field(
+        "Timestep spacing",
+        "Which timesteps are used; 'own' is the scheduler's default, 'trailing' suits models for few steps.",
+        "own",
     )
-    batch: int = number_field("Batch", "Pictures drawn together; more need more memory.", 1, 64, 1, 4)
-    preview_every: int = number_field("Preview every", "Steps between previews; 0 shows none.", 0, 200, 1, 0)
+    batch: int = field(
+        "Batch size", "Images generated at the same time; more need more memory.", 4, ge=1, le=64
+    )
+    preview_every: int = field("Preview interval", "Steps between previews; 0 shows none.", 0, ge=0, le=200)
 
-    def __post_init__(self) -> None:
-        kinds = get_type_hints(Settings)
-        for name, kind in kinds.items():
-            value = getattr(self, name)
-            if kind is Spectrum:
-                object.__setattr__(self, name, _spectrum(name, value))
-            elif kind is bool:
-                if not isinstance(value, bool):
-                    raise ValueError(f"{name}: {value!r} is not allowed; give True or False")
-            elif get_origin(kind) is Literal:
-                if value not in get_args(kind):
-                    raise ValueError(
-                        f"{name}: {value!r} is not allowed; give one of {', '.join(get_args(kind))}"
-                    )
-            elif not (value is None and kind == int | None):
-                check_number(knob(Settings, name), value, whole=kind is not float)
+    @field_validator("k_filter", "v_filter", mode="before")
+    @classmethod
+    def _make_filter(cls, values: Any, info: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        try:
+            return SVDFilter(**values)
+        except FieldError as error:
+            raise FieldError(f"{info.field_name}.{error.field}", error.value, error.allowed) from error
 
     @property
     def shares(self) -> bool:
-        """Whether frames see anything of each other."""
+        """Whether frames depend on each other."""
         return self.sdsa or self.injection
 
     @property
     def filters(self) -> bool:
-        """Whether what anchors lend passes a spectral filter."""
-        return not (self.spectrum_k.identity and self.spectrum_v.identity)
+        """Whether an SVD filter changes the anchors' keys or values."""
+        return not (self.k_filter.identity and self.v_filter.identity)
 
 
-# Fields of Settings by what a person gives for them: on or off, one of a few words.
-SWITCHES = tuple(name for name, kind in get_type_hints(Settings).items() if kind is bool)
-WORDED = tuple(name for name, kind in get_type_hints(Settings).items() if get_origin(kind) is Literal)
+_KINDS = get_type_hints(Settings)
+BOOL_FIELDS = tuple(name for name, kind in _KINDS.items() if kind is bool)
+CHOICE_FIELDS = tuple(name for name, kind in _KINDS.items() if get_origin(kind) is Literal)
 
 
 def check(story: Story, settings: Settings) -> None:
-    """Raise ValueError, naming the field, where a story and settings do not fit together."""
+    """Raise FieldError if a story and settings do not fit together."""
     frames = len(story.scenes)
     if settings.shares and settings.random_anchors and frames < 2:
-        raise ValueError(
-            "random_anchors: True is not allowed in a story of one scene; give at least 2 scenes"
-        )
+        raise FieldError("random_anchors", True, "off in a story of one scene")
     if settings.shares and not settings.random_anchors and settings.anchors > frames:
-        most = f"{frames} scenes; give a whole number from 1 to {frames}"
-        raise ValueError(
-            f"anchors: {settings.anchors} is not allowed in a story of "
-            f"{'one scene; give 1' if frames == 1 else most}"
-        )
+        allowed = f"a whole number from 1 to {frames} in a story of {frames} scenes"
+        raise FieldError("anchors", settings.anchors, "1 in a story of one scene" if frames == 1 else allowed)
     if settings.sdsa and settings.steps < 2:
-        # Step 0 has no masks yet, so a single step could not share anything (spec 4.1).
-        raise ValueError(
-            f"steps: {settings.steps} is not allowed while the subject is shared; give at least 2"
-        )
+        # Step 0 has no masks yet, so a single step could not share anything (docs/method.md, section 3).
+        raise FieldError("steps", settings.steps, "at least 2 while the subject is shared")
 
 
 def notes(settings: Settings) -> tuple[str, ...]:
-    """What is switched on and has no effect with these settings, in words for the person who set it."""
-    said = []
+    """Return a note for each setting that is on and has no effect."""
+    found = []
     if settings.query_blending and not settings.sdsa:
-        said.append("query_blending: has no effect without sharing, because queries are blended only there")
+        found.append("query blending has no effect without shared attention")
     if settings.filters and not settings.sdsa:
-        said.append("spectrum_k, spectrum_v: have no effect without sharing; only what is lent is filtered")
+        found.append("SVD filters have no effect without shared attention")
     if settings.short_first_pass and not settings.injection:
-        said.append("short_first_pass: has no effect without feature injection, which alone has two passes")
+        found.append("short first pass has no effect without feature injection")
     if settings.spacing != "own" and settings.scheduler in ("lcm", "tcd"):
-        said.append(f"spacing: has no effect with {settings.scheduler}, which places its steps itself")
+        found.append(
+            f"timestep spacing has no effect with {settings.scheduler}, which chooses its own timesteps"
+        )
     if settings.random_anchors and not settings.shares:
-        said.append("random_anchors: has no effect while nothing is shared")
-    return tuple(said)
-
-
-def _spectrum(name: str, value: Any) -> Spectrum:
-    """A spectrum, also from the mapping that a record of it holds."""
-    if isinstance(value, Spectrum):
-        return value
-    if not isinstance(value, Mapping) or not set(value) <= {item.name for item in fields(Spectrum)}:
-        raise ValueError(f"{name}: {value!r} is not allowed; give a Spectrum")
-    try:
-        return Spectrum(**value)
-    except ValueError as error:
-        raise ValueError(f"{name}.{error}") from error
+        found.append("random anchors have no effect while nothing is shared")
+    return tuple(found)

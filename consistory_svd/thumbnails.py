@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageOps
 
 from consistory_svd.library import KeptStory, is_own_file
-from consistory_svd.record import FILE_NAME, replace_file
+from consistory_svd.metadata import FILE_NAME, replace_file
 
 FOLDER = "thumbnails"
 THUMBNAIL_SIDE = 256
@@ -50,8 +50,8 @@ def cover(story: KeptStory) -> Path | None:
     # Another name for another cover: the page and the browser know it by its address.
     path = story.folder / FOLDER / f"cover-{max(one.stat().st_mtime_ns for one in sources):x}.webp"
     if not _newer(path, sources):
-        for former in path.parent.glob("cover*.webp"):
-            former.unlink(missing_ok=True)
+        for replaced in path.parent.glob("cover*.webp"):
+            replaced.unlink(missing_ok=True)
         sheet = Image.new("RGB", COVER_SIZE, "white")
         for picture, box in zip(first, COVER_BOXES[len(first)], strict=True):
             left, top, right, bottom = box

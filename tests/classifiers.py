@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from consistory_svd.scores.weights import SEXUAL_PICTURES  # before transformers: it cures torchvision
-from consistory_svd.screening import Screen, load_screen
+from consistory_svd.content_filter import ContentFilter, load_content_filter
+from consistory_svd.metrics.weights import SEXUAL_PICTURES  # before transformers: it cures torchvision
 
 # isort: split
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
@@ -51,17 +51,19 @@ def keep_in_cache(folder: Path, cache: Path) -> Path:
     return snapshot
 
 
-def screen_of(folder: Path, bias: float) -> Screen:
+def screen_of(folder: Path, bias: float) -> ContentFilter:
     """The screen of a classifier that is saved into the folder first."""
-    return load_screen(str(save_classifier(folder, bias)))
+    return load_content_filter(str(save_classifier(folder, bias)))
 
 
-def screen_against(folder: Path, images: Sequence[Image.Image], taken: int) -> Screen:
+def screen_against(folder: Path, images: Sequence[Image.Image], taken: int) -> ContentFilter:
     """A screen that takes so many of the images for sexual: those that its network responds to most."""
-    screen = load_screen(str(save_classifier(folder, 0.0)))
+    content_filter = load_content_filter(str(save_classifier(folder, 0.0)))
     with torch.inference_mode():
         logits = [
-            screen.model(screen.processor(image, return_tensors="pt").pixel_values).logits[0].double()
+            content_filter.model(content_filter.processor(image, return_tensors="pt").pixel_values)
+            .logits[0]
+            .double()
             for image in images
         ]
     speaking = sorted((float(one[1] - one[0]) for one in logits), reverse=True)
@@ -69,4 +71,4 @@ def screen_against(folder: Path, images: Sequence[Image.Image], taken: int) -> S
     # Far enough from the cut that no rounding moves a picture across it.
     sharpness = 5 / gap
     cut = sharpness * (speaking[taken] + gap)
-    return load_screen(str(save_classifier(folder, -cut, sharpness=sharpness)))
+    return load_content_filter(str(save_classifier(folder, -cut, sharpness=sharpness)))

@@ -1,5 +1,6 @@
-"""Fixtures: tiny models in folders, loaded models, a story; the studio's engine, its address, a browser."""
+"""Fixtures: tiny models in folders, loaded models, a story; the studio's parts, its address, a browser."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,19 +9,31 @@ import pytest
 import torch
 
 from consistory_svd import Model, Story, load_model
-from tests.tiny import LAYOUTS, make_pipeline
+from tests.tiny_models import LAYOUTS, make_pipeline
 
 if TYPE_CHECKING:  # a browser and Gradio take seconds that other tests need not wait for
     from playwright.sync_api import Browser, Page
 
     from consistory_svd.library import Library
-    from consistory_svd.studio.engine import Engine
-    from consistory_svd.studio.handlers import Handlers
+    from consistory_svd.studio.model_manager import ModelManager
+    from consistory_svd.studio.tabs.story import StoryTab
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder without downloaded weights."""
+    return tmp_path_factory.mktemp("no weights")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_downloaded_weights(empty_cache: Path) -> None:
+    """Tests see no weights that this machine happens to have."""
+    os.environ["CONSISTORY_SVD_CACHE"] = str(empty_cache)
 
 
 @pytest.fixture(scope="session")
@@ -60,20 +73,20 @@ def story() -> Story:
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_folder: Path) -> "Engine":
+def manager(tiny_folder: Path) -> "ModelManager":
     """The studio's owner of a tiny model, loaded."""
-    from consistory_svd.studio.engine import Engine
+    from consistory_svd.studio.model_manager import ModelManager
 
-    engine = Engine(str(tiny_folder), "cpu")
-    engine.start()
-    assert engine.wait(120)
-    return engine
+    manager = ModelManager(str(tiny_folder), "cpu")
+    manager.start()
+    assert manager.wait(120)
+    return manager
 
 
 @pytest.fixture
-def handlers(engine: "Engine") -> Iterator["Handlers"]:
-    """The page's handlers in a studio where each visitor has their own stories."""
-    yield from _handlers(engine)
+def story_tab(manager: "ModelManager") -> Iterator["StoryTab"]:
+    """The Story tab of a studio where each visitor has a library of their own."""
+    yield from _story_tab(manager)
 
 
 @pytest.fixture
@@ -85,36 +98,35 @@ def library(tmp_path: Path) -> "Library":
 
 
 @pytest.fixture
-def common(engine: "Engine", library: "Library") -> Iterator["Handlers"]:
-    """The page's handlers in a studio where all see one library."""
-    from consistory_svd.studio.shelves import Shelves
+def common(manager: "ModelManager", library: "Library") -> Iterator["StoryTab"]:
+    """The Story tab of a studio where all visitors share one library."""
+    from consistory_svd.studio.visitor_storage import VisitorStorage
 
-    yield from _handlers(engine, shelves=Shelves(library))
+    yield from _story_tab(manager, storage=VisitorStorage(library))
 
 
-def _handlers(engine: "Engine", **parts: Any) -> Iterator["Handlers"]:
-    from consistory_svd.studio.handlers import Handlers
-    from tests.visitors import ANN, BEN
+def _story_tab(manager: "ModelManager", **parts: Any) -> Iterator["StoryTab"]:
+    from tests.visitors import ANN, BEN, make_story_tab
 
-    handlers = Handlers(engine, **parts)
-    yield handlers
+    story_tab = make_story_tab(manager, **parts)
+    yield story_tab
     for visitor in (ANN, BEN):
-        handlers.leave(visitor)
+        story_tab.services.leave(visitor)
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a studio on the embedded model answers, without weights of scores."""
-    from tests.browsing import studio
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """The address of a studio on the embedded model where every visitor has their own stories."""
+    from tests.browser import serve
 
-    with studio(tmp_path_factory.mktemp("no weights")) as address:
+    with serve() as address:
         yield address
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
     """A headless Chromium."""
-    from tests.browsing import chromium
+    from tests.browser import chromium
 
     with chromium() as browser:
         yield browser
@@ -122,9 +134,28 @@ def browser() -> Iterator["Browser"]:
 
 @pytest.fixture
 def page(browser: "Browser", address: str) -> Iterator["Page"]:
-    """A new visitor's page, its model loaded."""
-    from tests.browsing import visit
+    """The page of a new visitor, its model loaded."""
+    from tests.browser import visit
 
     page = visit(browser, address)
     yield page
     page.context.close()
+
+
+@pytest.fixture(scope="module")
+def form(browser: "Browser", address: str) -> Iterator["Page"]:
+    """The page of one visitor, for tests of the form that set all they depend on."""
+    from tests.browser import visit
+
+    page = visit(browser, address)
+    yield page
+    page.context.close()
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny CLIP of transformers, saved to disk."""
+    from tests.tiny_networks import save_clip
+
+    save_clip(folder := tmp_path_factory.mktemp("networks") / "clip")
+    return folder

@@ -12,13 +12,13 @@ from PIL import Image
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import app as studio_app
-from consistory_svd import __main__ as command_line
-from consistory_svd.flags import run
-from consistory_svd.machine import Memory, in_gigabytes, memory, versions
+from consistory_svd.cli import main as command_line
+from consistory_svd.cli.options import run
 from consistory_svd.settings import check
-from consistory_svd.studio import about_room
-from consistory_svd.studio.about import MASKS, PARTS, PICTURES, STEPS
-from consistory_svd.studio.engine import Engine
+from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.studio.tabs import about as about_tab
+from consistory_svd.studio.tabs.about_text import MASKS, PARTS, PICTURES, STEPS
+from consistory_svd.system_info import Memory, memory, versions
 
 HOUSE = Path(__file__).parents[1]
 FILES = [(part, name, file) for part in PARTS for name, file in part.strips]
@@ -28,7 +28,6 @@ def test_memory_adds_up_and_is_this_machines():
     (ram,) = memory("cpu")
     assert 0 < ram.ours < ram.whole
     assert ram.used + ram.free == ram.whole
-    assert in_gigabytes(1_500_000_000) == "1.5 GB"
     assert [item.name for item in memory(None)] == ["Memory"]
     held = bytearray(200_000_000)
     assert memory("cpu")[0].ours - ram.ours > 150_000_000, "what this program takes is seen"
@@ -44,12 +43,12 @@ def test_versions_are_those_that_run():
 
 
 def test_the_room_says_model_device_memory_and_versions(tiny_folder: Path):
-    engine = Engine(str(tiny_folder), "cpu")
-    assert "The model is loading." in about_room.now(engine)
-    engine.start()
-    assert engine.wait(120)
-    html = about_room.now(engine)
-    assert engine.model.describe() in html
+    manager = ModelManager(str(tiny_folder), "cpu")
+    assert "The model is loading." in about_tab.now(manager)
+    manager.start()
+    assert manager.wait(120)
+    html = about_tab.now(manager)
+    assert manager.model.describe() in html
     assert "on CPU in float32" in html
     assert 'role="meter"' in html
     assert "by this studio." in html
@@ -57,14 +56,14 @@ def test_the_room_says_model_device_memory_and_versions(tiny_folder: Path):
 
 
 def test_a_model_that_could_not_be_loaded_is_said(tmp_path: Path):
-    engine = Engine(str(tmp_path), "cpu")
-    engine.start()
-    assert engine.wait(120)
-    assert "model_index.json" in about_room.now(engine)
+    manager = ModelManager(str(tmp_path), "cpu")
+    manager.start()
+    assert manager.wait(120)
+    assert "model_index.json" in about_tab.now(manager)
 
 
 def test_what_stands_in_the_room_is_escaped():
-    html = about_room.facts("<b>", (Memory("<i>", 1, 2, 4),), {"<u>": "<s>"})
+    html = about_tab.facts("<b>", (Memory("<i>", 1, 2, 4),), {"<u>": "<s>"})
     assert not any(tag in html for tag in ("<b>", "<i>", "<u>", "<s>"))
     assert 'aria-valuenow="50"' in html
 
@@ -91,13 +90,13 @@ def test_every_part_says_what_it_does_and_what_is_seen(part):
     for row in part.rows:
         check(part.story, row.settings)
         assert row.settings.steps == STEPS
-    html = about_room.method([part])
+    html = about_tab.method([part])
     assert html.count("<img") == len(part.strips)
     assert html.count('alt=""') == 0
     assert (MASKS in html) is part.masks
 
 
-COMMANDS = [line for _, _, command in about_room.COMMANDS for line in command.splitlines()]
+COMMANDS = [line for _, _, command in about_tab.COMMANDS for line in command.splitlines()]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

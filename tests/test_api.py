@@ -19,14 +19,15 @@ import gradio as gr
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from consistory_svd.downloads import CACHE_VARIABLE
+from consistory_svd.fields import field_of
 from consistory_svd.limits import Limits
+from consistory_svd.metadata import read_frame
 from consistory_svd.presets import PRESETS
-from consistory_svd.record import read_frame
-from consistory_svd.scores.fetch import CACHE_VARIABLE
-from consistory_svd.settings import Settings, knob
+from consistory_svd.settings import Settings
 from consistory_svd.studio import create_demo, launch
-from consistory_svd.studio.api import Programmes
-from consistory_svd.studio.engine import Engine
+from consistory_svd.studio.api import ApiClients
+from consistory_svd.studio.model_manager import ModelManager
 
 CAT = {"subject": "a cat", "scenes": ["in the forest", "on the beach"], "steps": 2}
 QUICK = {"preset": "sdsa"}
@@ -56,38 +57,41 @@ def test_every_parameter_says_what_it_is(client: Client):
         for item in (*endpoint["parameters"], *endpoint["returns"]):
             assert item["label"]
             assert item["python_type"]["type"]
-    tell = {item["parameter_name"]: item for item in known["/tell"]["parameters"]}
-    assert [name for name, item in tell.items() if not item["parameter_has_default"]] == ["subject", "scenes"]
-    assert (tell["scenes"]["python_type"]["type"], tell["steps"]["python_type"]["type"]) == (
+    generate = {item["parameter_name"]: item for item in known["/tell"]["parameters"]}
+    assert [name for name, item in generate.items() if not item["parameter_has_default"]] == [
+        "subject",
+        "scenes",
+    ]
+    assert (generate["scenes"]["python_type"]["type"], generate["steps"]["python_type"]["type"]) == (
         "list[str]",
         "int | None",
     )
-    assert tell["steps"]["label"].startswith(
-        f"{knob(Settings, 'steps').label}: {knob(Settings, 'steps').help}"
+    assert generate["steps"]["label"].startswith(
+        f"{field_of(Settings, 'steps').label}: {field_of(Settings, 'steps').help}"
     )
-    assert tell["steps"]["parameter_default"] is None
-    assert all(name in tell["preset"]["label"] for name in PRESETS)
+    assert generate["steps"]["parameter_default"] is None
+    assert all(name in generate["preset"]["label"] for name in PRESETS)
 
 
 def test_a_story_is_told_with_defaults_for_the_rest(client: Client):
-    pictures, masks, told = client.predict(**CAT, api_name="/tell")
+    pictures, masks, generated = client.predict(**CAT, api_name="/tell")
     assert (len(pictures), len(masks)) == (2, 2)
     record = read_frame(Path(pictures[1]))
     assert record.prompt == "a photo of a cat on the beach"
     assert record.settings.injection, "the preset is consistory"
-    assert told["status"].startswith("2 pictures in ")
-    assert [frame["prompt"] for frame in told["frames"]] == list(record.story.prompts)
+    assert generated["status"].startswith("2 pictures in ")
+    assert [frame["prompt"] for frame in generated["frames"]] == list(record.story.prompts)
 
 
 def test_settings_differ_from_the_preset_by_name_and_a_text_holds_a_scene_a_line(client: Client):
-    changed = {"masking": False, "spectrum_k": {"select": "quantile", "value": 0.05}, "height": 96}
+    changed = {"masking": False, "k_filter": {"keep": "quantile", "amount": 0.05}, "height": 96}
     scenes = "in the forest\non the beach\n"
-    pictures, _, told = client.predict(
+    pictures, _, generated = client.predict(
         subject="a cat", scenes=scenes, steps=2, seed=7, preset="sdsa", settings=changed, api_name="/tell"
     )
-    settings = told["settings"]
-    assert (settings["masking"], settings["spectrum_k"]["value"], settings["steps"]) == (False, 0.05, 2)
-    assert told["story"]["seed"] == 7
+    settings = generated["settings"]
+    assert (settings["masking"], settings["k_filter"]["amount"], settings["steps"]) == (False, 0.05, 2)
+    assert generated["story"]["seed"] == 7
     with Image.open(pictures[0]) as image:
         assert image.height == 96
 
@@ -96,28 +100,28 @@ def test_steps_and_guidance_are_the_models_own_unless_given(tiny_folder: Path, t
     quick = {"scenes": ["in the forest", "on the beach"], "subject": "a cat", "negative": "", "seed": 0}
     wish = {**quick, "style": "a photo of", "concepts": [], "preset": "sdsa", "settings": {}}
     few = shutil.copytree(tiny_folder, tmp_path / "toy-lightning-2step")
-    calls = Programmes(Engine(str(few), "cpu"), Limits(batch=3))
+    calls = ApiClients(ModelManager(str(few), "cpu"), Limits(batch=3))
 
-    def told(**changes: Any) -> dict[str, Any]:
-        *_, (_, _, story) = calls.tell(**{**wish, "steps": None, "guidance": None, **changes})
+    def generated(**changes: Any) -> dict[str, Any]:
+        *_, (_, _, story) = calls.generate(**{**wish, "steps": None, "guidance": None, **changes})
         return {
             name: story["settings"][name] for name in ("steps", "guidance", "scheduler", "spacing", "batch")
         }
 
     few_steps = {"steps": 2, "guidance": 0.0, "scheduler": "euler", "spacing": "trailing", "batch": 3}
-    assert told() == few_steps
-    assert told(steps=3) == {**few_steps, "steps": 3}
-    assert told(settings={"spacing": "leading"}) == {**few_steps, "spacing": "leading"}
-    with pytest.raises(ValueError, match="batch: 4 is not allowed in this studio; give at most 3"):
-        next(calls.tell(**{**wish, "steps": 2, "guidance": 1.0, "settings": {"batch": 4}}))
-    ordinary = Programmes(Engine(str(tiny_folder), "cpu"), Limits(steps=4))
+    assert generated() == few_steps
+    assert generated(steps=3) == {**few_steps, "steps": 3}
+    assert generated(settings={"spacing": "leading"}) == {**few_steps, "spacing": "leading"}
+    with pytest.raises(ValueError, match="batch must be at most 3 in this studio, got 4"):
+        next(calls.generate(**{**wish, "steps": 2, "guidance": 1.0, "settings": {"batch": 4}}))
+    ordinary = ApiClients(ModelManager(str(tiny_folder), "cpu"), Limits(steps=4))
     asked = ordinary._with_own(Settings(), {})
     assert asked == {"steps": 4, "batch": Settings.batch}
 
 
 def test_pictures_stream_while_a_story_is_told(client: Client):
     job = client.submit(**CAT, **QUICK, settings={"anchors": 1, "batch": 1}, api_name="/tell")
-    seen = [(len(pictures), told["status"]) for pictures, _, told in job]
+    seen = [(len(pictures), generated["status"]) for pictures, _, generated in job]
     counts = [count for count, _ in seen]
     assert counts == sorted(counts)
     assert 1 in counts
@@ -128,13 +132,13 @@ def test_pictures_stream_while_a_story_is_told(client: Client):
     ("changes", "said"),
     [
         ({"subject": " "}, "subject: ' ' is empty"),
-        ({"scenes": ["a", "b", "c", "d"]}, "scenes: 4 are not allowed in this studio; give at most 3"),
-        ({"steps": 151}, "steps: 151 is not allowed in this studio; give at most 150"),
-        ({"steps": "many"}, "steps: 'many' is not allowed; give a whole number"),
-        ({"settings": {"height": 136}}, "height: 136 is not allowed in this studio; give at most 128"),
+        ({"scenes": ["a", "b", "c", "d"]}, "scenes must be at most 3 in this studio, got 4"),
+        ({"steps": 151}, "steps must be at most 150 in this studio, got 151"),
+        ({"steps": "many"}, "steps must be a whole number from 1 to 200, got 'many'"),
+        ({"settings": {"height": 136}}, "height must be at most 128 in this studio, got 136"),
         ({"settings": {"hight": 96}}, "settings: 'hight' is not known; the names are anchors"),
         ({"settings": ["masking"]}, "settings: .* give an object"),
-        ({"preset": "best"}, "preset: 'best' is not known; give one of plain"),
+        ({"preset": "best"}, "preset must be one of plain"),
         ({"concepts": ["teapot"]}, "concepts: 'teapot' is not in the prompt"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -146,10 +150,10 @@ def test_a_refusal_names_field_value_and_what_is_allowed(client: Client, changes
 
 def test_settings_are_compared_with_the_same_seeds(client: Client):
     rows = ["plain", {"name": "unmasked", "preset": "sdsa", "masking": False}]
-    figure, told = client.predict(**CAT, settings=rows, api_name="/compare")
-    assert [row["name"] for row in told] == ["plain", "unmasked"]
-    assert [row["differences"] for row in told] == [["SDSA off"], ["SDSA on"]]
-    records = [[read_frame(Path(file)) for file in row["pictures"]] for row in told]
+    figure, generated = client.predict(**CAT, settings=rows, api_name="/compare")
+    assert [row["name"] for row in generated] == ["plain", "unmasked"]
+    assert [row["differences"] for row in generated] == [["SDSA off"], ["SDSA on"]]
+    records = [[read_frame(Path(file)) for file in row["pictures"]] for row in generated]
     assert [record.seed for record in records[0]] == [record.seed for record in records[1]]
     assert [row[0].settings.sdsa for row in records] == [False, True]
     with Image.open(figure) as image:
@@ -158,10 +162,10 @@ def test_settings_are_compared_with_the_same_seeds(client: Client):
 
 
 def test_a_figure_is_compared_by_its_name(client: Client):
-    _, told = client.predict(**CAT, recipe="filters", api_name="/compare")
-    assert [row["name"] for row in told] == ["No filter", "Quantile", "Energy", "Log", "Log2"]
-    assert told[1]["differences"] == ["K and V quantile 0.05"]
-    assert all(len(row["pictures"]) == 2 for row in told)
+    _, generated = client.predict(**CAT, recipe="filters", api_name="/compare")
+    assert [row["name"] for row in generated] == ["No filter", "Quantile", "Energy", "Log", "Log2"]
+    assert generated[1]["differences"] == ["K and V quantile 0.05"]
+    assert all(len(row["pictures"]) == 2 for row in generated)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +174,7 @@ def test_a_figure_is_compared_by_its_name(client: Client):
         ({"settings": ["plain"]}, "settings: .* give a list of 2 to 4"),
         ({"settings": ["plain", "plain"]}, "settings: 'plain' is chosen more than once"),
         ({"settings": ["plain", {"preset": "sdsa"}]}, "give a preset or an object with a name"),
-        ({"settings": ["plain", {"name": "a", "steps": 999}]}, "steps: 999 is not allowed"),
+        ({"settings": ["plain", {"name": "a", "steps": 999}]}, "steps must be .*, got 999"),
         ({"recipe": "9.9"}, "recipe: '9.9' is not known; give one of leakage"),
     ],
     ids=str,
@@ -196,8 +200,8 @@ def test_pictures_are_scored_and_what_is_missing_says_why(client: Client, drawn:
     agreement = scores["Identity agreement by the storybook reader"]
     assert 0 <= agreement["value"] <= 1
     assert len(scores["Storybook CLIP alignment"]["per_frame"]) == 2
-    absent = {entry["name"]: entry for entry in result["absent"]}
-    assert "python -m consistory_svd fetch dreamsim" in absent["DreamSim"]["remedy"]
+    missing = {entry["name"]: entry for entry in result["absent"]}
+    assert "python -m consistory_svd fetch dreamsim" in missing["DreamSim"]["remedy"]
 
 
 @pytest.mark.parametrize(
@@ -241,7 +245,7 @@ def test_files_of_the_server_cannot_be_read(demo: gr.Blocks, drawn: list[str], m
 
 
 def test_what_is_private_cannot_be_called_by_name(demo: gr.Blocks, client: Client):
-    for name in ("begin", "leave", "cancel", "show_spectra", "compare_1", "start"):
+    for name in ("begin", "leave", "cancel", "show_svd_plots", "compare_1", "start"):
         with pytest.raises(ValueError, match="Cannot find a function"):
             client.predict(api_name=f"/{name}")
 
@@ -249,14 +253,14 @@ def test_what_is_private_cannot_be_called_by_name(demo: gr.Blocks, client: Clien
 def test_a_full_line_refuses_and_one_in_it_knows_its_place(demo: gr.Blocks, client: Client):
     long = {**CAT, "steps": 150, "scenes": ["in the forest"] * 3, "preset": "plain"}
     first = client.submit(**long, api_name="/tell")
-    assert next(status for _, _, told in first if "step" in (status := told["status"]))
+    assert next(status for _, _, generated in first if "step" in (status := generated["status"]))
     second = Client(demo.local_url, verbose=False)
     waiting = second.submit(**CAT, api_name="/tell")
-    places = (told["status"] for _, _, told in waiting)
+    places = (generated["status"] for _, _, generated in waiting)
     assert "Another story is before yours. It begins by itself in about " in next(
         status for status in places if "about" in status
     )
-    with pytest.raises(AppError, match="queue: 1 stories are waiting; this studio lets 1 wait"):
+    with pytest.raises(AppError, match="The queue is full: 1 job is waiting"):
         client.predict(**CAT, api_name="/tell")
     first.cancel()
     *_, (pictures, _, _) = waiting

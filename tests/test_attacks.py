@@ -22,7 +22,7 @@ import httpx
 
 from consistory_svd.library import Library
 from consistory_svd.studio import create_demo, launch
-from consistory_svd.studio.engine import Engine
+from consistory_svd.studio.model_manager import ModelManager
 
 SECONDS = 60.0
 WRONG_HASHES = [
@@ -86,7 +86,7 @@ class Visitor:
                     return json.dumps(message.get("output") or message)
         raise AssertionError(f"{name} was not answered")
 
-    def tell(self) -> str:
+    def generate(self) -> str:
         return self.send("tell", **STORY)
 
     def export(self) -> str:
@@ -138,7 +138,7 @@ class Studio:
         """Wait until the studio has dealt with all pages that were closed: one that is closed last leaves
         nothing behind but a story that is to be kept."""
         last = self.visitor()
-        story = Path(re.search(r'"path": "([^"]*frame-01\.png)"', last.tell())[1]).parent
+        story = Path(re.search(r'"path": "([^"]*frame-01\.png)"', last.generate())[1]).parent
         export = Path(re.search(r'"path": "([^"]*a-cat\.pdf)"', last.export())[1])
         assert story.is_dir()
         assert export.is_file()
@@ -150,7 +150,7 @@ class Studio:
 
 
 @pytest.fixture(scope="module", params=["default", "private", "auth"])
-def studio(request: Any, engine: Engine, tmp_path_factory: Any) -> Iterator[Studio]:
+def studio(request: Any, manager: ModelManager, tmp_path_factory: Any) -> Iterator[Studio]:
     """A studio as it is on one's own machine, one where stories are private, one with sign-in. Files
     that are none of its own lie beside its folders, up to three levels above."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -164,7 +164,7 @@ def studio(request: Any, engine: Engine, tmp_path_factory: Any) -> Iterator[Stud
     users = ("ann", "ben") if request.param == "auth" else ()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(temporary))
-        demo = create_demo(engine=engine, library=library)
+        demo = create_demo(manager=manager, library=library)
         auth = [(user, "secret") for user in users]
         launch(demo, port=None, auth=auth, library=library, prevent_thread_lock=True, quiet=True)
         yield Studio(demo, users, folder, deletes_stories=request.param == "private")
@@ -175,14 +175,14 @@ def studio(request: Any, engine: Engine, tmp_path_factory: Any) -> Iterator[Stud
 def victim(studio: Studio) -> Visitor:
     """A visitor with a story and an export; the first user where one signs in."""
     visitor = studio.visitor("victim1", user="ann")
-    assert "2 pictures in " in visitor.tell()
+    assert "2 pictures in " in visitor.generate()
     assert visitor.http.get(visitor.export_address()).is_success
     return visitor
 
 
 def test_no_hash_reaches_a_path_or_another_visitor(studio: Studio, victim: Visitor):
     own = studio.visitor()
-    own.tell()
+    own.generate()
     folder = Path(own.export_address()).parent.name
     beside = [f"{folder.removeprefix('export-')}/../../../outside2/x", f"{folder}/../../../outside2/x"]
     before = studio.files()
@@ -192,7 +192,7 @@ def test_no_hash_reaches_a_path_or_another_visitor(studio: Studio, victim: Visit
         for one in (attacker, studio.stranger(sent)):
             one.send("leave")
             one.open_and_close()
-        for answer in (attacker.tell(), attacker.export(), attacker.send("begin", **STORY)):
+        for answer in (attacker.generate(), attacker.export(), attacker.send("begin", **STORY)):
             assert REFUSAL in answer, sent
         attacker.send("leave")
     studio.settle()

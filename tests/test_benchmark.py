@@ -1,4 +1,4 @@
-"""The benchmarks' suites and figures, and the command itself on a tiny model."""
+"""The suites and numbers of the benchmarks, and the command on a tiny model."""
 
 import dataclasses
 import json
@@ -10,26 +10,26 @@ import pytest
 
 from benchmarks import figures, quality, score_speed, storybook
 from benchmarks.suite import load_suite
-from consistory_svd.flags import run
+from consistory_svd.cli.options import run
+from consistory_svd.metrics.vocabulary import attributes_in, vocabulary
 from consistory_svd.presets import PRESETS
-from consistory_svd.scores.words import attributes_in, vocabulary
 
 SUITE = Path(__file__).parents[1] / "benchmarks" / "suites" / "storybook.yaml"
 
 
-def told(
+def make_story(
     colors: str,
     entry: int = 0,
     subject: str = "cat",
     named: dict[str, str] | None = None,
     seconds: float = 1.0,
-) -> figures.ToldStory:
-    """A telling whose frames show the given colours ("red red blue"), always plain and with a scarf."""
+) -> figures.GeneratedRow:
+    """A story whose frames show the given colours ("red red blue"), always plain and with a scarf."""
     read = tuple(
         {"subject": "cat", "color": color, "pattern": "plain", "accessory": "scarf", "scene": "forest"}
         for color in colors.split()
     )
-    return figures.ToldStory(entry, subject, (named or {},) * len(read), read, seconds=1.0)
+    return figures.GeneratedRow(entry, subject, (named or {},) * len(read), read, seconds=1.0)
 
 
 def rng() -> np.random.Generator:
@@ -37,22 +37,26 @@ def rng() -> np.random.Generator:
 
 
 def test_agreement_counts_pairs_of_free_attributes():
-    assert figures.agreement(told("red red red blue")).tolist() == [[3, 6], [6, 6], [6, 6]]
-    assert figures.agreement(told("red blue", named={"color": "red"})).tolist() == [[0, 0], [1, 1], [1, 1]]
+    assert figures.agreement(make_story("red red red blue")).tolist() == [[3, 6], [6, 6], [6, 6]]
+    assert figures.agreement(make_story("red blue", named={"color": "red"})).tolist() == [
+        [0, 0],
+        [1, 1],
+        [1, 1],
+    ]
 
 
 def test_identity_agreement_averages_over_the_attributes_that_are_free():
-    assert figures.figure([told("red blue")], figures.agreement, rng()).value == pytest.approx(2 / 3)
-    named = figures.figure([told("red blue", named={"color": "red"})], figures.agreement, rng())
+    assert figures.figure([make_story("red blue")], figures.agreement, rng()).value == pytest.approx(2 / 3)
+    named = figures.figure([make_story("red blue", named={"color": "red"})], figures.agreement, rng())
     assert (named.value, named.parts) == (1.0, (None, 1.0, 1.0))
 
 
-def test_chance_is_over_other_tellings_of_the_same_subject():
-    cats = [told("red red", 0), told("red blue", 1)]
-    bus = told("green red", 2, subject="bus")
-    # Consistency within a telling must not raise chance: both cats are compared with each other only.
+def test_chance_compares_other_generations_of_the_same_subject():
+    cats = [make_story("red red", 0), make_story("red blue", 1)]
+    bus = make_story("green red", 2, subject="bus")
+    # Consistency within a story must not raise chance: the cats are compared with each other only.
     assert figures.chance(cats[0], [*cats, bus])[0].tolist() == [0.5, 1]
-    # The bus was told once, so all others stand in: red matches 3 of 4 frames, green none.
+    # There is one bus, so it is compared with all others: red matches 3 of 4 frames, green none.
     assert figures.chance(bus, [*cats, bus])[0].tolist() == [3 / 8, 1]
     assert figures.chance(bus, [bus])[0].tolist() == [0, 0]
 
@@ -60,23 +64,24 @@ def test_chance_is_over_other_tellings_of_the_same_subject():
 def test_perfect_consistency_with_free_identities_stays_at_chance():
     """Stories that are each consistent, over 5 colours drawn evenly: agreement 1, chance 1/5."""
     colors = ("red", "green", "blue", "pink", "gray")
-    stories = [told(" ".join([color] * 4), number) for number, color in enumerate(colors * 40)]
+    stories = [make_story(" ".join([color] * 4), number) for number, color in enumerate(colors * 40)]
     assert figures.figure(stories, figures.agreement, rng()).parts[0] == 1.0
     chance = figures.figure(stories, lambda one: figures.chance(one, stories), rng()).parts[0]
     assert chance == pytest.approx(1 / 5, abs=0.01)
 
 
 def test_accuracy_counts_what_the_prompt_names():
-    story = told("red blue", named={"color": "red", "pattern": "striped", "scene": "forest"})
+    story = make_story("red blue", named={"color": "red", "pattern": "striped", "scene": "forest"})
     assert figures.named_right(story, ("scene",)).tolist() == [[2, 2]]
     assert figures.named_right(story, figures.IDENTITY).tolist() == [[1, 4]]
     assert (
-        figures.figure([told("red")], lambda one: figures.named_right(one, ("scene",)), rng()).value is None
+        figures.figure([make_story("red")], lambda one: figures.named_right(one, ("scene",)), rng()).value
+        is None
     )
 
 
-def test_the_interval_covers_and_is_drawn_from_the_rng():
-    stories = [told("red red" if number % 2 else "red blue", number) for number in range(40)]
+def test_interval_is_reproducible_and_has_the_expected_width():
+    stories = [make_story("red red" if number % 2 else "red blue", number) for number in range(40)]
     first, again = (figures.figure(stories, figures.agreement, rng()) for _ in range(2))
     assert first == again
     low, high = first.interval
@@ -85,14 +90,14 @@ def test_the_interval_covers_and_is_drawn_from_the_rng():
     assert high == pytest.approx(first.value + 1.96 * 0.079 / 3, abs=0.01)
 
 
-def test_seeds_of_a_story_are_resampled_together():
-    """Ten tellings of two stories are two draws, not ten."""
-    stories = [told("red red" if entry else "red blue", entry) for entry in (0, 1) for _ in range(5)]
+def test_generations_of_an_entry_are_resampled_together():
+    """Ten generations of two entries are two draws, not ten."""
+    stories = [make_story("red red" if entry else "red blue", entry) for entry in (0, 1) for _ in range(5)]
     low, high = figures.figure(stories, figures.agreement, rng()).interval
     assert (low, high) == (pytest.approx(2 / 3), pytest.approx(1.0))
 
 
-def test_our_suite_has_24_stories_of_4_scenes_over_16_subjects():
+def test_suite_has_24_stories_of_4_scenes_and_16_subjects():
     entries = load_suite(SUITE)
     assert [len(entry.story.scenes) for entry in entries] == [4] * 24
     assert len({entry.story.subject for entry in entries}) == 16
@@ -122,7 +127,7 @@ def test_concept_token_may_be_a_word_or_a_list(tmp_path: Path, concepts: str):
         ("pets: [", "is not YAML"),
     ],
 )
-def test_a_broken_suite_is_named(tmp_path: Path, text: str, expected: str):
+def test_error_names_the_broken_entry(tmp_path: Path, text: str, expected: str):
     path = tmp_path / "suite.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"^suite: ") as caught:
@@ -130,12 +135,12 @@ def test_a_broken_suite_is_named(tmp_path: Path, text: str, expected: str):
     assert expected in str(caught.value)
 
 
-def test_a_missing_suite_is_named(tmp_path: Path):
+def test_error_names_a_missing_suite(tmp_path: Path):
     with pytest.raises(ValueError, match=r"suite: .* cannot be read: No such file"):
         load_suite(tmp_path / "suite.yaml")
 
 
-def test_the_command_tells_a_suite_with_each_preset(tmp_path: Path, tiny_folder: Path):
+def test_command_generates_a_suite_with_a_preset(tmp_path: Path, tiny_folder: Path):
     suite, table = tmp_path / "suite.yaml", tmp_path / "table.json"
     suite.write_text(
         "pets: [{subject: a red cat, settings: [in the forest]}, {subject: a cat, settings: [at night]}]"
@@ -156,7 +161,7 @@ def test_the_command_tells_a_suite_with_each_preset(tmp_path: Path, tiny_folder:
     [result] = json.loads(table.read_text())
     assert (result["preset"], result["stories"], result["frames"], result["seeds"]) == ("plain", 2, 2, 1)
     assert result["settings"] == dataclasses.asdict(PRESETS["plain"])
-    # One frame a story: no pair to agree, one other story to agree with by chance, one colour named.
+    # One frame per story: no pairs within it, one other story to agree with by chance, one named colour.
     assert result["identity_agreement"] is None
     assert result["identity_chance_of"]["color"] is None
     assert result["identity_chance_of"]["pattern"] in (0.0, 1.0)
@@ -168,30 +173,32 @@ def test_the_command_tells_a_suite_with_each_preset(tmp_path: Path, tiny_folder:
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
-        (["--preset", "plain"], "suite: is missing"),
-        (["--suite", str(SUITE)], "preset: is missing"),
-        (["--suite", str(SUITE), "--preset", "nonsense"], "preset: 'nonsense'"),
-        (["--suite", str(SUITE), "--preset", "consistory", "--frames", "1"], "anchors: 2"),
+        (["--preset", "plain"], "--suite is required"),
+        (["--suite", str(SUITE)], "--preset is required"),
+        (["--suite", str(SUITE), "--preset", "nonsense"], "preset must be one of "),
+        (["--suite", str(SUITE), "--preset", "consistory", "--frames", "1"], "anchors must be 1 "),
         (["--suite", "nowhere.yaml", "--preset", "plain"], "suite: nowhere.yaml cannot be read"),
     ],
 )
-def test_a_wrong_flag_is_one_line(capsys: pytest.CaptureFixture, tmp_path: Path, flags: list[str], said: str):
+def test_wrong_option_gives_a_one_line_error(
+    capsys: pytest.CaptureFixture, tmp_path: Path, flags: list[str], message: str
+):
     assert run(storybook.app, [*flags, "--json", str(tmp_path / "table.json")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {said}")
+    assert error.startswith(f"error: {message}")
     assert error.count("\n") == 1
 
 
-def test_no_two_tellings_share_their_noise():
-    seeds = [telling.seed for telling in storybook.tellings(load_suite(SUITE), seeds=3)]
+def test_no_two_generations_share_a_seed():
+    seeds = [generation.seed for generation in storybook.generations(load_suite(SUITE), seeds=3)]
     assert len(set(seeds)) == len(seeds) == 72
 
 
 def test_quality_prompts_name_what_they_are_counted_for():
-    to_tell = quality.to_tell(vocabulary(), prompts=200)
-    prompts = [prompt for telling in to_tell for prompt in telling.entry.story.prompts]
+    to_generate = quality.to_generate(vocabulary(), prompts=200)
+    prompts = [prompt for generation in to_generate for prompt in generation.entry.story.prompts]
     named = [attributes_in(prompt) for prompt in prompts]
     assert len(prompts) == 400
     assert all({"subject", "scene", "style"} <= set(one) for one in named)
@@ -200,7 +207,7 @@ def test_quality_prompts_name_what_they_are_counted_for():
     assert {one["subject"] for one in named} == set(vocabulary()["subject"])
 
 
-def test_our_suite_names_subject_and_scene_and_leaves_identity_free():
+def test_suite_prompts_name_subject_and_scene_but_no_identity():
     for entry in load_suite(SUITE):
         for prompt in entry.story.prompts:
             named = attributes_in(prompt)
@@ -208,16 +215,18 @@ def test_our_suite_names_subject_and_scene_and_leaves_identity_free():
             assert not set(figures.IDENTITY) & set(named), prompt
 
 
-def test_pictures_to_score_have_the_size_and_a_mask():
-    some = score_speed.pictures(2, 96)
+def test_sample_images_have_the_size_and_a_mask():
+    some = score_speed.sample_images(2, 96)
     assert [image.size for image in (*some.images, *some.masks)] == [(96, 96)] * 4
     assert all(0.02 < np.asarray(mask).mean() / 255 < 0.6 for mask in some.masks)
     assert some.prompts[0] != some.prompts[1]
 
 
-def test_the_peak_of_memory_is_seen_after_it_was_given_back():
-    with score_speed.peak_above_before() as peak:
-        held = np.ones(30_000_000)
-        time.sleep(0.1)
+def test_memory_growth_keeps_the_peak_after_memory_is_freed():
+    with score_speed.memory_growth() as peak:
+        held = np.ones(30_000_000)  # 0.24 GB
+        deadline = time.monotonic() + 30
+        while peak[0] < 0.2 and time.monotonic() < deadline:
+            time.sleep(score_speed.SAMPLE_INTERVAL)
         del held
     assert 0.2 < peak[0] < 0.4

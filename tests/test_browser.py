@@ -1,274 +1,243 @@
-"""The studio in a browser, end to end: a real model, a real server, headless Chromium."""
+"""Generate in a browser, end to end: a real model, a real server, headless Chromium."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, expect
+from playwright.sync_api import Browser, Page, expect
 
-from consistory_svd.scores.fetch import FetchError
-from consistory_svd.studio import fetching
-from tests.browsing import (
-    MODEL_MS,
+from consistory_svd.downloads import DownloadError
+from consistory_svd.studio.components import scores_fetching as fetching
+from tests.browser import (
     STORY_MS,
+    alert,
+    cancel,
     captions,
+    choose,
+    expect_done,
+    expect_fits_a_phone,
+    fold_button,
+    generate,
+    generate_short_story,
+    large_picture,
+    large_view,
+    number_box,
     pictures,
-    set_dial,
+    press,
+    set_number,
+    slider,
     sources,
     visit,
+    wait_for_pictures,
     write_story,
 )
 
 
-def _generate(page: Page) -> None:
-    page.get_by_role("button", name="Generate").click()
+@pytest.fixture(scope="module")
+def finished(browser: Browser, address: str) -> Iterator[Page]:
+    """A page with a generated story of two images."""
+    page = visit(browser, address)
+    generate_short_story(page)
+    yield page
+    page.context.close()
 
 
-def _wait_until_pictures_are_drawn(page: Page, count: int) -> None:
-    page.wait_for_function(
-        "count => { const all = [...document.querySelectorAll('#pictures .thumbnail-item')]"
-        ".filter(item => !item.innerText.includes('being drawn'))"
-        ".map(item => item.querySelector('img'));"
-        " return all.length >= count && all.slice(0, count).every(image => image.naturalWidth > 0); }",
-        arg=count,
-        timeout=STORY_MS,
-    )
-
-
-def _tell_short_story(page: Page) -> list[str]:
-    write_story(page, "a cat", ["in the forest", "on the beach"], steps=2)
-    _generate(page)
-    expect(page.locator("#status .note-done")).to_have_text(re.compile(r"^2 pictures in "), timeout=STORY_MS)
-    _wait_until_pictures_are_drawn(page, 2)
-    return sources(page)
-
-
-def test_a_story_arrives_with_its_scenes_as_captions(page: Page) -> None:
+def test_images_arrive_with_their_scenes_as_captions(page: Page) -> None:
     write_story(page, "a brown dog with a hat", ["in the snow", "in a library", "on the beach"], steps=4)
     expect(page.locator("#concepts textarea")).to_have_value("dog")
-    _generate(page)
-    said = re.compile(r"Pictures? \d.* of 3, step \d of 4")
-    expect(page.locator("#status .progress")).to_contain_text(said, timeout=STORY_MS)
-    _wait_until_pictures_are_drawn(page, 3)
-    expect(page.locator("#status .note-done")).to_contain_text("3 pictures", timeout=STORY_MS)
+    generate(page)
+    progress = re.compile(r"Pictures? \d.* of 3, step \d of 4")
+    expect(page.locator("#status .progress")).to_contain_text(progress, timeout=STORY_MS)
+    expect_done(page, "3 pictures")
+    wait_for_pictures(page, 3)
     assert captions(page) == ["in the snow", "in a library", "on the beach"]
-    whole = "a photo of a brown dog with a hat in a library"
-    expect(pictures(page).nth(1)).to_have_attribute("title", whole)
+    prompt = "a photo of a brown dog with a hat in a library"
+    expect(pictures(page).nth(1)).to_have_attribute("title", prompt)
     pictures(page).nth(1).click()
-    large = page.locator("#pictures .preview")
-    expect(large.get_by_test_id("detailed-image")).to_have_attribute("alt", whole)
-    expect(large.locator(".caption")).to_have_attribute("data-subject", "a photo of a brown dog with a hat")
+    expect(large_picture(page)).to_have_attribute("alt", prompt)
+    expect(large_view(page).locator(".caption")).to_have_attribute(
+        "data-subject", "a photo of a brown dog with a hat"
+    )
     page.keyboard.press("Escape")
     expect(page.get_by_role("button", name="Generate")).to_be_enabled()
     expect(page.get_by_role("button", name="Cancel")).to_be_disabled()
 
 
-def test_cancel_keeps_the_pictures_already_made(page: Page) -> None:
-    write_story(page, "a cat", [f"in the forest number {number}" for number in range(1, 13)], steps=10)
-    _generate(page)
-    _wait_until_pictures_are_drawn(page, 1)
-    page.get_by_role("button", name="Cancel").click()
-    expect(page.locator("#status")).to_contain_text(
-        re.compile(r"Stopped\. \d+ of 12 pictures made and kept"), timeout=STORY_MS
-    )
-    kept = int(re.search(r"Stopped\. (\d+)", page.locator("#status").inner_text()).group(1))
-    assert 1 <= kept < 12
-    expect(pictures(page)).to_have_count(kept)
-    _wait_until_pictures_are_drawn(page, kept)
+def test_cancel_keeps_finished_images(page: Page) -> None:
+    write_story(page, "a cat", [f"in the forest number {number}" for number in range(1, 8)], steps=6)
+    generate(page)
+    wait_for_pictures(page, 1)
+    cancel(page)
+    stopped = re.compile(r"Stopped\. (\d+) of 7 pictures")
+    expect(page.locator("#status")).to_contain_text(stopped, timeout=STORY_MS)
+    count = int(stopped.search(page.locator("#status").inner_text()).group(1))
+    assert 1 <= count < 7
+    expect(pictures(page)).to_have_count(count)
+    wait_for_pictures(page, count)
     expect(page.get_by_role("button", name="Generate")).to_be_enabled()
 
 
-@pytest.mark.parametrize(
-    ("field", "spoil"),
-    [
-        ("Subject", lambda page: page.locator("#subject textarea").fill("")),
-        ("Scenes", lambda page: page.locator("#scenes textarea").fill("  \n ")),
-        ("Steps", lambda page: set_dial(page, "steps", 1)),
-        ("Concept words", lambda page: page.locator("#concepts textarea").fill("teapot")),
-        ("Seed", lambda page: page.locator("#seed input").fill("-5")),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_a_wrong_field_is_named_and_pictures_stay(
-    page: Page, field: str, spoil: Callable[[Page], None]
+def test_error_names_the_field_and_images_stay(finished: Page) -> None:
+    before = sources(finished)
+    subject, scenes = (finished.locator(f"#{name} textarea") for name in ("subject", "scenes"))
+    concepts, seed = finished.locator("#concepts textarea"), finished.locator("#seed input")
+    for field, wrong, right in (
+        ("Subject", lambda: subject.fill(""), lambda: subject.fill("a cat")),
+        ("Scenes", lambda: scenes.fill("  \n "), lambda: scenes.fill("in the forest\non the beach")),
+        ("Steps", lambda: set_number(finished, "steps", 1), lambda: set_number(finished, "steps", 2)),
+        ("Concept words", lambda: concepts.fill("teapot"), lambda: concepts.fill("cat")),
+        ("Seed", lambda: seed.fill("-5"), lambda: seed.fill("7")),
+    ):
+        wrong()
+        generate(finished)
+        expect(alert(finished)).to_contain_text(re.compile(rf"^{field}\b"))
+        assert sources(finished) == before
+        expect(finished.get_by_role("button", name="Generate")).to_be_enabled()
+        right()
+
+
+def test_scores_follow_the_images_and_say_what_is_missing(
+    finished: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = _tell_short_story(page)
-    spoil(page)
-    _generate(page)
-    expect(page.locator("#status").get_by_role("alert")).to_contain_text(f"{field}:")
-    assert sources(page) == before
-    expect(page.get_by_role("button", name="Generate")).to_be_enabled()
+    def no_network(*arguments: object) -> None:
+        raise DownloadError("weights: the server cannot be reached")
+
+    monkeypatch.setattr(fetching, "fetch_weights", no_network)
+    before = sources(finished)
+    fetch = finished.locator("#fetch")
+    expect(fetch).to_contain_text("DreamSim", timeout=STORY_MS)
+    expect(finished.locator("#scores .heat")).to_contain_text("Identity agreement by the storybook reader")
+    expect(finished.locator("#scores .heat img")).to_have_count(4)
+    expect(finished.locator("#scores .bars .bar")).to_have_count(2)
+    expect(finished.locator("#scores")).to_contain_text("DreamSim")
+    fetch.click()
+    expect(alert(finished, "fetched")).to_contain_text("the server cannot be reached")
+    expect(fetch).to_be_enabled()
+    assert sources(finished) == before
+    expect_fits_a_phone(finished)
 
 
-def test_a_concept_word_written_by_hand_is_not_overwritten(page: Page) -> None:
-    concept = page.locator("#concepts textarea")
-    page.locator("#subject textarea").fill("a red fox")
+def test_subject_masks_are_shown_over_the_images(finished: Page) -> None:
+    before = sources(finished)
+    switch = finished.locator("#show_masks input")
+    switch.check()
+    expect(pictures(finished).first).not_to_have_attribute("src", before[0])
+    wait_for_pictures(finished, len(before))
+    assert all("marked" in source for source in sources(finished))
+    switch.uncheck()
+    expect(pictures(finished).first).to_have_attribute("src", before[0])
+
+
+def test_filtered_story_shows_what_the_filter_did(page: Page) -> None:
+    choose(page, "preset", "SVD quantile")
+    expect(page.locator("#spectrum")).to_contain_text("K and V quantile 0.05")
+    for name in ("k_amount", "v_amount"):
+        expect(number_box(page, name)).to_have_value("0.05")
+    expect(slider(page, "v_amount")).to_be_disabled()
+    page.locator("#v_as_k input").uncheck()
+    expect(slider(page, "v_amount")).to_be_enabled()
+    choose(page, "v_keep", "count")
+    expect(page.locator("#v_amount")).to_contain_text("V count")
+    expect(number_box(page, "v_amount")).to_have_value("8")
+    expect(page.locator("#preset input")).not_to_have_value("SVD quantile")
+    page.locator("#record_svd input").check()
+    generate_short_story(page)
+    log = page.locator("#spectra")
+    fold_button(page, "spectra").click()
+    expect(log.locator("figure")).to_have_count(6)
+    expect(log).to_contain_text("Anchor 2: 8 of")
+    before = log.locator("section").inner_html()
+    log.locator("#layer input").click()
+    page.get_by_role("option").first.click()
+    page.wait_for_function(
+        "before => { const now = document.querySelector('#spectra section').innerHTML;"
+        " return now && now !== before; }",
+        arg=before,
+    )
+
+
+# -- the form ------------------------------------------------------------------------------------------------
+
+
+def test_concept_word_written_by_hand_is_kept(form: Page) -> None:
+    press(form, "Cat on a journey")
+    concept = form.locator("#concepts textarea")
+    form.locator("#subject textarea").fill("a red fox")
     expect(concept).to_have_value("fox")
     concept.fill("red fox")
-    with page.expect_response(lambda response: "/gradio_api/" in response.url):
-        page.locator("#subject textarea").fill("a red fox with a scarf")
+    with form.expect_response(lambda response: "/gradio_api/" in response.url):
+        form.locator("#subject textarea").fill("a red fox with a scarf")
     expect(concept).to_have_value("red fox")
 
 
-def test_examples_fill_the_form(page: Page) -> None:
-    page.get_by_role("button", name="Rabbit in watercolor").click()
-    expect(page.locator("#subject textarea")).to_have_value("a rabbit with a scarf")
-    expect(page.locator("#concepts textarea")).to_have_value("rabbit")
-    expect(page.locator("#style input")).to_have_value("a watercolor of")
-    expect(page.locator("#scenes textarea")).to_have_value(re.compile(r"sitting on a meadow\n"))
+def test_examples_fill_the_form(form: Page) -> None:
+    press(form, "Rabbit in watercolor")
+    expect(form.locator("#subject textarea")).to_have_value("a rabbit with a scarf")
+    expect(form.locator("#concepts textarea")).to_have_value("rabbit")
+    expect(form.locator("#style input")).to_have_value("a watercolor of")
+    expect(form.locator("#scenes textarea")).to_have_value(re.compile(r"sitting on a meadow\n"))
 
 
-def test_what_has_no_effect_is_disabled_and_says_why(page: Page) -> None:
-    dropout = page.locator("#mask_dropout input[type=range]")
-    page.get_by_label("Mask the subject").uncheck()
+def test_settings_without_effect_are_disabled_with_the_reason(form: Page) -> None:
+    choose(form, "preset", "ConsiStory")
+    dropout, masking = slider(form, "mask_dropout"), form.locator("#masking input")
+    masking.uncheck()
     expect(dropout).to_be_disabled()
-    expect(page.locator("#mask_dropout")).to_contain_text("no effect while masking is off")
-    expect(page.locator("#anchors input[type=range]")).to_be_enabled()
-    page.get_by_label("Share the subject").uncheck()
-    expect(page.get_by_label("Mask the subject")).to_be_disabled()
-    page.get_by_label("Inject features").uncheck()
-    expect(page.locator("#anchors input[type=range]")).to_be_disabled()
-    page.get_by_label("Share the subject").check()
-    expect(page.locator("#anchors input[type=range]")).to_be_enabled()
+    expect(form.locator("#mask_dropout")).to_contain_text("no effect while masking is off")
+    expect(slider(form, "anchors")).to_be_enabled()
+    form.locator("#sdsa input").uncheck()
+    expect(masking).to_be_disabled()
+    form.locator("#injection input").uncheck()
+    expect(slider(form, "anchors")).to_be_disabled()
+    form.locator("#sdsa input").check()
+    expect(slider(form, "anchors")).to_be_enabled()
     expect(dropout).to_be_disabled()
 
 
-def test_a_preset_sets_the_switches_and_follows_them(page: Page) -> None:
-    chosen = page.locator("#preset input")
-    expect(chosen).to_have_value("ConsiStory")
-    chosen.click()
-    page.get_by_role("option", name="Shared attention").click()
-    expect(page.get_by_label("Inject features")).not_to_be_checked()
-    expect(page.get_by_label("Short first pass")).to_be_disabled()
-    page.get_by_label("Random anchors").check()
-    expect(chosen).to_have_value("your own")
-    expect(page.locator("#anchors")).to_contain_text("no effect while anchors are random")
+def test_preset_sets_the_switches_and_follows_them(form: Page) -> None:
+    choose(form, "preset", "ConsiStory")
+    expect(form.locator("#injection input")).to_be_checked()
+    choose(form, "preset", "Shared attention")
+    expect(form.locator("#injection input")).not_to_be_checked()
+    expect(form.locator("#short_first_pass input")).to_be_disabled()
+    form.locator("#random_anchors input").check()
+    expect(form.locator("#preset input")).not_to_have_value("Shared attention")
+    expect(form.locator("#anchors")).to_contain_text("no effect while anchors are random")
+    form.locator("#random_anchors input").uncheck()
+    expect(form.locator("#preset input")).to_have_value("Shared attention")
 
 
-def test_passing_a_list_by_keyboard_changes_nothing(page: Page) -> None:
-    page.locator("#preset input").click()
-    page.get_by_role("option", name="SVD quantile", exact=True).click()
-    k, v = (page.locator(f"#{name} input[type=number]") for name in ("k_value", "v_value"))
+def test_tabbing_through_a_list_changes_nothing(form: Page) -> None:
+    choose(form, "preset", "SVD quantile")
+    k, v = (number_box(form, name) for name in ("k_amount", "v_amount"))
     expect(v).to_have_value("0.05")
-    set_dial(page, "k_value", 0.2)
-    expect(v).to_have_value("0.2")  # as K, by the server: it has answered
-    for name in ("preset", "k_select", "k_reweight"):
-        page.locator(f"#{name} input").focus()
-        page.keyboard.press("Tab")
-    page.get_by_label("V as K").press("Enter")  # toggles it, as Space does
-    expect(page.locator("#v_value input[type=range]")).to_be_enabled()
-    set_dial(page, "k_value", 0.3)
-    expect(page.locator("#spectrum")).to_contain_text("Spectrum: K quantile 0.3; V quantile 0.2")
-    page.get_by_label("V as K").press("Enter")
+    set_number(form, "k_amount", 0.2)
+    expect(v).to_have_value("0.2")  # as K, set by the server
+    for name in ("preset", "k_keep", "k_reweight"):
+        form.locator(f"#{name} input").focus()
+        form.keyboard.press("Tab")
+    form.locator("#v_as_k input").press("Enter")  # toggles, as Space does
+    expect(slider(form, "v_amount")).to_be_enabled()
+    set_number(form, "k_amount", 0.3)
+    expect(form.locator("#spectrum")).to_contain_text("K quantile 0.3; V quantile 0.2")
+    form.locator("#v_as_k input").press("Enter")
     expect(v).to_have_value("0.3")
     expect(k).to_have_value("0.3")
 
 
-def test_a_filtered_story_shows_what_the_filter_did(page: Page) -> None:
-    page.locator("#preset input").click()
-    page.get_by_role("option", name="SVD quantile", exact=True).click()
-    expect(page.locator("#spectrum")).to_contain_text("Spectrum: K and V quantile 0.05")
-    for value in ("k_value", "v_value"):
-        expect(page.locator(f"#{value} input[type=number]")).to_have_value("0.05")
-    expect(page.locator("#v_value input[type=range]")).to_be_disabled()
-    page.get_by_label("V as K").uncheck()
-    expect(page.locator("#v_value input[type=range]")).to_be_enabled()
-    page.locator("#v_select input").click()
-    page.get_by_role("option", name="count", exact=True).click()
-    expect(page.locator("#v_value")).to_contain_text("V count")
-    expect(page.locator("#v_value input[type=number]")).to_have_value("8")
-    expect(page.locator("#preset input")).to_have_value("your own")
-    page.get_by_label("Record the spectra").check()
-    _tell_short_story(page)
-    spectra = page.locator("#spectra")
-    spectra.get_by_role("button", name="Spectra").click()
-    expect(spectra.locator("figure")).to_have_count(6)
-    expect(spectra).to_contain_text("Anchor 2: 8 of")
-    before = spectra.locator("section").inner_html()
-    spectra.locator("#layer input").click()
-    page.get_by_role("option").first.click()
-    expect(spectra.locator("section")).not_to_have_text(re.compile("^$"))
-    page.wait_for_function(
-        "before => document.querySelector('#spectra section').innerHTML !== before", arg=before
-    )
-
-
-def test_the_subjects_masks_can_be_shown_over_the_pictures(page: Page) -> None:
-    before = _tell_short_story(page)
-    page.get_by_label("Show the subject masks").check()
-    expect(pictures(page).first).not_to_have_attribute("src", before[0])
-    _wait_until_pictures_are_drawn(page, len(before))
-    assert all("marked" in source for source in sources(page))
-    page.get_by_label("Show the subject masks").uncheck()
-    expect(pictures(page).first).to_have_attribute("src", before[0])
-
-
-def test_scores_come_after_the_pictures_and_say_what_they_lack(
-    page: Page, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_network(*arguments: object) -> None:
-        raise FetchError("weights: the server cannot be had")
-
-    monkeypatch.setattr(fetching, "fetch_weights", no_network)
-    before = _tell_short_story(page)
-    fetch = page.locator("#fetch")
-    expect(fetch).to_contain_text("Fetch DreamSim", timeout=STORY_MS)
-    expect(page.locator("#scores .heat")).to_contain_text("Identity agreement by the storybook reader")
-    expect(page.locator("#scores .heat img")).to_have_count(4)
-    expect(page.locator("#scores .bars .bar")).to_have_count(2)
-    expect(page.locator("#scores")).to_contain_text("DreamSim is not shown")
-    fetch.click()
-    expect(page.locator("#fetched").get_by_role("alert")).to_contain_text("the server cannot be had")
-    expect(fetch).to_be_enabled()
-    assert sources(page) == before
-    page.set_viewport_size({"width": 390, "height": 844})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-
-
-def test_the_dice_rolls_another_seed(page: Page) -> None:
-    seed = page.locator("#seed input")
+def test_dice_rolls_another_seed(form: Page) -> None:
+    seed = form.locator("#seed input")
     before = seed.input_value()
-    page.get_by_role("button", name="dice").click()
+    press(form, "dice")
     expect(seed).not_to_have_value(before)
 
 
-def test_two_visitors_get_their_own_stories(browser: Browser, address: str) -> None:
-    first, second = visit(browser, address), visit(browser, address)
-    write_story(first, "a cat", ["in the forest", "on the beach"], steps=20)
-    write_story(second, "an owl", ["in the snow", "in a library"], steps=2)
-    _generate(first)
-    expect(first.locator("#status .progress")).to_contain_text("step", timeout=STORY_MS)
-    _generate(second)
-    expect(second.locator("#status")).to_contain_text("Waiting for your turn")
-    _wait_until_pictures_are_drawn(first, 2)
-    _wait_until_pictures_are_drawn(second, 2)
-    assert captions(first) == ["in the forest", "on the beach"]
-    assert captions(second) == ["in the snow", "in a library"]
-    for page in (first, second):
-        page.context.close()
-
-
-def test_closing_the_tab_frees_the_model(browser: Browser, address: str) -> None:
+def test_closing_the_page_stops_its_story(browser: Browser, address: str) -> None:
     leaving = visit(browser, address)
     write_story(leaving, "a cat", [f"in the forest number {number}" for number in range(1, 101)], steps=200)
-    _generate(leaving)
+    generate(leaving)
     expect(leaving.locator("#status .progress")).to_contain_text("step", timeout=STORY_MS)
     leaving.context.close()
     staying = visit(browser, address)
-    _tell_short_story(staying)  # would wait for twenty thousand steps if the first story went on
+    generate_short_story(staying)  # would wait for twenty thousand steps if the first story went on
     staying.context.close()
-
-
-def test_the_page_asks_no_other_host(browser: Browser, address: str) -> None:
-    asked: list[str] = []
-
-    def note(request: Request) -> None:
-        if not request.url.startswith((address, "data:", "blob:")):
-            asked.append(request.url)
-
-    page = browser.new_context().new_page()
-    page.on("request", note)
-    page.goto(address)
-    expect(page.locator("#model .dot-ready")).to_be_visible(timeout=MODEL_MS)
-    assert asked == []
-    page.context.close()

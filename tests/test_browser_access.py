@@ -1,5 +1,4 @@
-"""Whether everybody can use the studio: every room audited by axe-core, in light and dark, wide and narrow;
-by keyboard alone; and what a screen reader is told."""
+"""Accessibility: every tab audited by axe-core, use by keyboard alone, and live announcements."""
 
 import re
 from collections.abc import Iterator
@@ -9,20 +8,41 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browsing import MODEL_MS, STORY_MS, pictures, tell_short_story, unfold, write_story
+from tests.browser import (
+    NARROW,
+    STORY_MS,
+    TOAST,
+    TOAST_CLOSE,
+    TOAST_TEXT,
+    TOAST_TITLE,
+    WIDE,
+    alert,
+    choose,
+    enter_tab,
+    fold_button,
+    generate,
+    generate_short_story,
+    large_picture,
+    large_view,
+    picture_buttons,
+    pictures,
+    resize,
+    unfold,
+    wait_for_model,
+    write_story,
+)
 
 LEVEL_AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
-WIDE, NARROW = (1440, 900), (390, 844)
-# What cannot be cured, as (rule, selector) and a reason each. There is nothing.
+# Known findings, as (rule, selector) with a reason each.
 EXCEPTIONS: dict[tuple[str, str], str] = {}
-# What the page says aloud is kept from the beginning on.
+# Records all announcements of the page.
 LISTEN = """window.spoken = [];
 addEventListener("DOMContentLoaded", () => new MutationObserver((changes) => {
   for (const change of changes)
     for (const line of change.addedNodes)
       if (line.parentElement && line.parentElement.id === "voice") window.spoken.push(line.textContent);
 }).observe(document.body, {childList: true, subtree: true}));"""
-# The element with the focus: what it is called, whether it is outlined, and whether something lies over it.
+# The focused element: its name, whether it has an outline, and whether it is covered by something.
 FOCUSED = """() => {
   const element = document.activeElement, box = element.getBoundingClientRect();
   if (element === document.body) return null;
@@ -35,16 +55,16 @@ FOCUSED = """() => {
     seen: Boolean(seen) && (element.contains(seen) || seen.contains(element)),
   };
 }"""
-# Whether nothing lies over an element's corners or its middle.
+# Whether nothing covers an element's sides and centre.
 SEEN_WHOLE = """(element) => {
   const box = element.getBoundingClientRect();
   return [0.02, 0.5, 0.98].every((share) => element.contains(
     document.elementFromPoint(box.x + share * box.width, box.y + box.height / 2)));
 }"""
-# Whether all that scrolls within its own frame can be reached by keyboard.
+# Whether every scrollable frame can be focused.
 REACHED = """() => [...document.querySelectorAll(".wide, .compare-wide, .about-card pre")]
   .every((frame) => frame.scrollWidth <= frame.clientWidth || frame.tabIndex === 0)"""
-# Contrast of an element's border with what lies behind it, by WCAG's relative luminance.
+# Contrast of an element's border with its background, by WCAG's relative luminance.
 BORDER_CONTRAST = """(element) => {
   const luminance = (colour) => {
     const parts = colour.match(/[\\d.]+/g).slice(0, 3).map((part) => part / 255)
@@ -59,106 +79,104 @@ BORDER_CONTRAST = """(element) => {
 }"""
 
 
-def _enter(page: Page, room: str) -> None:
-    page.get_by_role("tab", name=room).click()
-
-
 @pytest.fixture(scope="module", params=["light", "dark"])
 def visitor(request: pytest.FixtureRequest, browser: Browser, address: str) -> Iterator[Page]:
-    """A visitor of a light and of a dark page, before any story. Colours do not fade: they would be measured
-    half-way."""
+    """The page in light and in dark; without animations, which change colours while they are measured."""
     context = browser.new_context(reduced_motion="reduce")
     context.add_init_script(LISTEN)
     page = context.new_page()
-    page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
+    resize(page, WIDE)
     page.goto(f"{address}?__theme={request.param}")
-    expect(page.locator("#model .dot-ready")).to_be_visible(timeout=MODEL_MS)
+    wait_for_model(page)
     assert page.locator("body.dark").count() == (request.param == "dark")
     yield page
     context.close()
 
 
 def _findings(page: Page, *sizes: tuple[int, int]) -> set[tuple[str, str, str]]:
-    """What axe finds in the page as it is, by default wide and narrow: rule, selector, what is wrong."""
-    found = set()
+    """Run axe on the page as it is: rule, selector and description of every violation.
+
+    A light page is audited in the given sizes, by default wide and narrow. A dark page differs in its colours
+    alone, so that their contrast is audited, once.
+    """
+    dark = page.locator("body.dark").count() > 0
     rules: dict[str, Any] = {"type": "tag", "values": LEVEL_AA}
-    for width, height in sizes or (WIDE, NARROW):
-        page.set_viewport_size({"width": width, "height": height})
-        page.wait_for_function(REACHED)  # the page's script looks at its scrollers a moment after a resize
-        report = (
-            Axe()
-            .run(page, options={"runOnly": rules, "resultTypes": ["violations"], "preload": False})
-            .response
-        )
-        assert len(report["passes"]) > 10
+    if dark:
+        rules, sizes = {"type": "rule", "values": ["color-contrast"]}, sizes[:1] or (WIDE,)
+    found = set()
+    for size in sizes or (WIDE, NARROW):
+        resize(page, size)
+        page.wait_for_function(REACHED)  # set by the page's script a moment after a resize
+        options = {"runOnly": rules, "resultTypes": ["violations"], "preload": False}
+        report = Axe().run(page, options=options).response
+        assert report["passes"]
         for rule in report["violations"]:
             found |= {(rule["id"], str(node["target"]), node["failureSummary"]) for node in rule["nodes"]}
-    page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
+    resize(page, WIDE)
     return {one for one in found if one[:2] not in EXCEPTIONS}
 
 
-def test_axe_finds_nothing_in_any_room(visitor: Page) -> None:
+def test_axe_finds_nothing_in_any_tab(visitor: Page) -> None:
     page = visitor
     unfold(page)
-    page.locator("#preset input").click()
-    page.get_by_role("option", name="SVD quantile", exact=True).click()
-    expect(page.locator("#spectrum > .label-wrap")).to_have_class(re.compile("open"))
+    choose(page, "preset", "SVD quantile")
+    expect(fold_button(page, "spectrum")).to_have_class(re.compile("open"))
     for part in ("words", "model-choice"):
-        page.locator(f"#{part} > .label-wrap").click()
+        fold_button(page, part).click()
     found = {"Story, new": _findings(page)}
 
     page.locator("#subject textarea").fill("")
-    page.get_by_role("button", name="Generate").click()
-    expect(page.locator("#status [role=alert]")).to_be_visible()
-    found["Story, a wrong field"] = _findings(page, NARROW)
+    generate(page)
+    expect(alert(page)).to_be_visible()
+    found["Story, error"] = _findings(page, NARROW)
 
-    page.get_by_label("Record the spectra").check()
-    tell_short_story(page)
+    page.locator("#record_svd input").check()
+    generate_short_story(page)
     expect(page.locator("#scores .heat img")).to_have_count(4, timeout=STORY_MS)
-    page.locator("#spectra > .label-wrap").click()
+    fold_button(page, "spectra").click()
     expect(page.locator("#spectra figure")).to_have_count(6)
     for part in ("export", "scoring"):
-        page.locator(f"#{part} > .label-wrap").click()
-    page.get_by_label("Show the subject masks").check()
+        fold_button(page, part).click()
+    page.locator("#show_masks input").check()
     expect(pictures(page).first).to_have_attribute("src", re.compile("marked"))
-    found["Story, told"] = _findings(page)
+    found["Story, finished"] = _findings(page)
     pictures(page).first.click()
-    expect(page.locator("#pictures .preview")).to_be_visible()
-    found["Story, a picture large"] = _findings(page, WIDE)
+    expect(large_view(page)).to_be_visible()
+    found["Story, large view"] = _findings(page, WIDE)
     page.keyboard.press("Escape")
 
-    _enter(page, "Library")
+    enter_tab(page, "Library")
     page.locator("#shelf").get_by_role("button", name="a cat").click()
     expect(page.locator("#library-heading h2")).to_have_text("a cat")
     expect(page.locator("#library-story .heat")).to_be_visible()
     found["Library"] = _findings(page)
-    _enter(page, "About")
+    enter_tab(page, "About")
     expect(page.locator("#about .part").first).to_be_visible()
     found["About"] = _findings(page)
-    _enter(page, "Story")
-    assert found == {room: set() for room in found}
+    enter_tab(page, "Story")
+    assert found == {state: set() for state in found}
 
 
 def test_axe_finds_nothing_in_a_comparison(visitor: Page) -> None:
     page = visitor
     write_story(page, "a cat", ["in the forest", "on the beach"], steps=2)
-    _enter(page, "Compare")
+    enter_tab(page, "Compare")
     expect(page.locator(".compare-story")).to_contain_text("a cat, 2 scenes")
     found = {"Compare, new": _findings(page, WIDE)}
     page.locator("#compare-go").click()
     expect(page.locator("#compare-status .progress")).to_be_visible(timeout=STORY_MS)
-    found["Compare, at work"] = _findings(page, NARROW)
+    found["Compare, running"] = _findings(page, NARROW)
     expect(page.locator("#compare-status .note-done")).to_contain_text("4 pictures in", timeout=STORY_MS)
     found["Compare, done"] = _findings(page)
     page.locator("#compare-grid button.large").first.click()
     expect(page.locator("#compare-large")).to_be_visible()
-    found["Compare, a picture large"] = _findings(page, WIDE)
+    found["Compare, large view"] = _findings(page, WIDE)
     page.keyboard.press("Escape")
-    _enter(page, "Story")
-    assert found == {room: set() for room in found}
+    enter_tab(page, "Story")
+    assert found == {state: set() for state in found}
 
 
-def test_boxes_are_known_by_their_lines(visitor: Page) -> None:
+def test_borders_of_boxes_have_contrast(visitor: Page) -> None:
     """WCAG 1.4.11, which axe does not measure: 3 to 1."""
     page = visitor
     if not page.locator("#random_anchors").count():
@@ -172,26 +190,26 @@ def test_boxes_are_known_by_their_lines(visitor: Page) -> None:
 
 @pytest.fixture(scope="module")
 def keys(browser: Browser, address: str) -> Iterator[Page]:
-    """A visitor who uses the keyboard alone, and listens."""
+    """The page of a visitor who uses the keyboard alone; announcements are recorded."""
     context = browser.new_context()
     context.add_init_script(LISTEN)
     page = context.new_page()
-    page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
+    resize(page, WIDE)
     page.goto(address)
-    expect(page.locator("#model .dot-ready")).to_be_visible(timeout=MODEL_MS)
+    wait_for_model(page)
     yield page
     context.close()
 
 
 def _tabbed(page: Page) -> list[str]:
-    """The names of all that Tab reaches, from the page's first to its last; each has to be seen."""
+    """Return the names of all elements that Tab reaches, in order; each must be outlined and visible."""
     names = []
     page.evaluate("document.activeElement.blur(); getSelection().removeAllRanges(); scrollTo(0, 0)")
     page.locator("h1").click()
     page.keyboard.press("Tab")
     while now := page.evaluate(FOCUSED):
         assert now["outlined"], f"{now['name']} is not outlined"
-        if not now["seen"]:  # a list that was open above it goes in a moment
+        if not now["seen"]:  # an open list above it closes in a moment
             page.wait_for_function(f"() => ({FOCUSED})().seen")
         names.append(now["name"])
         page.keyboard.press("Tab")
@@ -199,15 +217,15 @@ def _tabbed(page: Page) -> list[str]:
 
 
 def _follow(names: list[str], wanted: list[str]) -> None:
-    """Assert that the wanted names come in this order, whatever stands between them."""
+    """Check that the wanted names come in this order, with any others between them."""
     rest = iter(names)
     for name in wanted:
         assert name in rest, f"{name!r} is not reached, or too early: {names}"
 
 
-def test_tab_reaches_the_form_in_its_order(keys: Page) -> None:
-    for width, height in (NARROW, WIDE):
-        keys.set_viewport_size({"width": width, "height": height})
+def test_tab_reaches_the_form_in_order(keys: Page) -> None:
+    for size in (NARROW, WIDE):
+        resize(keys, size)
         names = _tabbed(keys)
         _follow(names, ["Story", "Compare", "Library", "About", "Cat on a journey", "Subject"])
         _follow(names, ["Subject", "Scene 1 of 4", "Move scene 1 down", "Remove scene 1", "Scene 4 of 4"])
@@ -217,13 +235,13 @@ def test_tab_reaches_the_form_in_its_order(keys: Page) -> None:
         assert not {"Show the subject masks", "Take it along", "How scores are computed"} & set(names)
 
 
-def test_groups_are_folded_by_enter_and_space(keys: Page) -> None:
+def test_groups_fold_with_enter_and_space(keys: Page) -> None:
     for part, inside in (
         ("advanced", "#steps input[type=number]"),
         ("fine-switches", "#sdsa input"),
         ("spectrum", "#v_as_k input"),
     ):
-        button = keys.locator(f"#{part} > .label-wrap")
+        button = fold_button(keys, part)
         expect(button).to_have_attribute("aria-expanded", "false")
         button.press("Enter")
         expect(button).to_have_attribute("aria-expanded", "true")
@@ -233,7 +251,7 @@ def test_groups_are_folded_by_enter_and_space(keys: Page) -> None:
         expect(keys.locator(inside)).to_be_hidden()
 
 
-def test_a_story_is_told_looked_at_and_heard_by_keyboard(keys: Page) -> None:
+def test_story_is_generated_viewed_and_announced_by_keyboard(keys: Page) -> None:
     unfold(keys)
     write_story(keys, "a cat", ["in the forest", "on the beach"], steps=8)
     keys.evaluate("window.spoken = []")
@@ -245,13 +263,13 @@ def test_a_story_is_told_looked_at_and_heard_by_keyboard(keys: Page) -> None:
     expect(voice).to_have_attribute("aria-live", "polite")
     spoken = keys.evaluate("window.spoken")
     assert any(re.fullmatch(r"2 pictures in .*\.", line) for line in spoken)
-    on_the_way = [line for line in spoken if re.match(r"Pictures? ", line)]
-    assert 1 <= len(on_the_way) <= 6  # of two passes of 16 steps each
+    progress = [line for line in spoken if re.match(r"Pictures? ", line)]
+    assert 1 <= len(progress) <= 6  # a few of the 32 steps
 
-    first, second = (keys.locator("#pictures .thumbnail-lg").nth(at) for at in (0, 1))
+    first, second = (picture_buttons(keys).nth(at) for at in (0, 1))
     expect(first).to_have_attribute("aria-label", "Picture 1 of 2: a photo of a cat in the forest")
     first.press("Enter")
-    large = keys.locator("#pictures .preview [data-testid=detailed-image]")
+    large = large_picture(keys)
     expect(large).to_have_attribute("alt", "a photo of a cat in the forest")
     expect(keys.locator("#pictures .grid-wrap")).to_have_js_property("inert", True)
     keys.keyboard.press("ArrowRight")
@@ -270,42 +288,42 @@ def test_a_story_is_told_looked_at_and_heard_by_keyboard(keys: Page) -> None:
     )
 
 
-def test_an_error_is_said_once_where_the_status_stands(keys: Page) -> None:
+def test_error_is_shown_once_in_the_status(keys: Page) -> None:
     keys.locator("#subject textarea").fill("")
     keys.get_by_role("button", name="Generate").press("Enter")
-    alert = keys.locator("#status [role=alert]")
-    expect(alert).to_contain_text("Subject:")
+    message = alert(keys)
+    expect(message).to_contain_text("Subject")
     expect(keys.get_by_role("button", name="Generate")).to_be_enabled()
-    expect(keys.locator(".toast-body")).to_have_count(0)
-    assert alert.evaluate(SEEN_WHOLE)
+    expect(keys.locator(TOAST)).to_have_count(0)
+    assert message.evaluate(SEEN_WHOLE)
 
 
-def test_a_message_of_gradios_own_is_folded_by_keyboard(keys: Page) -> None:
+def test_gradio_toast_folds_by_keyboard(keys: Page) -> None:
     keys.route("**/gradio_api/queue/join*", lambda route: route.fulfill(status=503, json={}))
     keys.get_by_role("button", name="Generate").press("Enter")
-    title = keys.locator(".toast-title-row")
+    title = keys.locator(TOAST_TITLE)
     expect(title).to_have_attribute("aria-expanded", "true")
     title.press("Enter")
-    expect(keys.locator(".toast-text")).to_have_count(0)
+    expect(keys.locator(TOAST_TEXT)).to_have_count(0)
     expect(title).to_have_attribute("aria-expanded", "false")
     keys.unroute("**/gradio_api/queue/join*")
-    keys.locator(".toast-close").click()
+    keys.locator(TOAST_CLOSE).click()
 
 
-def test_the_other_rooms_are_reached_by_tab(keys: Page) -> None:
+def test_tab_reaches_the_other_tabs(keys: Page) -> None:
     keys.locator("#subject textarea").fill("a cat")
-    _enter(keys, "Compare")
+    enter_tab(keys, "Compare")
     expect(keys.locator(".compare-story")).to_be_visible()
     names = _tabbed(keys)
     _follow(names, ["Compare", "Setting 1", "Setting 4", "Compare"])
     assert len({name for name in names if name.startswith("Make this figure: ")}) == 3
-    _enter(keys, "Library")
+    enter_tab(keys, "Library")
     shelf = keys.locator("#shelf").get_by_role("button", name="a cat")
     shelf.press("Enter")
     expect(keys.locator("#library-heading h2")).to_have_text("a cat")
     names = _tabbed(keys)
     _follow(names, ["Search", "Sort", "Settings", "Open in Story", "Compare …", "Delete", "Take it along"])
     assert "Picture 1 of 2: in the forest" in names
-    _enter(keys, "About")
+    enter_tab(keys, "About")
     expect(keys.locator("#about .part").first).to_be_visible()
     assert "The paper" in _tabbed(keys)

@@ -1,44 +1,44 @@
-"""How the page looks where that can be measured: what is in sight, and what stays where it is."""
+"""The page's layout where it can be measured: what is in view, and what must not move."""
 
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browsing import STORY_MS, expect_done, pictures, set_dial, visit, write_story
+from tests.browser import (
+    NARROW,
+    STORY_MS,
+    TOAST,
+    WIDE,
+    alert,
+    expect_done,
+    generate,
+    large_picture,
+    large_view,
+    pictures,
+    resize,
+    set_number,
+    slider,
+    visit,
+    write_story,
+)
 
 SCENES = ["in the forest", "on the beach", "in the snow", "in a library", "in the desert", "in a cafe"]
-WIDE, NARROW = (1440, 900), (390, 844)
-
-
-def _resize(page: Page, size: tuple[int, int]) -> None:
-    page.set_viewport_size({"width": size[0], "height": size[1]})
 
 
 def _top(part: Locator) -> float:
-    """How far a part's upper edge is below the window's."""
+    """Return the distance of a part's upper edge from that of the window."""
     return part.evaluate("part => part.getBoundingClientRect().top")
 
 
-def test_what_acts_on_pictures_comes_with_them(browser: Browser, address: str) -> None:
-    page = visit(browser, address, folded=True)
-    for part in ("#show_masks", "#export", "#scoring", "#scores", "#fetched"):
-        expect(page.locator(part)).to_be_hidden()
-    gap = _top(page.locator("#model")) - page.locator("#pictures").evaluate(
-        "part => part.getBoundingClientRect().bottom"
-    )
-    assert 0 < gap < 30
-    page.context.close()
-
-
 @pytest.fixture(scope="module")
-def told(browser: Browser, address: str) -> Iterator[Page]:
-    """A story of six scenes, told while the form was scrolled to its end."""
+def generated(browser: Browser, address: str) -> Iterator[Page]:
+    """A page with a story of six scenes, generated while the form was scrolled to its end."""
     page = visit(browser, address)
     write_story(page, "a cat", SCENES, steps=2)
-    set_dial(page, "batch", 6)
+    set_number(page, "batch", 6)
     page.locator("#seeds").scroll_into_view_if_needed()
-    page.get_by_role("button", name="Generate").click()
+    generate(page)
     expect(page.locator("#status .progress")).to_be_visible()
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
     before = page.evaluate("scrollY"), _top(page.locator("#status"))
@@ -49,45 +49,45 @@ def told(browser: Browser, address: str) -> Iterator[Page]:
     page.context.close()
 
 
-def test_pictures_stay_in_sight_when_the_story_ends(told: Page) -> None:
-    scrolled, top = told.before
+def test_images_stay_in_view_when_the_story_ends(generated: Page) -> None:
+    scrolled, top = generated.before
     assert scrolled > WIDE[1]
-    assert told.evaluate("scrollY") == scrolled
-    assert 0 <= _top(told.locator("#status")) == pytest.approx(top, abs=20)
-    expect(pictures(told).first).to_be_in_viewport(ratio=0.9)
+    assert generated.evaluate("scrollY") == scrolled
+    assert 0 <= _top(generated.locator("#status")) == pytest.approx(top, abs=20)
+    expect(pictures(generated).first).to_be_in_viewport(ratio=0.9)
 
 
-@pytest.mark.parametrize("size", [WIDE, (1024, 768), NARROW], ids=str)
-def test_a_large_picture_fills_the_window_and_nothing_jumps(told: Page, size: tuple[int, int]) -> None:
-    _resize(told, size)
-    first = pictures(told).first
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=str)
+def test_large_view_fills_the_window_and_scrolls_nothing(generated: Page, size: tuple[int, int]) -> None:
+    resize(generated, size)
+    first = pictures(generated).first
     first.scroll_into_view_if_needed()
-    scrolled, top = told.evaluate("scrollY"), _top(first)
+    scrolled, top = generated.evaluate("scrollY"), _top(first)
     first.click()
-    large = told.locator("#pictures .preview")
+    large = large_view(generated)
     expect(large).to_have_attribute("role", "dialog")
     frame = large.bounding_box()
     assert (frame["x"], frame["y"], frame["width"], frame["height"]) == (0, 0, *size)
-    expect(large.get_by_test_id("detailed-image")).to_be_in_viewport(ratio=1)
-    # Nothing lies over it: what is seen at its corners and where Generate stands is its own.
+    expect(large_picture(generated)).to_be_in_viewport(ratio=1)
+    # Nothing covers it, neither at its corners nor where Generate is.
     assert large.evaluate(
         """(large, [width, height]) => [[1, 1], [width - 1, height - 1], [100, height - 40]]
             .every(([x, y]) => large.contains(document.elementFromPoint(x, y)))""",
         size,
     )
-    told.evaluate("document.activeElement.blur()")
-    told.keyboard.press("Escape")
+    generated.evaluate("document.activeElement.blur()")
+    generated.keyboard.press("Escape")
     expect(large).to_have_count(0)
-    assert told.evaluate("scrollY") == scrolled
+    assert generated.evaluate("scrollY") == scrolled
     assert _top(first) == pytest.approx(top, abs=2)
-    _resize(told, WIDE)
+    resize(generated, WIDE)
 
 
-def test_the_keyboard_stays_in_a_large_picture(told: Page) -> None:
-    pictures(told).nth(1).click()
-    large = told.locator("#pictures .preview")
+def test_focus_stays_in_the_large_view(generated: Page) -> None:
+    pictures(generated).nth(1).click()
+    large = large_view(generated)
     for _ in range(len(SCENES) + 4):
-        told.keyboard.press("Tab")
+        generated.keyboard.press("Tab")
         assert large.evaluate(
             "large => large.contains(document.activeElement) || document.activeElement === document.body"
         )
@@ -95,68 +95,26 @@ def test_the_keyboard_stays_in_a_large_picture(told: Page) -> None:
     expect(large).to_have_count(0)
 
 
-LOOK = """(part) => {
-  const style = getComputedStyle(part);
-  return [style.borderTopWidth, style.borderTopStyle, style.borderTopColor, style.fontSize].join(" ");
-}"""
-
-
-def test_all_boxes_look_alike(told: Page) -> None:
-    for part in ("model-choice", "export"):
-        told.locator(f"#{part} > .label-wrap").click()
-    told.locator("#model-loras").scroll_into_view_if_needed()
-    boxes = (
-        "#subject textarea",
-        "#scene-list li textarea",
-        "#seeds textarea",
-        "#negative textarea",
-        "#new-scene textarea",
-    )
-    lists = ("#style", "#scheduler", "#model-source", "#export-format", "#again-picture")
-    numbers = ("#steps", "#batch", "#anchors", "#mask_dropout")
-    for alike in (
-        (*boxes, "#model-loras textarea", "#export-title :is(input, textarea)"),
-        [f"{part} .wrap:has(> .wrap-inner)" for part in lists],
-        [f"{part} .tab-like-container" for part in numbers],
-        [f"{part} input[type=number]" for part in numbers],
-    ):
-        looks = {part: told.locator(part).first.evaluate(LOOK) for part in alike}
-        assert len(set(looks.values())) == 1, looks
-    for part in ("#model-choice", "#words", "#export", "#scoring", "#advanced", ".form:has(> #show_masks)"):
-        expect(told.locator(part)).to_have_css("border-top-style", "solid")
-        expect(told.locator(part)).to_have_css("border-top-width", "1px")
-
-
-@pytest.mark.parametrize(("width", "columns"), [(1440, 2), (1024, 1), (390, 1)])
-def test_switches_stand_in_two_columns_at_most(told: Page, width: int, columns: int) -> None:
-    _resize(told, (width, 900))
-    for row in told.locator("#fine-switches .switches").all():
-        blocks = [block.bounding_box() for block in row.locator(".form > .block").all()]
-        assert len({round(block["x"]) for block in blocks}) == columns
-        assert min(block["width"] for block in blocks) >= 190
-    _resize(told, WIDE)
-
-
-def test_what_has_no_effect_looks_like_it(told: Page) -> None:
+def test_disabled_settings_look_disabled(generated: Page) -> None:
     def colour(name: str) -> str:
-        return told.locator(f"#{name} :is(.label-text, [data-testid=block-info])").evaluate(
+        return generated.locator(f"#{name} :is(.label-text, [data-testid=block-info])").evaluate(
             "label => getComputedStyle(label).color"
         )
 
     assert colour("mask_dropout") == colour("masking")
-    told.get_by_label("Mask the subject").uncheck()
-    expect(told.locator("#mask_dropout input[type=range]")).to_be_disabled()
+    generated.locator("#masking input").uncheck()
+    expect(slider(generated, "mask_dropout")).to_be_disabled()
     assert colour("mask_dropout") != colour("masking")
-    told.get_by_label("Mask the subject").check()
-    expect(told.locator("#mask_dropout input[type=range]")).to_be_enabled()
+    generated.locator("#masking input").check()
+    expect(slider(generated, "mask_dropout")).to_be_enabled()
 
 
-def test_a_refusal_is_brought_into_sight(told: Page) -> None:
+def test_error_is_scrolled_into_view(generated: Page) -> None:
     for part in ("#show_masks", "#export", "#scoring", "#scores"):
-        expect(told.locator(part)).to_be_visible()
-    told.locator("#words").scroll_into_view_if_needed()
-    expect(told.locator("#status")).not_to_be_in_viewport()
-    told.locator("#subject textarea").fill("")
-    told.get_by_role("button", name="Generate").click()
-    expect(told.locator("#status [role=alert]")).to_be_in_viewport(ratio=1)
-    expect(told.locator(".toast-body")).to_have_count(0)
+        expect(generated.locator(part)).to_be_visible()
+    generated.locator("#words").scroll_into_view_if_needed()
+    expect(generated.locator("#status")).not_to_be_in_viewport()
+    generated.locator("#subject textarea").fill("")
+    generate(generated)
+    expect(alert(generated)).to_be_in_viewport(ratio=1)
+    expect(generated.locator(TOAST)).to_have_count(0)

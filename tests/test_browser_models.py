@@ -1,4 +1,4 @@
-"""Another model is chosen on one page: all pages and their forms go along, seen in a browser."""
+"""Load another model on one page, in a browser: the forms of all pages follow."""
 
 import re
 import shutil
@@ -8,32 +8,25 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from consistory_svd.studio import create_demo, launch
-from tests.browsing import MODEL_MS, open_part, unfold, visit
+from tests.browser import MODEL_MS, cancel, generate, number_box, open_group, serve, set_number, unfold, visit
 
 
 @pytest.fixture(scope="module")
 def tiny(tiny_folder: Path) -> Iterator[str]:
-    """Where a studio on a tiny model answers, which others may be chosen in place of."""
-    demo = create_demo(str(tiny_folder), device="cpu")
-    launch(demo, port=None, prevent_thread_lock=True, quiet=True)
-    yield demo.local_url
-    demo.close()
+    """The address of a studio on a tiny model."""
+    with serve(str(tiny_folder)) as address:
+        yield address
 
 
 def choose(page: Page, folder: Path) -> None:
-    open_part(page, "model-choice", "#model-source input")
+    open_group(page, "model-choice", "#model-source input")
     box = page.locator("#model-source input")
     box.fill(str(folder))
     box.press("Enter")
-    page.get_by_role("button", name="Load this model").click()
+    page.locator("#model-load").click()
 
 
-def steps(page: Page) -> str:
-    return page.locator("#steps input[type=number]").input_value()
-
-
-def test_a_few_step_model_sets_the_forms_of_all_pages(
+def test_few_step_model_sets_the_forms_of_all_pages(
     browser: Browser, tiny: str, tiny_folders: dict[str, Path], tmp_path: Path
 ) -> None:
     few = shutil.copytree(tiny_folders["sdxl"], tmp_path / "toy-lightning-2step")
@@ -54,21 +47,19 @@ def test_a_few_step_model_sets_the_forms_of_all_pages(
         expect(page.locator("#size input")).to_have_value("The model's own: 64 × 64")
         expect(page.locator("#width textarea, #width input")).to_have_value("")
         expect(page.locator("#scheduler input")).to_have_value("euler")
-        assert steps(page) == "2"
+        expect(number_box(page, "steps")).to_have_value("2")
     late = visit(browser, tiny)
-    expect(late.locator("#steps input[type=number]")).to_have_value("2")
-    one.get_by_role("button", name="Load this model").click()
+    expect(number_box(late, "steps")).to_have_value("2")
+    one.locator("#model-load").click()
     expect(one.locator("#model-said")).to_contain_text("This model is loaded already")
     for page in (one, other, late):
         page.context.close()
 
 
-def test_the_memory_plan_stays_unfolded_while_steps_are_told(browser: Browser, tiny: str) -> None:
+def test_memory_plan_stays_unfolded_during_generation(browser: Browser, tiny: str) -> None:
     page = visit(browser, tiny)
-    box = page.locator("#steps input[type=number]")
-    box.fill("200")  # long enough for a browser on busy cores
-    box.blur()
-    page.get_by_role("button", name="Generate").click()
+    set_number(page, "steps", 200)  # long enough for a browser on busy cores
+    generate(page)
     plan = page.locator("#status details.plan")
     plan.locator("summary").press("Enter", timeout=MODEL_MS)
     expect(plan.locator("p")).to_contain_text("Memory plan full")
@@ -76,9 +67,9 @@ def test_the_memory_plan_stays_unfolded_while_steps_are_told(browser: Browser, t
     expect(page.locator("#status .progress-words strong")).not_to_have_text(shown)
     expect(plan).to_have_attribute("open", "")
     expect(plan.locator("summary")).to_be_focused()
-    # As Gradio does where nothing but words has changed; unfolded again before the page is painted.
+    # Gradio resets the attribute with every update; the page sets it again before it is painted.
     assert plan.evaluate("async plan => { plan.removeAttribute('open'); await null; return plan.open; }")
     plan.locator("summary").click()
     expect(plan).not_to_have_attribute("open", "")
-    page.get_by_role("button", name="Cancel", exact=True).click()
+    cancel(page)
     page.context.close()

@@ -16,21 +16,24 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
+from consistory_svd.downloads import CACHE_VARIABLE
 from consistory_svd.limits import Limits
-from consistory_svd.manner import differences, manner
-from consistory_svd.presets import PRESETS
-from consistory_svd.record import read_frame
-from consistory_svd.scores import Absent, Result, ScoreSettings
-from consistory_svd.scores.fetch import CACHE_VARIABLE
-from consistory_svd.settings import Settings, Spectrum, Story
-from consistory_svd.studio import compare_room, compare_view
-from consistory_svd.studio.compare_room import CURRENT, NOTHING, Comparing, lay_out, save_grid
-from consistory_svd.studio.comparing import Comparison, Snapshot, Telling, compared
-from consistory_svd.studio.engine import Engine
-from consistory_svd.studio.grid import GridRow, cell_box, cell_size, draw_grid, first_row
-from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.recipes import RECIPES, Row, chosen_rows, in_story, recipe
-from consistory_svd.studio.worker import Picture, Progress
+from consistory_svd.metadata import read_frame
+from consistory_svd.metrics.result import MissingScore, Result
+from consistory_svd.metrics.settings import ScoreSettings
+from consistory_svd.presets import PRESETS, describe, differences
+from consistory_svd.settings import Settings, SVDFilter
+from consistory_svd.story import Story
+from consistory_svd.studio import compare_html as compare_view
+from consistory_svd.studio.comparison import Comparison, Generation, Snapshot, compared
+from consistory_svd.studio.comparison_image import GridRow, cell_box, cell_size, draw_grid, first_row
+from consistory_svd.studio.comparison_rows import RECIPES, Row, chosen_rows, in_story, recipe
+from consistory_svd.studio.generated_story import Picture
+from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.studio.progress import Progress
+from consistory_svd.studio.services import Services
+from consistory_svd.studio.tabs import compare as compare_tab
+from consistory_svd.studio.tabs.compare import CURRENT, NOTHING, Comparing, lay_out, save_grid
 from tests.test_studio import form
 from tests.visitors import ANN, BEN
 
@@ -66,32 +69,32 @@ def test_only_what_differs_and_has_an_effect_is_named():
         (replace(PRESETS["plain"], mask_dropout=0.2, anchors=1), "Plain"),  # neither has an effect
         (replace(PRESETS["sdsa"], masking=False), "Shared attention, masking off"),
         (
-            replace(PRESETS["svd-log"], spectrum_k=Spectrum("count", 4), spectrum_v=Spectrum("count", 4)),
+            replace(PRESETS["svd-log"], k_filter=SVDFilter("count", 4), v_filter=SVDFilter("count", 4)),
             "SVD quantile, K and V count 4",
         ),
-        (replace(PRESETS["svd-energy"], spectrum_k=Spectrum()), "SVD energy, K not filtered"),
+        (replace(PRESETS["svd-energy"], k_filter=SVDFilter()), "SVD energy, K not filtered"),
         (
             replace(
-                PRESETS["svd-energy"], spectrum_k=Spectrum("energy", 0.9), spectrum_v=Spectrum("energy", 0.9)
+                PRESETS["svd-energy"], k_filter=SVDFilter("energy", 0.9), v_filter=SVDFilter("energy", 0.9)
             ),
             "SVD energy, K and V energy 0.9",
         ),
         (
             replace(PRESETS["consistory"], anchors=1, mask_dropout=0.1, freeu=True, same_latent=True),
-            "your own",
+            "custom",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_manner_is_said_by_the_nearest_preset(settings: Settings, said: str):
-    assert manner(settings) == said
-    assert manner(replace(settings, steps=7, guidance=2.0, height=512, batch=1)) == said
+def test_settings_are_described_by_the_closest_preset(settings: Settings, said: str):
+    assert describe(settings) == said
+    assert describe(replace(settings, steps=7, guidance=2.0, height=512, batch=1)) == said
 
 
 def test_filters_are_named_by_their_matrix():
-    some = Spectrum("quantile", 0.05)
+    some = SVDFilter("quantile", 0.05)
     base = replace(Settings(), masking=False)
-    keys, both = replace(base, spectrum_k=some), replace(base, spectrum_k=some, spectrum_v=some)
+    keys, both = replace(base, k_filter=some), replace(base, k_filter=some, v_filter=some)
     assert words(base, both) == [("K and V not filtered",), ("K and V quantile 0.05",)]
     assert words(base, keys) == [("K not filtered",), ("K quantile 0.05",)]
     assert words(keys, both) == [("V not filtered",), ("V quantile 0.05",)]
@@ -108,9 +111,13 @@ def test_masks_of_a_row_that_shares_nothing_are_not_named():
 
 def test_a_row_takes_the_method_from_its_setting_and_all_else_from_the_story():
     shared = Settings(steps=12, guidance=3.0, height=96, freeu=True, anchors=4)
-    told = in_story(Row("svd-quantile", PRESETS["svd-quantile"]), STORY, shared).settings
-    assert (told.steps, told.guidance, told.height) == (12, 3.0, 96)
-    assert (told.masking, told.spectrum_k, told.freeu) == (False, Spectrum("quantile", 0.05), False)
+    generated = in_story(Row("svd-quantile", PRESETS["svd-quantile"]), STORY, shared).settings
+    assert (generated.steps, generated.guidance, generated.height) == (12, 3.0, 96)
+    assert (generated.masking, generated.k_filter, generated.freeu) == (
+        False,
+        SVDFilter("quantile", 0.05),
+        False,
+    )
     one = Story("a cat", ("in the forest",))
     assert in_story(SDSA, one, shared).settings.anchors == 1
 
@@ -135,9 +142,9 @@ def test_rows_are_presets_and_what_the_story_room_has():
 
 
 def test_every_row_is_held_to_the_limits_and_to_the_story():
-    with pytest.raises(ValueError, match="steps: 20 is not allowed in this studio; give at most 10"):
+    with pytest.raises(ValueError, match="steps must be at most 10 in this studio, got 20"):
         compared(STORY, replace(QUICK, steps=20), [PLAIN, SDSA], Limits(steps=10))
-    with pytest.raises(ValueError, match="random_anchors: True is not allowed in a story of one scene"):
+    with pytest.raises(ValueError, match="random_anchors must be off in a story of one scene"):
         compared(
             Story("a cat", ("in the forest",)),
             QUICK,
@@ -150,9 +157,9 @@ def test_every_row_is_held_to_the_limits_and_to_the_story():
 def test_every_figure_has_rows_that_differ_and_fit_a_story(item):
     assert recipe(item.key) is item
     assert item.look.endswith("?")
-    told = compared(STORY, QUICK, item.rows, Limits())
-    assert len({row.settings for row in told}) == len(item.rows) >= 2
-    assert all(differences([row.settings for row in told]))
+    generated = compared(STORY, QUICK, item.rows, Limits())
+    assert len({row.settings for row in generated}) == len(item.rows) >= 2
+    assert all(differences([row.settings for row in generated]))
 
 
 def test_the_figures_are_those_of_the_thesis():
@@ -161,7 +168,7 @@ def test_the_figures_are_those_of_the_thesis():
     assert leakage.rows[1].settings.masking is False
     assert [row.settings.masking for row in mask.rows[1:]] == [False, True]
     assert all(row.settings.sdsa and not row.settings.masking for row in filters.rows)
-    assert [(row.settings.spectrum_k.select, row.settings.spectrum_k.reweight) for row in filters.rows] == [
+    assert [(row.settings.k_filter.keep, row.settings.k_filter.reweight) for row in filters.rows] == [
         ("all", "none"),
         ("quantile", "none"),
         ("energy", "none"),
@@ -176,29 +183,31 @@ def test_the_figures_are_those_of_the_thesis():
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def manager(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelManager]:
     os.environ[CACHE_VARIABLE] = str(tmp_path_factory.mktemp("no weights"))
-    engine = Engine(str(tiny_folder), "cpu")
-    engine.start()
-    assert engine.wait(SECONDS)
-    yield engine
+    manager = ModelManager(str(tiny_folder), "cpu")
+    manager.start()
+    assert manager.wait(SECONDS)
+    yield manager
     del os.environ[CACHE_VARIABLE]
 
 
-def comparison(engine: Engine, folder: Path, *rows: Row, **shared: object) -> Comparison:
-    told = compared(STORY, replace(QUICK, **shared), rows, Limits())
+def comparison(manager: ModelManager, folder: Path, *rows: Row, **shared: object) -> Comparison:
+    generated = compared(STORY, replace(QUICK, **shared), rows, Limits())
 
     def new_folder(name: str) -> Path:
         (made := folder / name).mkdir(exist_ok=True)
         return made
 
-    return Comparison(engine, STORY, told, new_folder, ScoreSettings())
+    return Comparison(manager, STORY, generated, new_folder, ScoreSettings())
 
 
-def test_rows_come_one_by_one_with_the_same_seeds_and_their_scores(engine: Engine, tmp_path: Path):
+def test_rows_come_one_by_one_with_the_same_seeds_and_their_scores(manager: ModelManager, tmp_path: Path):
     # Long enough for each picture to be seen alone: snapshots that come too fast are passed over.
-    seen = list(comparison(engine, tmp_path, PLAIN, SDSA, steps=20).watch())
-    counts = [[len(t.progress.pictures) if t.progress else 0 for t in snapshot.tellings] for snapshot in seen]
+    seen = list(comparison(manager, tmp_path, PLAIN, SDSA, steps=20).watch())
+    counts = [
+        [len(t.progress.pictures) if t.progress else 0 for t in snapshot.generations] for snapshot in seen
+    ]
     assert [1, 0] in counts, "a row's first picture comes before its second"
     assert [2, 1] in counts
     assert all(first == 2 or second == 0 for first, second in counts)
@@ -208,31 +217,33 @@ def test_rows_come_one_by_one_with_the_same_seeds_and_their_scores(engine: Engin
     assert last.over
     assert last.share == 1.0
     assert [snapshot.over for snapshot in seen[:-1]] == [False] * (len(seen) - 1)
-    records = [[read_frame(picture.path) for picture in t.progress.pictures] for t in last.tellings]
+    records = [[read_frame(picture.path) for picture in t.progress.pictures] for t in last.generations]
     assert [r.seed for r in records[0]] == [r.seed for r in records[1]] == list(STORY.frame_seeds)
     assert [r[0].settings.sdsa for r in records] == [False, True]
-    assert all(any(isinstance(entry, Absent) for entry in t.entries) for t in last.tellings)
-    assert len(engine.line) == 0
+    assert all(any(isinstance(entry, MissingScore) for entry in t.entries) for t in last.generations)
+    assert len(manager.queue) == 0
 
 
-def test_a_comparison_that_is_stopped_between_two_rows_tells_no_more(engine: Engine, tmp_path: Path):
+def test_a_comparison_that_is_stopped_between_two_rows_tells_no_more(manager: ModelManager, tmp_path: Path):
     def new_folder(name: str) -> Path:
         if name == "sdsa":
             run.stop()
         (made := tmp_path / name).mkdir()
         return made
 
-    told = compared(STORY, replace(QUICK, steps=20), (PLAIN, SDSA), Limits())
-    run = Comparison(engine, STORY, told, new_folder, ScoreSettings())
+    generated = compared(STORY, replace(QUICK, steps=20), (PLAIN, SDSA), Limits())
+    run = Comparison(manager, STORY, generated, new_folder, ScoreSettings())
     *_, last = run.watch()
-    assert [len(telling.progress.pictures) for telling in last.tellings] == [2, 0]
+    assert [len(generation.progress.pictures) for generation in last.generations] == [2, 0]
     assert last.stopped
     run.join(SECONDS)
-    assert [len(telling.progress.pictures) for telling in run.snapshot.tellings] == [2, 0]
+    assert [len(generation.progress.pictures) for generation in run.snapshot.generations] == [2, 0]
 
 
-def test_a_stopped_comparison_ends_within_two_steps_and_keeps_its_pictures(engine: Engine, tmp_path: Path):
-    run = comparison(engine, tmp_path, PLAIN, SDSA, steps=200)
+def test_a_stopped_comparison_ends_within_two_steps_and_keeps_its_pictures(
+    manager: ModelManager, tmp_path: Path
+):
+    run = comparison(manager, tmp_path, PLAIN, SDSA, steps=200)
     snapshots = run.watch()
     next(s for s in snapshots if s.pictures == 1 and s.current.step >= 3 and s.current.step < 50)
     run.stop()
@@ -243,23 +254,23 @@ def test_a_stopped_comparison_ends_within_two_steps_and_keeps_its_pictures(engin
     assert (last.pictures, last.at) == (1, 0)
     assert last.current.step <= at + 3
     assert "Stopped. 1 picture made and kept." in compare_view.status(last)
-    assert engine.model.lock.acquire(timeout=SECONDS)
-    engine.model.lock.release()
+    assert manager.model.lock.acquire(timeout=SECONDS)
+    manager.model.lock.release()
 
 
-def test_an_abandoned_comparison_frees_the_model(engine: Engine, tmp_path: Path):
-    snapshots = comparison(engine, tmp_path, PLAIN, SDSA, steps=200).watch()
+def test_an_abandoned_comparison_frees_the_model(manager: ModelManager, tmp_path: Path):
+    snapshots = comparison(manager, tmp_path, PLAIN, SDSA, steps=200).watch()
     next(s for s in snapshots if s.current and s.current.step >= 2)
     snapshots.close()
-    assert engine.model.lock.acquire(timeout=SECONDS)
-    engine.model.lock.release()
+    assert manager.model.lock.acquire(timeout=SECONDS)
+    manager.model.lock.release()
 
 
-def test_a_row_that_fails_says_why_and_rows_before_it_stay(engine: Engine, tmp_path: Path):
+def test_a_row_that_fails_says_why_and_rows_before_it_stay(manager: ModelManager, tmp_path: Path):
     (tmp_path / "sdsa" / "mask-01.png").mkdir(parents=True)  # the picture's mask cannot be written there
-    *_, last = comparison(engine, tmp_path, PLAIN, SDSA).watch()
-    assert last.tellings[0].entries is not None
-    assert last.current.stage == "failed"
+    *_, last = comparison(manager, tmp_path, PLAIN, SDSA).watch()
+    assert last.generations[0].entries is not None
+    assert last.current.state == "failed"
     assert "mask-01.png" in compare_view.status(last)
     assert "2 pictures made and kept." in compare_view.status(last)
 
@@ -268,13 +279,13 @@ def test_a_row_that_fails_says_why_and_rows_before_it_stay(engine: Engine, tmp_p
 
 
 @pytest.fixture
-def room(engine: Engine) -> Iterator[Comparing]:
+def room(manager: ModelManager) -> Iterator[Comparing]:
     with gr.Blocks(), gr.Tabs() as rooms:
         widgets = lay_out(rooms)
-    comparing = Comparing(Handlers(engine, Limits(frames=3)), widgets)
+    comparing = Comparing(Services(manager, Limits(frames=3)), widgets)
     yield comparing
     for visitor in (ANN, BEN):
-        comparing.story_room.leave(visitor)
+        comparing.services.leave(visitor)
 
 
 HOW = (ScoreSettings.backbone, ScoreSettings.fill)
@@ -300,9 +311,9 @@ def test_the_room_streams_grids_and_offers_the_picture_at_the_end(room: Comparin
 
 def test_a_wrong_form_is_refused_by_the_names_on_the_page(room: Comparing):
     for rows, changes, said in (
-        (("plain", CURRENT), {"subject": ""}, "Subject: "),
-        (("plain", CURRENT), {"scenes": "a\nb\nc\nd"}, "Scenes: 4 are not allowed in this studio"),
-        (("plain",), {}, "Settings: 1 are chosen"),
+        (("plain", CURRENT), {"subject": ""}, "Subject must be"),
+        (("plain", CURRENT), {"scenes": "a\nb\nc\nd"}, "Scenes must be at most 3 in this studio, got 4"),
+        (("plain",), {}, "ettings: 1 are chosen"),
     ):
         updates = start(room, ANN, *rows, **changes)
         assert said in next(updates)[1]
@@ -310,7 +321,7 @@ def test_a_wrong_form_is_refused_by_the_names_on_the_page(room: Comparing):
             next(updates)
 
 
-def test_cancelling_keeps_what_is_made_and_frees_the_model(room: Comparing, engine: Engine):
+def test_cancelling_keeps_what_is_made_and_frees_the_model(room: Comparing, manager: ModelManager):
     going = start(room, ANN, "plain", "sdsa", steps=200)
     next(update for update in going if isinstance(update[2], str) and "<img" in update[2])
     *_, last = room.cancel(ANN)
@@ -319,8 +330,8 @@ def test_cancelling_keeps_what_is_made_and_frees_the_model(room: Comparing, engi
     assert last[2].count("<img") == kept
     assert last[2].count("not drawn") == 6 - kept
     assert "not yet" not in last[2]
-    assert engine.model.lock.acquire(timeout=SECONDS)
-    engine.model.lock.release()
+    assert manager.model.lock.acquire(timeout=SECONDS)
+    manager.model.lock.release()
 
 
 def test_a_comparison_that_is_cancelled_before_its_first_row_says_so(room: Comparing):
@@ -348,7 +359,7 @@ def test_where_no_picture_can_be_made_the_button_says_why(room: Comparing, monke
     def full(*arguments: object) -> Path:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(compare_room, "save_grid", full)
+    monkeypatch.setattr(compare_tab, "save_grid", full)
     *_, last = start(room, ANN, "plain", CURRENT)
     assert "6 pictures in " in last[1]
     assert (last[3]["value"], last[3]["interactive"]) == (None, False)
@@ -356,7 +367,7 @@ def test_where_no_picture_can_be_made_the_button_says_why(room: Comparing, monke
     assert last[5]["interactive"]
     monkeypatch.undo()
     *_, last = start(room, ANN, "plain", CURRENT)
-    assert (last[3]["label"], last[3]["interactive"]) == (compare_room.DOWNLOAD, True)
+    assert (last[3]["label"], last[3]["interactive"]) == (compare_tab.DOWNLOAD, True)
 
 
 def test_two_visitors_have_their_own_comparisons(room: Comparing):
@@ -364,14 +375,14 @@ def test_two_visitors_have_their_own_comparisons(room: Comparing):
     second = list(start(room, BEN, "plain", "sdsa", subject="an owl", concept="owl"))[-1]
     assert "<caption>a cat:" in first[2]
     assert "<caption>an owl:" in second[2]
-    room.story_room.leave(ANN)
+    room.services.leave(ANN)
     assert not Path(first[3]["value"]).exists()
     assert Path(second[3]["value"]).exists()
 
 
 def test_the_rooms_story_is_said_or_why_there_is_none(room: Comparing):
     assert "a photo of a cat, 3 scenes, seed 0, 2 steps." in room.summarise(**form())
-    assert "Subject: " in room.summarise(**form(subject=""))
+    assert "Subject must be" in room.summarise(**form(subject=""))
 
 
 # -- what the page shows ---------------------------------------------------------------------------------
@@ -381,9 +392,9 @@ def result(value: float, better: str = "higher", name: str = "DreamSim") -> Resu
     return Result(name, value, "unit", better, "net", "pairs")
 
 
-def told(row: Row, count: int, *entries: Result | Absent) -> Telling:
-    pictures = tuple(Picture(Path(f"{row.name}-{k}.png"), "prompt") for k in range(count))
-    return Telling(
+def generated(row: Row, count: int, *entries: Result | MissingScore) -> Generation:
+    pictures = tuple(Picture(Path(f"{row.name}-{k}.png"), k, "prompt", "scene") for k in range(count))
+    return Generation(
         row, ("masking <off>",), Progress("done", 2, share=1.0, pictures=pictures), entries or None
     )
 
@@ -395,7 +406,10 @@ def test_a_story_of_one_scene_is_compared_and_says_so(room: Comparing):
 
 
 def test_the_grid_has_a_row_a_setting_and_a_column_a_scene():
-    rows = (told(PLAIN, 2, result(0.2, "lower")), told(Row("<b>", Settings()), 1, result(0.1, "lower")))
+    rows = (
+        generated(PLAIN, 2, result(0.2, "lower")),
+        generated(Row("<b>", Settings()), 1, result(0.1, "lower")),
+    )
     html = compare_view.grid(Snapshot(STORY, rows), lambda path: f"/file/{path.name}")
     assert html.count('scope="col"') == 1 + 2
     assert html.count('scope="row"') == 2
@@ -417,19 +431,19 @@ def test_the_best_is_marked_by_direction_and_only_where_rows_differ():
 
 def test_a_row_without_scores_says_why():
     html = compare_view.grid(
-        Snapshot(STORY, (told(PLAIN, 2, Absent("DreamSim", "it is <gone>")),)), lambda path: ""
+        Snapshot(STORY, (generated(PLAIN, 2, MissingScore("DreamSim", "it is <gone>")),)), lambda path: ""
     )
-    assert "DreamSim is not shown: it is &lt;gone&gt;." in html
+    assert "DreamSim unavailable: it is &lt;gone&gt;." in html
 
 
 def test_the_status_says_row_picture_and_time_left():
-    first = Telling(PLAIN, (), Progress("done", 2, share=1.0, seconds=10.0), (result(1.0),))
-    second = Telling(SDSA, (), Progress("telling", 2, share=0.5, seconds=5.0))
+    first = Generation(PLAIN, (), Progress("done", 2, share=1.0, seconds=10.0), (result(1.0),))
+    second = Generation(SDSA, (), Progress("generating", 2, share=0.5, seconds=5.0))
     said = compare_view.status(Snapshot(STORY, (first, second), at=1))
     assert "Setting 2 of 2, sdsa: picture 1 of 2" in said
     assert "About 5 s left" in said
     assert 'aria-valuenow="75"' in said
-    waiting = Telling(SDSA, (), Progress("waiting", 2, before=2, seconds_to_wait=60.0))
+    waiting = Generation(SDSA, (), Progress("waiting", 2, jobs_ahead=2, seconds_to_wait=60.0))
     assert "2 other stories are before yours" in compare_view.status(Snapshot(STORY, (first, waiting), at=1))
 
 
@@ -441,8 +455,10 @@ def plain_image(color: str, size: tuple[int, int] = (64, 48)) -> Image.Image:
 
 
 def test_notes_are_said_once_and_of_the_rows_they_are_about():
-    def row(setting: Row, *notes: str) -> Telling:
-        return Telling(setting, (), Progress("done", 2, share=1.0, seconds=5.0, notes=notes), (result(1.0),))
+    def row(setting: Row, *notes: str) -> Generation:
+        return Generation(
+            setting, (), Progress("done", 2, share=1.0, seconds=5.0, notes=notes), (result(1.0),)
+        )
 
     said = compare_view.status(Snapshot(STORY, (row(PLAIN, "the prompt <is> cut"), row(SDSA))))
     assert "Note on plain: the prompt &lt;is&gt; cut." in said
@@ -513,9 +529,9 @@ def test_a_grid_of_nothing_is_refused():
 
 
 def test_the_saved_grid_knows_its_story_and_settings(tmp_path: Path):
-    row = told(PLAIN, 1)
+    row = generated(PLAIN, 1)
     plain_image("red").save(file := tmp_path / "frame-01.png")
-    progress = replace(row.progress, pictures=(Picture(file, "prompt"),))
+    progress = replace(row.progress, pictures=(Picture(file, 0, "prompt", "scene"),))
     snapshot = Snapshot(STORY, (replace(row, progress=progress),), "Figure")
     with Image.open(save_grid(snapshot, tmp_path)) as image:
         made = json.loads(image.text["comparison"])

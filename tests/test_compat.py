@@ -1,5 +1,6 @@
-"""A torchvision that does not fit its torch is cured, or hidden with the reason kept."""
+"""Imports: a torchvision built for another torch is fixed or hidden, and light modules load no torch."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from consistory_svd import compat
-from consistory_svd.scores.consistency import DreamSim
-from consistory_svd.scores.fetch import dreamsim_folder
-from consistory_svd.scores.pictures import Embeddings
-from consistory_svd.scores.result import Unavailable
-from tests.test_scores import frames
+from consistory_svd.metrics.dreamsim import DreamSim
+from consistory_svd.metrics.dreamsim_weights import dreamsim_folder
+from consistory_svd.metrics.images import Embeddings
+from consistory_svd.metrics.result import MetricUnavailable
+from consistory_svd.metrics.settings import ScoreSettings
+from tests.tiny_networks import frames
 
 # What torchvision does at import: it describes operators that its compiled part has registered.
 FOREIGN_WHEEL = """
@@ -24,8 +26,7 @@ import importlib.util, sys
 spec = importlib.util.spec_from_file_location("compat", sys.argv[1])
 compat = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(compat)
-assert compat.cure_torchvision() == compat.torchvision_fault()
-print(compat.torchvision_fault() or "cured", "|", importlib.util.find_spec("torchvision") is not None)
+print(compat.cure_torchvision() or "cured", "|", importlib.util.find_spec("torchvision") is not None)
 """
 
 
@@ -65,8 +66,19 @@ def test_what_cannot_be_cured_is_hidden_and_said(tmp_path: Path, content: str, f
 
 
 def test_dreamsim_says_why_it_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(compat, "_fault", "RuntimeError: operator torchvision::nms is cursed")
-    with pytest.raises(Unavailable, match=r"needs torchvision.*is cursed") as caught:
-        DreamSim(Embeddings(), tmp_path, "clip_vitb32").measure(frames())
+    fault = "RuntimeError: operator torchvision::nms is cursed"
+    monkeypatch.setattr("consistory_svd.metrics.dreamsim.cure_torchvision", lambda: fault)
+    with pytest.raises(MetricUnavailable, match=r"torchvision does not work here.*is cursed") as caught:
+        DreamSim(ScoreSettings(cache=tmp_path, backbone="clip_vitb32"), Embeddings()).measure(frames())
     assert "pip install" in caught.value.remedy
     assert not dreamsim_folder("clip_vitb32", tmp_path).exists()
+
+
+def test_the_workaround_is_imported_before_diffusers_and_transformers():
+    package = Path(compat.__file__).parent
+    for path in package.rglob("*.py"):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        imported = [node.module for node in body if isinstance(node, ast.ImportFrom) and node.module]
+        imported += [name.name for node in body if isinstance(node, ast.Import) for name in node.names]
+        if {name.split(".")[0] for name in imported} & {"diffusers", "transformers"}:
+            assert "consistory_svd.compat" in imported, path

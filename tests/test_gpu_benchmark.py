@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import CASES, app
-from consistory_svd.flags import run
+from consistory_svd.cli.options import run
 
 
 def test_a_table_is_made_for_every_case_and_plan(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -15,7 +15,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 import app as studio_app
-from consistory_svd.flags import run
+from consistory_svd.cli.options import run
 from consistory_svd.library import (
     ORDERS,
     VARIABLE,
@@ -28,17 +28,16 @@ from consistory_svd.library import (
     open_library,
     ordered,
 )
+from consistory_svd.metadata import save_frame, write_story_json
+from consistory_svd.metrics.report import as_json, from_json
+from consistory_svd.metrics.result import MissingScore, Result
 from consistory_svd.presets import PRESETS, preset_of
-from consistory_svd.record import save_frame, write_story_json
-from consistory_svd.scores import Absent, Result
-from consistory_svd.scores.report import as_json, from_json
-from consistory_svd.settings import Settings, Spectrum, Story
-from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.layout import FORM
-from consistory_svd.studio.library_handlers import Room
+from consistory_svd.settings import Settings, SVDFilter
+from consistory_svd.story import Story
+from consistory_svd.studio.tabs.story import StoryTab
 from consistory_svd.thumbnails import UNREADABLE, cover, thumbnail
 from tests.test_studio import form
-from tests.visitors import ANN, BEN
+from tests.visitors import ANN, BEN, library_of
 
 CAT = Story("a cat", ("in the forest", "on the beach"), seed=7)
 SETTINGS = Settings(steps=4, anchors=1)
@@ -69,7 +68,7 @@ def result(value: float, name: str = "DreamSim", better: str = "lower") -> Resul
     return Result(name, value, "distance", better, "net", "pairs", (value,) * 2, rows, (("a", "b", "c"),))
 
 
-def score(folder: Path, *results: Result | Absent) -> None:
+def score(folder: Path, *results: Result | MissingScore) -> None:
     keep_scores(folder, look_at(folder).pictures, as_json(results))
 
 
@@ -84,11 +83,11 @@ def test_a_story_is_found_again_by_another_library_on_the_same_folder(library: L
     folder = keep(library)
     (story,) = Library(library.root).stories()
     assert story.folder == folder
-    assert (story.title, story.scenes, story.problem) == ("a cat", CAT.scenes, "")
+    assert (story.title, story.scenes, story.problem) == ("a cat", CAT.scene_texts, "")
     assert story.record.settings == SETTINGS
     assert [path.name for path in story.pictures] == ["frame-01.png", "frame-02.png"]
     assert [mask.name for mask in story.masks] == ["mask-01.png", "mask-02.png"]
-    assert abs((datetime.now() - story.told).total_seconds()) < 60
+    assert abs((datetime.now() - story.generated).total_seconds()) < 60
 
 
 def test_folders_are_readable_and_never_shared(library: Library):
@@ -122,9 +121,9 @@ def test_the_folder_is_read_anew_each_time(library: Library):
     ("spoil", "words"),
     [
         (lambda folder: (folder / "story.json").unlink(), "has no story.json"),
-        (lambda folder: (folder / "story.json").write_text('{"version": 1, "mod'), "holds no JSON"),
+        (lambda folder: (folder / "story.json").write_text('{"version": 1, "mod'), "is not valid JSON"),
         (lambda folder: (folder / "story.json").write_bytes(b"\xff\xfe\x00"), "cannot be read"),
-        (lambda folder: (folder / "story.json").write_text("[]"), "an object is wanted"),
+        (lambda folder: (folder / "story.json").write_text("[]"), "must hold a JSON object"),
         (lambda folder: change(folder, story={"subject": 3, "scenes": ["x"]}), "subject"),
         (lambda folder: change(folder, settings={"steps": "many"}), "steps"),
         (lambda folder: change(folder, masks=7), "cannot be read"),
@@ -181,7 +180,7 @@ def test_links_are_not_followed(library: Library, tmp_path: Path):
 @pytest.mark.parametrize("name", ["..", ".", "", "../elsewhere", "/", "nothing", "a/b", None])
 def test_only_stories_of_the_library_can_be_named(library: Library, tmp_path: Path, name: str):
     keep(Library(tmp_path / "elsewhere"))
-    with pytest.raises(ValueError, match=r"^story: .* is not in the library"):
+    with pytest.raises(ValueError, match="is not in the library"):
         library.delete(name)
     assert library.root.is_dir()
 
@@ -230,14 +229,15 @@ def test_stories_are_sorted(library: Library):
     assert titles("Oldest first") == ["a zebra", "an ape", "a Cat"]
     assert titles("Subject, A to Z") == ["a Cat", "a zebra", "an ape"]
     assert titles("Most alike first") == ["a zebra", "a Cat", "an ape"]
-    with pytest.raises(ValueError, match=r"^sort: 'x' is not allowed"):
+    with pytest.raises(ValueError, match=r"^sort must be one of .*, got 'x'$"):
         ordered([], "x")
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_known_whatever_the_sampling(name: str):
     assert preset_of(replace(PRESETS[name], steps=7, guidance=2.0, height=512, batch=1)) == name
-    assert preset_of(replace(PRESETS[name], spectrum_k=Spectrum("count", 3))) == "your own"
+    changed = preset_of(replace(PRESETS[name], k_filter=SVDFilter("count", 3)))
+    assert changed == ("custom" if PRESETS[name].sdsa else name), "filters have no effect without sharing"
 
 
 # -- scores and thumbnails -------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def test_a_preset_is_known_whatever_the_sampling(name: str):
 def test_scores_are_kept_and_belong_to_their_pictures(library: Library):
     folder = keep(library)
     assert look_at(folder).scores is None
-    entries = [result(0.25), Absent("CLIPScore", "it has no weights", "Fetch them.", "clip")]
+    entries = [result(0.25), MissingScore("CLIPScore", "it has no weights", "Fetch them.", "clip")]
     score(folder, *entries)
     story = look_at(folder)
     assert story.headline == Headline("DreamSim", 0.25, "lower")
@@ -331,15 +331,15 @@ def test_strangers_have_libraries_of_their_own_unless_told_otherwise(
 # -- the studio keeps what it tells ----------------------------------------------------------------------
 
 
-def listed(handlers: Handlers, visitor: gr.Request, words: str = "") -> list[str]:
-    return Room(handlers).shelf(words, ORDERS[0], 24, visitor)[1]
+def listed(story_tab: StoryTab, visitor: gr.Request, words: str = "") -> list[str]:
+    return library_of(story_tab).shelf(words, ORDERS[0], 24, visitor)[1]
 
 
-def test_every_story_told_is_kept_with_masks_and_scores(common: Handlers, library: Library):
+def test_every_story_told_is_kept_with_masks_and_scores(common: StoryTab, library: Library):
     for seed in (1, 2):
-        list(common.tell(ANN, **form(seed=seed)))
-    list(common.score("ensemble", "noise", ANN))
-    common.leave(ANN)
+        list(common.generate(ANN, **form(seed=seed)))
+    list(common.scores.score("ensemble", "noise", ANN))
+    common.services.leave(ANN)
     latest, first = library.stories()
     assert [story.record.story.seed for story in (latest, first)] == [2, 1]
     assert len(latest.pictures) == len(latest.record.masks) == 3
@@ -349,72 +349,69 @@ def test_every_story_told_is_kept_with_masks_and_scores(common: Handlers, librar
     assert first.scores is None
 
 
-def test_a_cancelled_story_is_kept_if_it_has_a_picture(common: Handlers, library: Library):
-    telling = common.tell(ANN, **form(steps=200))
-    next(None for _ in telling if len(common.story_of(ANN).progress.pictures) == 1)
+def test_a_cancelled_story_is_kept_if_it_has_a_picture(common: StoryTab, library: Library):
+    generation = common.generate(ANN, **form(steps=200))
+    next(None for _ in generation if len(common.services.sessions.story_of(ANN).pictures) == 1)
     assert len(library.stories()[0].pictures) == 1  # already: the app may end at any time
     list(common.cancel(ANN))
     (story,) = library.stories()
     assert len(story.pictures) == 1
-    telling = common.tell(BEN, **form(steps=200))
-    next(status for _, status in telling if isinstance(status, str) and "step " in status)
+    generation = common.generate(BEN, **form(steps=200))
+    next(update for update in generation if "step " in update.get(common.status, ""))
     list(common.cancel(BEN))
-    assert common.story_of(BEN).join(120)
+    assert common.services.sessions.of(BEN).job.join(120)
     assert len(list(library.root.iterdir())) == 1
 
 
-def test_visitors_of_a_shared_demo_see_their_own_stories_alone(handlers: Handlers):
+def test_visitors_of_a_shared_demo_see_their_own_stories_alone(story_tab: StoryTab):
     for visitor, subject in ((ANN, "a cat"), (BEN, "a fox")):
-        list(handlers.tell(visitor, **form(subject=subject, concept="")))
-    (cat,), (fox,) = listed(handlers, ANN), listed(handlers, BEN)
+        list(story_tab.generate(visitor, **form(subject=subject, concept="")))
+    (cat,), (fox,) = listed(story_tab, ANN), listed(story_tab, BEN)
     assert "cat" in cat
     assert "fox" in fox
-    room = Room(handlers)
+    room = library_of(story_tab)
     assert "is not in the library" in room.look(fox, ANN)[1]
     assert "is not in the library" in room.delete(fox, ANN)[1]
-    assert "is not in the library" in room.open(fox, ANN)[0]
+    assert "is not in the library" in room.open(fox, ANN)[room.message]
     with pytest.raises(ValueError, match="not in the library"):
         room.folder(ANN, fox)
     folder = room.folder(ANN, cat)
-    handlers.leave(ANN)
+    story_tab.services.leave(ANN)
     assert not folder.exists()
-    assert listed(handlers, ANN) == []
-    assert listed(handlers, BEN) == [fox]
+    assert listed(story_tab, ANN) == []
+    assert listed(story_tab, BEN) == [fox]
 
 
-def test_a_visitor_who_leaves_while_a_story_is_told_leaves_nothing(handlers: Handlers):
-    list(handlers.tell(ANN, **form()))
-    telling = handlers.tell(ANN, **form(steps=200))
-    next(None for _ in telling if len(handlers.story_of(ANN).progress.pictures) == 1)
-    run = handlers.story_of(ANN)
-    handlers.leave(ANN)
+def test_a_visitor_who_leaves_while_a_story_is_told_leaves_nothing(story_tab: StoryTab):
+    list(story_tab.generate(ANN, **form()))
+    generation = story_tab.generate(ANN, **form(steps=200))
+    next(None for _ in generation if len(story_tab.services.sessions.story_of(ANN).pictures) == 1)
+    run = story_tab.services.sessions.of(ANN).job
+    story_tab.services.leave(ANN)
     assert run.join(120)
-    assert run.progress.stage == "stopped"
-    assert [path.name for path in run.folder.parent.glob("*")] == []
+    assert run.progress.state == "stopped"
+    assert [path.name for path in run.request.folder.parent.glob("*")] == []
 
 
-def test_a_kept_story_is_opened_with_everything(common: Handlers, library: Library):
+def test_a_kept_story_is_opened_with_everything(common: StoryTab, library: Library):
     settings = replace(PRESETS["svd-quantile"], steps=9, anchors=1)
     folder = keep(library, replace(CAT, negative="fog"), settings)
     score(folder, result(0.25))
-    message, tab, status, pictures, scores, masks, offered, spectrum, *values = Room(common).open(
-        folder.name, ANN
-    )
-    assert (message, tab["selected"], masks, offered) == ("", "story", False, "cat")
-    assert "Opened from the library" in status
-    assert [caption for _, caption in pictures] == list(CAT.scenes)
-    assert "0.250" in scores
-    assert spectrum["open"]
-    filled = dict(zip(FORM, values, strict=True))
-    assert (filled["negative"], filled["steps"], filled["k_select"]) == ("fog", 9, "quantile")
-    assert filled["k_value"]["value"] == 0.05
-    assert filled["k_value"]["maximum"] == 1
+    room = library_of(common)
+    opened = room.open(folder.name, ANN)
+    assert (opened[room.message], opened[common.masks], opened[common.suggested]) == ("", False, "cat")
+    assert "Opened from the library" in opened[common.status]
+    assert [caption for _, caption in opened[common.pictures]] == list(CAT.scene_texts)
+    assert "0.250" in opened[common.scores.card]
+    assert opened[common.method.svd_filter.group]["open"]
+    filled = [opened[common.form[name]] for name in ("negative", "steps", "k_keep", "k_quantile")]
+    assert filled == ["fog", 9, "quantile", 0.05]
     shown = common.show_masks(True, ANN)
     assert all("marked" in path and Path(path).is_file() for path, _ in shown)
 
 
-def test_deleting_asks_first_and_spares_a_story_that_is_told(common: Handlers, library: Library):
-    room = Room(common)
+def test_deleting_asks_first_and_spares_a_story_that_is_told(common: StoryTab, library: Library):
+    room = library_of(common)
     folder = keep(library)
     question, part = room.ask(folder.name, ANN)
     assert "a cat" in question
@@ -422,19 +419,19 @@ def test_deleting_asks_first_and_spares_a_story_that_is_told(common: Handlers, l
     assert folder.exists()
     assert "is deleted" in room.delete(folder.name, ANN)[1]
     assert not folder.exists()
-    telling = common.tell(ANN, **form(steps=200))
-    next(None for _ in telling if len(common.story_of(ANN).progress.pictures) == 1)
+    generation = common.generate(ANN, **form(steps=200))
+    next(None for _ in generation if len(common.services.sessions.story_of(ANN).pictures) == 1)
     (running,) = library.stories()
     assert "still being told" in room.delete(running.name, BEN)[1]
-    assert "still being told" in room.open(running.name, ANN)[0]
+    assert "still being generated" in room.open(running.name, ANN)[room.message]
     assert running.folder.is_dir()
 
 
-def test_stories_stand_side_by_side(common: Handlers, library: Library):
+def test_stories_stand_side_by_side(common: StoryTab, library: Library):
     one = keep(library)
     two = keep(library, replace(CAT, scenes=("on the beach", "in <b>snow</b>")), replace(SETTINGS, steps=9))
     score(one, result(0.25))
-    room = Room(common)
+    room = library_of(common)
     html = room.compare([one.name, two.name], ANN)
     assert html.count("<img") == 4
     assert html.index("in the forest") < html.index("on the beach") < html.index("&lt;b&gt;snow")
@@ -448,13 +445,13 @@ def test_stories_stand_side_by_side(common: Handlers, library: Library):
     assert "not in the library" in room.compare([one.name, "gone"], ANN)
 
 
-def test_a_broken_story_can_be_looked_at_but_not_opened(common: Handlers, library: Library):
+def test_a_broken_story_can_be_looked_at_but_not_opened(common: StoryTab, library: Library):
     folder = keep(library)
     (folder / "story.json").write_text("{")
-    room = Room(common)
+    room = library_of(common)
     look = room.look(folder.name, ANN)
     assert "cannot be read" in look[2]
-    assert "no pictures to open" in room.open(folder.name, ANN)[0]
+    assert "no images to open" in room.open(folder.name, ANN)[room.message]
     assert listed(common, ANN) == [folder.name]
     (value, *_) = room.shelf("", ORDERS[0], 24, ANN)
     assert isinstance(value["value"][0][0], Image.Image)

@@ -11,17 +11,16 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 import app as studio_app
-from consistory_svd.flags import run
+from consistory_svd.cli.options import run
 from consistory_svd.limits import PUBLIC, Limits, limits_of, public, read_auth, warnings
-from consistory_svd.settings import Settings, Story
-from consistory_svd.studio import view
-from consistory_svd.studio.engine import Engine
-from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.layout import lay_out
-from consistory_svd.studio.line import Line, Place
-from consistory_svd.studio.worker import Progress
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
+from consistory_svd.studio import html as view
+from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.studio.progress import Progress
+from consistory_svd.studio.queue import GenerationQueue, Position
 from tests.test_studio import form
-from tests.visitors import ANN
+from tests.visitors import ANN, last, make_story_tab
 
 STORY = Story("a cat", ("in the forest", "on the beach", "in the snow"))
 SECONDS = 60.0
@@ -33,15 +32,15 @@ SECONDS = 60.0
 @pytest.mark.parametrize(
     ("limits", "settings", "said"),
     [
-        (Limits(frames=2), Settings(), "scenes: 3 are not allowed in this studio; give at most 2"),
-        (Limits(steps=20), Settings(steps=21), "steps: 21 is not allowed in this studio; give at most 20"),
+        (Limits(frames=2), Settings(), "scenes must be at most 2 in this studio, got 3"),
+        (Limits(steps=20), Settings(steps=21), "steps must be at most 20 in this studio, got 21"),
         (
             Limits(size=512),
             Settings(height=520),
-            "height: 520 is not allowed in this studio; give at most 512",
+            "height must be at most 512 in this studio, got 520",
         ),
-        (Limits(size=512), Settings(width=1024), "width: 1024 is not allowed"),
-        (Limits(batch=8), Settings(batch=64), "batch: 64 is not allowed in this studio; give at most 8"),
+        (Limits(size=512), Settings(width=1024), "width must be .*, got 1024"),
+        (Limits(batch=8), Settings(batch=64), "batch must be at most 8 in this studio, got 64"),
     ],
 )
 def test_a_story_over_a_limit_names_field_value_and_limit(limits: Limits, settings: Settings, said: str):
@@ -59,9 +58,7 @@ def test_a_story_at_its_limits_and_of_the_models_own_size_is_allowed():
     "wrong", [{"frames": 0}, {"steps": 1}, {"size": 5000}, {"queue": True}, {"queue": "9"}]
 )
 def test_a_wrong_limit_names_its_flag(wrong: dict):
-    with pytest.raises(
-        ValueError, match=f"max-{next(iter(wrong))}: .* is not allowed; give a whole number from"
-    ):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be a whole number from .*, got "):
         Limits(**wrong)
 
 
@@ -75,17 +72,17 @@ def test_limits_that_are_given_replace_the_safe_ones_alone():
 def test_strangers_cannot_have_any_number_of_pictures_drawn_together():
     story = Story("a cat", tuple(f"in the {word}" for word in ("forest", "snow")))
     limits_of(True).check(story, Settings())
-    with pytest.raises(ValueError, match="batch: 64 is not allowed in this studio"):
+    with pytest.raises(ValueError, match="batch must be at most 8 in this studio, got 64"):
         limits_of(True).check(story, Settings(batch=64))
 
 
 def test_widgets_end_at_the_limits_and_say_so():
-    _, _, boxes, _ = lay_out()
-    Limits(frames=6, steps=12, batch=8).show_on(boxes)
+    limits = Limits(frames=6, steps=12, batch=8)
+    boxes = make_story_tab(ModelManager(device="cpu"), limits=limits).form
     assert boxes["batch"].maximum == 8
     assert (boxes["steps"].maximum, boxes["steps"].value) == (12, 12)
     assert boxes["steps"].info.endswith("At most 12 in this studio.")
-    assert boxes["scenes"].info.endswith("At most 6 in this studio.")
+    assert "At most 6 in this studio." in boxes["scenes"].html_template
     assert Limits(steps=12).fitted({"steps": 30, "seed": 99, "scenes": "a"}) == {
         "steps": 12,
         "seed": 99,
@@ -93,15 +90,13 @@ def test_widgets_end_at_the_limits_and_say_so():
     }
 
 
-def test_the_page_and_programmes_are_held_to_the_limits(engine: Engine):
-    handlers = Handlers(engine, Limits(frames=2))
-    updates = handlers.begin(ANN, "cat", True, **form())
-    assert "Scenes: 3 are not allowed in this studio; give at most 2" in next(updates)[0]
-    with pytest.raises(gr.Error, match="Scenes: 3"):
+def test_the_page_and_programmes_are_held_to_the_limits(manager: ModelManager):
+    story_tab = make_story_tab(manager, limits=Limits(frames=2))
+    updates = story_tab.generate(ANN, **form())
+    assert "Scenes must be at most 2 in this studio, got 3" in next(updates)[story_tab.status]
+    with pytest.raises(gr.Error, match="Scenes must be at most 2"):
         next(updates)
-    with pytest.raises(gr.Error, match="Scenes: 3"):
-        next(handlers.tell(ANN, **form()))
-    assert len(engine.line) == 0
+    assert len(manager.queue) == 0
 
 
 # -- who can come ----------------------------------------------------------------------------------------
@@ -133,13 +128,13 @@ def test_users_are_read_from_several_flags_and_from_a_list():
 
 @pytest.mark.parametrize("wrong", ["hunter2", ":hunter2", "ann:", "ann:hunter2,hunter3", ""])
 def test_a_wrong_sign_in_names_the_flag_and_never_the_password(wrong: str):
-    with pytest.raises(ValueError, match=r"^auth: number [12] is not of the form user:password") as refusal:
+    with pytest.raises(ValueError, match=r"^auth: entry [12] is not of the form user:password") as refusal:
         read_auth([wrong])
     assert "hunter" not in str(refusal.value)
 
 
 def test_a_user_given_twice_is_refused_without_the_passwords():
-    with pytest.raises(ValueError, match="auth: the user 'ann' is given twice") as refusal:
+    with pytest.raises(ValueError, match="auth: user 'ann' is given twice") as refusal:
         read_auth(["ann:hunter2", "ann:hunter3"])
     assert "hunter" not in str(refusal.value)
 
@@ -195,7 +190,7 @@ def test_a_public_host_switches_the_limits_on_and_warns(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--auth", "hunter2"], "auth: number 1 is not of the form user:password"),
+        (["--auth", "hunter2"], "auth: entry 1 is not of the form user:password"),
         (["--max-frames", "0"], "max-frames: "),
         (["--max-steps", "many"], "max-steps: "),
         (["--port", "0"], "port: "),
@@ -233,30 +228,32 @@ def test_every_flag_says_what_it_does(capsys: pytest.CaptureFixture, monkeypatch
 
 
 def test_the_line_tells_places_and_what_those_before_take():
-    line = Line()
-    first, second, third = (line.join(work) for work in (100, 200, 100))
-    assert [line.place(ticket) for ticket in (first, second, third)] == [
-        Place(0, 0),
-        Place(1, None),
-        Place(2, None),
+    queue = GenerationQueue()
+    first, second, third = (queue.enqueue(work) for work in (100, 200, 100))
+    assert [queue.position(ticket) for ticket in (first, second, third)] == [
+        Position(0, 0),
+        Position(1, None),
+        Position(2, None),
     ]
-    with line.turn(first, threading.Event(), lambda place: None):
+    with queue.wait_turn(first, threading.Event(), lambda position: None):
         first.seconds_left = 30.0
-        assert line.place(second) == Place(1, 30.0)
-        place = line.place(third)
-        assert place.before == 2
-        assert place.seconds == pytest.approx(30.0 + 2 * 30.0, abs=1.0)  # twice the work of the one that runs
-    assert line.place(second) == Place(0, 0)
-    assert line.place(third).seconds == pytest.approx(0.0, abs=0.5)  # the first was quick, by the clock
+        assert queue.position(second) == Position(1, 30.0)
+        position = queue.position(third)
+        assert position.jobs_ahead == 2
+        assert position.seconds == pytest.approx(
+            30.0 + 2 * 30.0, abs=1.0
+        )  # twice the work of the one that runs
+    assert queue.position(second) == Position(0, 0)
+    assert queue.position(third).seconds == pytest.approx(0.0, abs=0.5)  # the first was quick, by the clock
 
 
 def test_turns_come_in_the_order_of_joining_and_stopping_gives_the_place_up():
-    line, order, entered = Line(), [], threading.Event()
-    tickets = [line.join(1) for _ in range(3)]
+    queue, order, entered = GenerationQueue(), [], threading.Event()
+    tickets = [queue.enqueue(1) for _ in range(3)]
     stops = [threading.Event() for _ in range(3)]
 
     def take(number: int) -> None:
-        with line.turn(tickets[number], stops[number], lambda place: entered.set()):
+        with queue.wait_turn(tickets[number], stops[number], lambda position: entered.set()):
             order.append(number)
 
     threads = [threading.Thread(target=take, args=(number,)) for number in (2, 1)]
@@ -267,63 +264,65 @@ def test_turns_come_in_the_order_of_joining_and_stopping_gives_the_place_up():
     stops[1].set()
     threads[1].join(SECONDS)
     assert order == [1], "who stops does not wait any longer"
-    with line.turn(tickets[0], stops[0], lambda place: None):
+    with queue.wait_turn(tickets[0], stops[0], lambda position: None):
         order.append(0)
     threads[0].join(SECONDS)
     assert order == [1, 0, 2]
-    assert len(line) == 0
+    assert len(queue) == 0
 
 
 def test_what_is_no_story_has_its_turn_and_is_not_counted_as_one():
-    line = Line()
-    switch, story = line.join(0), line.join(100)
-    assert line.place(story) == Place(0, None)
-    with line.turn(switch, threading.Event(), lambda place: None):
+    queue = GenerationQueue()
+    switch, story = queue.enqueue(0), queue.enqueue(100)
+    assert queue.position(story) == Position(0, None)
+    with queue.wait_turn(switch, threading.Event(), lambda position: None):
         pass
-    assert line.place(story) == Place(0, 0)
+    assert queue.position(story) == Position(0, 0)
 
 
 def test_a_line_that_is_full_says_so():
-    line = Line(most=1)
-    line.check_room(coming=1)
-    first = line.join(1)
-    line.join(1)
-    with pytest.raises(ValueError, match="queue: 1 stories are waiting; this studio lets 1 wait"):
-        line.join(1)
-    line.leave(first)
-    line.join(1)
+    queue = GenerationQueue(max_waiting=1)
+    queue.check_capacity(joining=1)
+    first = queue.enqueue(1)
+    queue.enqueue(1)
+    with pytest.raises(ValueError, match="The queue is full: 1 job is waiting"):
+        queue.enqueue(1)
+    queue.leave(first)
+    queue.enqueue(1)
 
 
-def test_a_story_behind_a_full_line_is_refused_on_the_page_and_by_programmes(engine: Engine):
-    engine.line, before = Line(most=1), engine.line
+def test_a_story_behind_a_full_line_is_refused_on_the_page_and_by_programmes(manager: ModelManager):
+    manager.queue, before = GenerationQueue(max_waiting=1), manager.queue
     try:
         for _ in range(2):
-            engine.line.join(1)
-        handlers = Handlers(engine)
-        assert "Queue: 1 stories are waiting" in next(handlers.begin(ANN, "cat", True, **form()))[0]
-        with pytest.raises(gr.Error, match="Queue: 1 stories are waiting"):
-            next(handlers.tell(ANN, **form()))
+            manager.queue.enqueue(1)
+        story_tab = make_story_tab(manager)
+        updates = story_tab.generate(ANN, **form())
+        assert "The queue is full" in next(updates)[story_tab.status]
+        with pytest.raises(gr.Error, match="The queue is full"):
+            next(updates)
     finally:
-        engine.line = before
+        manager.queue = before
 
 
-def test_a_waiting_story_says_its_place_and_time_and_then_begins(engine: Engine):
-    handlers = Handlers(engine)
-    ticket = engine.line.join(1)
+def test_a_waiting_story_says_its_place_and_time_and_then_begins(manager: ModelManager):
+    story_tab = make_story_tab(manager)
+    ticket = manager.queue.enqueue(1)
     ticket.seconds_left = 40.0
-    updates = handlers.tell(ANN, **form())
-    said = next(status for _, status in updates if isinstance(status, str) and "before yours" in status)
+    updates = story_tab.generate(ANN, **form())
+    said = next(
+        status for update in updates if "before yours" in (status := update.get(story_tab.status, ""))
+    )
     assert "Another story is before yours. It begins by itself in about 40 s." in said
-    engine.line.leave(ticket)
-    *_, (_, last) = updates
-    assert "3 pictures in " in last
-    assert handlers.story_of(ANN).join(SECONDS)
-    assert len(engine.line) == 0
+    manager.queue.leave(ticket)
+    assert "3 pictures in " in last(updates, story_tab.status)
+    assert story_tab.services.sessions.of(ANN).job.join(SECONDS)
+    assert len(manager.queue) == 0
 
 
 def test_waiting_is_said_in_words():
-    waiting = Progress("waiting", 3, before=3, seconds_to_wait=75.0)
+    waiting = Progress("waiting", 3, jobs_ahead=3, seconds_to_wait=75.0)
     assert "3 other stories are before yours. It begins by itself in about 1 min 15 s." in view.status(
         waiting
     )
-    assert "It begins by itself." in view.status(Progress("waiting", 3, before=1))
+    assert "It begins by itself." in view.status(Progress("waiting", 3, jobs_ahead=1))

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from consistory_svd import Model, load_model, models
+from consistory_svd import Model, load_model
+from consistory_svd.models import model as models
 
 
 def test_a_folder_is_loaded_in_the_dtype_asked_for(tiny_folder: Path) -> None:
@@ -37,27 +38,27 @@ def test_an_autoencoder_that_overflows_in_float16_stays_in_float32(tiny_folder: 
     assert model.pipe.unet.dtype == torch.float16
 
 
-def test_the_words_a_model_knows_are_the_first_of_each_class(tiny_folder: Path, tmp_path: Path) -> None:
+def test_the_vocabulary_has_the_first_word_of_each_class(tiny_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_folder, tmp_path / "words")
     (folder / "words.json").write_text(json.dumps({"subject": {"cat": ["cat", "kitten"], "dog": ["dog"]}}))
-    assert load_model(str(folder), device="cpu").words == {"subject": ("cat", "dog")}
-    assert load_model(str(tiny_folder), device="cpu").words == {}
+    assert load_model(str(folder), device="cpu").vocabulary == {"subject": ("cat", "dog")}
+    assert load_model(str(tiny_folder), device="cpu").vocabulary == {}
 
 
 def test_a_model_says_its_name_size_and_device(small_model: Model) -> None:
     assert small_model.describe() == "small, 32 × 32 pixels, on CPU in float32"
 
 
-def test_what_is_not_there_is_named(
+def test_missing_models_and_devices_are_named(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ValueError, match=r"^model: './nowhere' is not there"):
+    with pytest.raises(ValueError, match=r"^model: './nowhere' does not exist"):
         load_model("./nowhere", device="cpu")
     with pytest.raises(ValueError, match=r"^model: the folder .* has no model_index.json"):
         load_model(str(tmp_path), device="cpu")
-    with pytest.raises(ValueError, match=r"^device: 'toaster'"):
+    with pytest.raises(ValueError, match=r"^device must be .*'toaster'"):
         load_model(str(tiny_folder), device="toaster")
-    with pytest.raises(ValueError, match=r"^dtype: torch.int8"):
+    with pytest.raises(ValueError, match=r"^dtype must be .*int8"):
         load_model(str(tiny_folder), device="cpu", dtype=torch.int8)
     monkeypatch.setattr(models, "EMBEDDED", tmp_path)
     with pytest.raises(ValueError, match=r"^model: the embedded model is missing"):

@@ -9,15 +9,14 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionXLPipeline
 
 from consistory_svd import Model, Story
+from consistory_svd.decoding import Decoder
 from consistory_svd.sampling import (
-    decode,
     encode_prompts,
     frame_generators,
     initial_latents,
     locate_concepts,
-    predicted_picture,
 )
-from tests.tiny import walk
+from tests.tiny_models import walk
 
 STEPS = 4
 
@@ -152,23 +151,23 @@ def test_gradients_are_off_inside_and_untouched_outside(small_model: Model, stor
         assert torch.is_grad_enabled()
 
 
-def test_the_foreseen_picture_is_the_schedulers(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_predicted_x0_is_the_schedulers(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     story = Story("a fox", ("in the forest", "on the beach"))
-    foreseen_by_scheduler = []
+    x0_by_scheduler = []
     original = DDIMScheduler.step
 
     def spy(
         self: DDIMScheduler, prediction: torch.Tensor, timestep: int, latents: torch.Tensor, **rest: object
     ):
-        foreseen_by_scheduler.append(original(self, prediction, timestep, latents).pred_original_sample)
+        x0_by_scheduler.append(original(self, prediction, timestep, latents).pred_original_sample)
         return original(self, prediction, timestep, latents, **rest)
 
     monkeypatch.setattr(DDIMScheduler, "step", spy)
     text = encode_prompts(model.pipe, story.prompts, "", 5.0)
     steps = walk(model.pipe, noise_for(model, story), text, STEPS, 5.0, frame_generators((0, 0)))
-    for step, expected in zip(steps, foreseen_by_scheduler, strict=False):
-        torch.testing.assert_close(predicted_picture(model.pipe, step), expected, rtol=1e-4, atol=1e-4)
-    assert len(foreseen_by_scheduler) == STEPS
+    for step, expected in zip(steps, x0_by_scheduler, strict=False):
+        torch.testing.assert_close(step.predict_x0(), expected, rtol=1e-4, atol=1e-4)
+    assert len(x0_by_scheduler) == STEPS
 
 
 def test_decoding_is_the_stock_pipelines(model: Model) -> None:
@@ -177,7 +176,8 @@ def test_decoding_is_the_stock_pipelines(model: Model) -> None:
     expected = stock_pipeline(model.pipe)(
         list(story.prompts), num_inference_steps=STEPS, guidance_scale=5.0, latents=noise.clone()
     ).images[0]
-    assert decode(model.pipe, ours(model.pipe, story, noise, 5.0)[0]).tobytes() == expected.tobytes()
+    image = Decoder(model.pipe, print).decode(ours(model.pipe, story, noise, 5.0)[0])
+    assert image.tobytes() == expected.tobytes()
 
 
 def test_concepts_are_located_in_tokens(small_model: Model) -> None:

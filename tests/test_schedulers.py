@@ -11,27 +11,27 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 
-from consistory_svd import FrameDone, Model, Settings, Story, load_model, preset, tell
+from consistory_svd import FrameDone, Model, Settings, Story, generate, load_model, preset
+from consistory_svd.attention import Schedule
+from consistory_svd.fields import field_of
+from consistory_svd.models.few_step import few_step_model_for
 from consistory_svd.sampling import (
     Trajectory,
     denoise,
     encode_prompts,
     frame_generators,
     initial_latents,
-    predicted_picture,
     prepare_scheduler,
 )
-from consistory_svd.schedulers import EDM_KINDS, KINDS, make_scheduler, noise_levels, recipe_for
-from consistory_svd.settings import knob
-from consistory_svd.sharing import Schedule
-from tests.tiny import make_pipeline
+from consistory_svd.schedulers import EDM_KINDS, KINDS, make_scheduler, noise_levels
+from tests.tiny_models import make_pipeline
 
 STORY = Story("a fox", ("in the forest", "on the beach", "in the snow"))
 SHARED = Settings(steps=4, guidance=2.0)
 
 
 def latents(model: Model, settings: Settings) -> torch.Tensor:
-    return torch.stack([e.latents for e in tell(model, STORY, settings) if isinstance(e, FrameDone)])
+    return torch.stack([e.latents for e in generate(model, STORY, settings) if isinstance(e, FrameDone)])
 
 
 def edm_model() -> Model:
@@ -44,10 +44,10 @@ def edm_model() -> Model:
 
 
 def test_the_choices_are_those_that_can_be_made() -> None:
-    assert knob(Settings, "scheduler").choices == ("own", *KINDS)
-    with pytest.raises(ValueError, match=r"^scheduler: 'heun' is not allowed; give one of own, ddim, euler"):
+    assert field_of(Settings, "scheduler").choices == ("own", *KINDS)
+    with pytest.raises(ValueError, match=r"^scheduler must be one of own, ddim, euler.*, got 'heun'$"):
         Settings(scheduler="heun")
-    with pytest.raises(ValueError, match=r"^spacing: 3 is not allowed; give one of own, leading"):
+    with pytest.raises(ValueError, match=r"^spacing must be one of own, leading.*, got 3$"):
         Settings(spacing=3)
 
 
@@ -56,7 +56,7 @@ def test_each_scheduler_is_that_of_the_stock_pipeline(kind: str, small_model: Mo
     pipe, settings = small_model.pipe, Settings(sdsa=False, steps=6, guidance=3.0, scheduler=kind)
     noise = torch.randn(1, 8, 16, 16, generator=torch.Generator().manual_seed(5))
     story = Story("a fox", ("in the forest",))
-    (ours,) = [e for e in tell(small_model, story, settings, latents=noise) if isinstance(e, FrameDone)]
+    (ours,) = [e for e in generate(small_model, story, settings, latents=noise) if isinstance(e, FrameDone)]
     stock = StableDiffusionXLPipeline(
         **{**pipe.components, "scheduler": make_scheduler(pipe.scheduler, kind)},
         force_zeros_for_empty_prompt=pipe.config.force_zeros_for_empty_prompt,
@@ -77,20 +77,20 @@ def test_each_scheduler_is_that_of_the_stock_pipeline(kind: str, small_model: Mo
 
 
 @pytest.mark.parametrize("kind", ["own", *KINDS])
-def test_a_step_foresees_the_end_it_goes_to(kind: str, small_model: Model) -> None:
-    """At the last step, what is foreseen is what the scheduler arrives at, or close to it."""
+def test_the_last_step_predicts_its_result(kind: str, small_model: Model) -> None:
+    """At the last step, the predicted x0 is close to the result of the scheduler."""
     pipe = small_model.pipe
     text = encode_prompts(pipe, STORY.prompts[:1], "", 1.0)
     generators = frame_generators((1,))
     noise = initial_latents(pipe, generators, small_model.native_size)
     trajectory = Trajectory.begin(pipe, noise, 8, generators, kind)
     *_, last = denoise(pipe, trajectory, text, 1.0)
-    seen = predicted_picture(pipe, last, trajectory.scheduler)
+    seen = last.predict_x0()
     assert (seen - last.latents).abs().mean() < 0.2 * last.latents.abs().mean()
 
 
 @pytest.mark.parametrize("kind", ["own", *EDM_KINDS])
-def test_playgrounds_formulation_is_foreseen_and_placed(kind: str) -> None:
+def test_playgrounds_formulation_is_predicted_and_scheduled(kind: str) -> None:
     model = edm_model()
     scheduler = prepare_scheduler(model.pipe, 8, kind)
     levels = noise_levels(scheduler)
@@ -101,10 +101,8 @@ def test_playgrounds_formulation_is_foreseen_and_placed(kind: str) -> None:
     noise = initial_latents(model.pipe, generators, model.native_size)
     trajectory = Trajectory.begin(model.pipe, noise, 8, generators, kind)
     *_, last = denoise(model.pipe, trajectory, text, 1.0)
-    # With sigma 0 at the end, the last step goes all the way to what it foresees.
-    torch.testing.assert_close(
-        predicted_picture(model.pipe, last, trajectory.scheduler), last.latents, rtol=1e-3, atol=1e-3
-    )
+    # With sigma 0 at the end, the last step goes all the way to the predicted x0.
+    torch.testing.assert_close(last.predict_x0(), last.latents, rtol=1e-3, atol=1e-3)
     assert torch.isfinite(latents(model, replace(SHARED, scheduler=kind, preview_every=1))).all()
 
 
@@ -114,12 +112,12 @@ def test_an_edm_model_takes_no_other_formulation() -> None:
     with pytest.raises(
         ValueError, match=r"^scheduler: 'ddim' is not allowed with this model.*own, euler, dpm\+\+"
     ):
-        tell(model, STORY, replace(SHARED, scheduler="ddim"))
+        generate(model, STORY, replace(SHARED, scheduler="ddim"))
 
 
 def test_more_steps_than_a_distilled_scheduler_knows_are_refused(small_model: Model) -> None:
     with pytest.raises(ValueError, match=r"^steps: 80 is not allowed with LCMScheduler; give fewer"):
-        tell(small_model, STORY, Settings(steps=80, scheduler="lcm"))
+        generate(small_model, STORY, Settings(steps=80, scheduler="lcm"))
 
 
 def test_spacing_is_where_the_steps_lie(small_model: Model) -> None:
@@ -129,8 +127,8 @@ def test_spacing_is_where_the_steps_lie(small_model: Model) -> None:
     assert trailing.timesteps.tolist() == [999, 749, 499, 249]  # as SDXL-Lightning's card asks for
     assert make_scheduler(own, "own", "trailing").config.timestep_spacing == "trailing"
     assert own.config.timestep_spacing == "leading"
-    started = next(iter(tell(small_model, STORY, replace(SHARED, scheduler="lcm", spacing="trailing"))))
-    assert any(note.startswith("spacing: has no effect with lcm") for note in started.notes)
+    started = next(iter(generate(small_model, STORY, replace(SHARED, scheduler="lcm", spacing="trailing"))))
+    assert any(note.startswith("timestep spacing has no effect with lcm") for note in started.notes)
 
 
 @pytest.mark.parametrize("steps", [2, 3, 4, 6, 8, 9])
@@ -190,10 +188,10 @@ def test_distilled_guidance_takes_no_second_half() -> None:
     ],
 )
 def test_few_step_models_are_known_by_name(name: str, expected: tuple) -> None:
-    recipe = recipe_for(name)
-    assert (recipe.name, recipe.steps, recipe.scheduler, recipe.spacing) == expected
-    assert recipe.guidance <= 1
-    assert recipe_for("RealVisXL_V5.0") is None
+    found = few_step_model_for(name)
+    assert (found.name, found.steps, found.scheduler, found.spacing) == expected
+    assert found.guidance <= 1
+    assert few_step_model_for("RealVisXL_V5.0") is None
 
 
 def test_the_default_is_the_models_own(tiny_folder) -> None:

@@ -12,16 +12,16 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 from consistory_svd.library import Library, keep_scores, look_at, remove_folder
-from consistory_svd.scores import Absent, ScoreSettings
-from consistory_svd.scores.report import as_json
-from consistory_svd.studio.engine import Engine
-from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.library_handlers import Room
-from consistory_svd.studio.line import Line
+from consistory_svd.metrics.report import as_json
+from consistory_svd.metrics.result import MissingScore
+from consistory_svd.metrics.settings import ScoreSettings
+from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.studio.queue import GenerationQueue
 from consistory_svd.studio.session import Session, Sessions
+from consistory_svd.studio.tabs.story import StoryTab
 from tests.test_library import keep
 from tests.test_studio import form
-from tests.visitors import ANN, BEN
+from tests.visitors import ANN, BEN, library_of, make_story_tab
 
 SECONDS = 30.0
 
@@ -48,13 +48,16 @@ def test_a_hash_of_another_form_is_refused(sent: object):
     assert sessions.all() == []
 
 
-def test_what_ones_scores_lack_is_ones_own(common: Handlers, library: Library, engine: Engine):
-    lacking, whole = (keep(library, model=engine.model.name) for _ in range(2))
-    keep_scores(lacking, look_at(lacking).pictures, as_json([Absent("CLIPScore", "no weights", "", "clip")]))
-    Room(common).open(lacking.name, ANN)
-    Room(common).open(whole.name, BEN)
-    assert common.offer_fetch(ANN)[0]["value"] == "Fetch CLIP"
-    assert not common.offer_fetch(BEN)[0]["visible"]
+def test_what_ones_scores_lack_is_ones_own(common: StoryTab, library: Library, manager: ModelManager):
+    lacking, whole = (keep(library, model=manager.model.name) for _ in range(2))
+    keep_scores(
+        lacking, look_at(lacking).pictures, as_json([MissingScore("CLIPScore", "no weights", "", "clip")])
+    )
+    library_of(common).open(lacking.name, ANN)
+    library_of(common).open(whole.name, BEN)
+    button = common.scores.fetch_button
+    assert common.scores.offer_weights(ANN)[button]["value"] == "Download CLIP"
+    assert not common.scores.offer_weights(BEN)[button]["visible"]
 
 
 def test_how_one_scores_is_ones_own():
@@ -64,36 +67,36 @@ def test_how_one_scores_is_ones_own():
     assert ann.suite_for(ScoreSettings()) is first
 
 
-def test_the_last_place_is_given_once(engine: Engine):
+def test_the_last_place_is_given_once(manager: ModelManager):
     """Of sessions that ask at the same moment, only as many wait as there are places."""
-    engine.line, before = Line(most=1), engine.line
-    handlers, asking = Handlers(engine), 8
-    counted = engine.line.check_room
-    together, refused = threading.Barrier(asking), []
+    manager.queue, before = GenerationQueue(max_waiting=1), manager.queue
+    story_tab, asking = make_story_tab(manager), 8
+    counted = manager.queue.check_capacity
+    together, accepted, refused = threading.Barrier(asking), [], []
 
-    def check_room(coming: int = 0) -> None:
+    def check_capacity(joining: int = 0) -> None:
         time.sleep(0.01)  # a place that is counted and taken in two steps is now taken by all
-        counted(coming)
+        counted(joining)
 
-    engine.line.check_room = check_room
+    manager.queue.check_capacity = check_capacity
 
     def ask(number: int) -> None:
         together.wait(SECONDS)
-        try:
-            list(handlers.begin(gr.Request(session_hash=f"page{number}"), "cat", True, **form()))
-        except gr.Error:
-            refused.append(number)
+        updates = story_tab.generate(gr.Request(session_hash=f"page{number}"), **form())
+        (accepted if story_tab.cancel_button in next(updates) else refused).append(updates)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(asking)]
     try:
-        engine.line.join(1)
+        manager.queue.enqueue(1)
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(SECONDS)
     finally:
-        engine.line = before
-    assert len(refused) == asking - 1
+        for updates in accepted:
+            updates.close()
+        manager.queue = before
+    assert (len(accepted), len(refused)) == (1, asking - 1)
 
 
 @pytest.mark.parametrize("kind", ["elsewhere", "deeper", "itself", "link", "through a link"])

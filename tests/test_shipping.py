@@ -1,4 +1,4 @@
-"""What is shipped: the wheel, in an environment of its own, and the container's recipe."""
+"""The wheel, in an environment of its own, and the Dockerfile."""
 
 import json
 import os
@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from consistory_svd.record import read_story_json
-from tests.shipped import HOUSE, files_under, parsed, requirements, run
+from consistory_svd.metadata import read_story_json
+from tests.packaging_helpers import HOUSE, files_under, parsed, requirements, run
 
 BUILT_FROM = (
     *("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"),
@@ -37,7 +37,7 @@ APP = requirements(HOUSE / "requirements.txt")
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist, and the wheel that was built from it, of this checkout's files alone."""
+    """A folder with the source archive of this checkout, and the wheel that was built from it."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
     for name in BUILT_FROM:
         if (HOUSE / name).is_dir():
@@ -48,7 +48,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_wheel_holds_all_of_the_package_and_the_assets_and_nothing_else(built: Path):
+def test_wheel_has_the_package_and_the_assets_alone(built: Path):
     wheel = zipfile.ZipFile(next(built.glob("*.whl")))
     inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
     package = {f"consistory_svd/{name}" for name in files_under(HOUSE / "consistory_svd")}
@@ -56,30 +56,30 @@ def test_the_wheel_holds_all_of_the_package_and_the_assets_and_nothing_else(buil
     assert inside == package | assets
 
 
-def test_the_sdist_can_be_built_from(built: Path):
+def test_source_archive_has_the_files_of_the_build(built: Path):
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}
     assert {"setup.py", "requirements.txt", "LICENSE"} <= inside
     assert {f"assets/{name}" for name in files_under(HOUSE / "assets")} <= inside
 
 
-def test_the_wheel_asks_for_what_the_app_needs_and_leaves_torch_to_the_person(built: Path):
+def test_wheel_requires_what_the_app_needs_and_does_not_pin_torch(built: Path):
     wheel = zipfile.ZipFile(next(built.glob("*.whl")))
     metadata = next(name for name in wheel.namelist() if name.endswith("/METADATA"))
     lines = message_from_bytes(wheel.read(metadata)).get_all("Requires-Dist")
-    asked = parsed(line for line in lines if "extra ==" not in line)
-    assert asked.keys() == APP.keys()
+    required = parsed(line for line in lines if "extra ==" not in line)
+    assert required.keys() == APP.keys()
     for name, wanted in APP.items():
         if name in ("torch", "torchvision"):
             pinned = next(iter(wanted.specifier)).version
-            assert pinned in asked[name].specifier
-            assert "==" not in str(asked[name].specifier)
+            assert pinned in required[name].specifier
+            assert "==" not in str(required[name].specifier)
         else:
-            assert asked[name].specifier == wanted.specifier
+            assert required[name].specifier == wanted.specifier
 
 
 def test_the_installed_command_tells_a_story_from_any_folder(built: Path, tmp_path: Path):
-    """In an environment of its own, which sees this one's libraries but nothing of the checkout."""
+    """In an environment that sees the libraries of this one, but not the checkout."""
     home = tmp_path / "environment"
     venv.create(home, with_pip=False, symlinks=True)
     python = home / "bin" / "python"
@@ -99,7 +99,7 @@ def test_the_installed_command_tells_a_story_from_any_folder(built: Path, tmp_pa
     own = Path(run(str(python), "-c", "import site; print(site.getsitepackages()[0])", cwd=tmp_path).strip())
     (own / "libraries.pth").write_text("\n".join(site.getsitepackages()))
     run(
-        *(str(home / "bin" / "consistory-svd"), "tell", "--subject", "a cat", "--scene", "in the snow"),
+        *(str(home / "bin" / "consistory-svd"), "generate", "--subject", "a cat", "--scene", "in the snow"),
         *("--preset", "plain", "--steps", "1", "--device", "cpu", "--out", "story"),
         cwd=tmp_path,
     )
@@ -107,45 +107,32 @@ def test_the_installed_command_tells_a_story_from_any_folder(built: Path, tmp_pa
     assert (own / "consistory_svd" / "__main__.py").is_file()
 
 
-def test_one_module_alone_knows_where_the_assets_are():
-    modules = [path for path in (HOUSE / "consistory_svd").rglob("*.py") if '"assets"' in path.read_text()]
-    assert [path.name for path in modules] == ["places.py"], (
-        "take ASSETS of places.py: a wheel has them elsewhere"
-    )
-
-
 # -- the container -----------------------------------------------------------------------------------------
 
 
 def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile's instructions in order, each as its name and the rest of its lines as one."""
+    """Return the Dockerfile's instructions in order, as pairs of name and arguments."""
     text = re.sub(r"^#.*\n", "", (HOUSE / "Dockerfile").read_text(), flags=re.MULTILINE)
     lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
     return [tuple(line.split(maxsplit=1)) for line in lines if line]
 
 
 def last(name: str) -> str:
-    """The last of the Dockerfile's instructions of a name."""
+    """Return the arguments of the last instruction with this name."""
     return [rest for kind, rest in instructions() if kind == name][-1]
 
 
-def test_the_dockerfile_has_no_faults_that_its_linter_knows():
+def test_dockerfile_passes_its_linter():
     linter = Path(sys.executable).with_name("hadolint")
     assert run(str(linter), str(HOUSE / "Dockerfile"), cwd=HOUSE) == ""
 
 
-def test_the_container_runs_as_nobody_and_says_how_it_is():
-    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", last("USER")), "numbers: a cluster can see that it is not root"
-    assert last("EXPOSE") == "7860"
-    assert yaml.safe_load(last("ENTRYPOINT")) == ["consistory-svd"]
-
-
 class Silent(SimpleHTTPRequestHandler):
     def log_message(self, *line: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
-def test_the_health_check_asks_at_the_port_of_the_variable(tmp_path: Path):
+def test_health_check_uses_the_port_of_the_variable(tmp_path: Path):
     python, *rest = json.loads(re.fullmatch(r".*CMD (\[.*\])", last("HEALTHCHECK")).group(1))
     assert python == "python"
     assert "CONSISTORY_SVD_PORT=7860" in last("ENV")
@@ -160,16 +147,18 @@ def test_the_health_check_asks_at_the_port_of_the_variable(tmp_path: Path):
     assert check().returncode != 0
 
 
-def test_what_the_container_writes_goes_where_it_may_be_written():
-    places = dict(pair.split("=", 1) for pair in " ".join(r for k, r in instructions() if k == "ENV").split())
+def test_container_writes_to_tmp_and_volumes_alone():
+    folders = dict(
+        pair.split("=", 1) for pair in " ".join(r for k, r in instructions() if k == "ENV").split()
+    )
     for variable in ("HOME", "TMPDIR", "GRADIO_TEMP_DIR"):
-        assert places[variable].startswith("/tmp")
+        assert folders[variable].startswith("/tmp")
     volumes = yaml.safe_load(last("VOLUME"))
     for variable in ("HF_HOME", "CONSISTORY_SVD_CACHE", "CONSISTORY_SVD_LIBRARY"):
-        assert any(places[variable].startswith(volume) for volume in volumes)
+        assert any(folders[variable].startswith(volume) for volume in volumes)
 
 
-def test_the_image_is_made_of_what_is_here_and_of_nothing_secret():
+def test_image_is_built_of_existing_files_and_no_secrets():
     kept = set((HOUSE / ".dockerignore").read_text().splitlines())
     assert "*" in kept
     for kind, rest in instructions():
@@ -182,6 +171,6 @@ def test_the_image_is_made_of_what_is_here_and_of_nothing_secret():
             assert not re.search("token|secret|password", rest, re.IGNORECASE)
 
 
-def test_the_container_has_the_torch_of_the_app():
+def test_container_and_app_pin_the_same_torch():
     for name in ("torch", "torchvision"):
         assert f"{name}{APP[name].specifier}" in (HOUSE / "Dockerfile").read_text()

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from huggingface_hub import SpaceHardware
 
-from consistory_svd.story import Cancelled, Finished, FrameDone, Preview, Started
-from tests.shipped import HOUSE, files_under, requirements, run
+from consistory_svd.pipeline import Cancelled, Finished, FrameDone, Preview, Started
+from tests.packaging_helpers import HOUSE, files_under, requirements, run
 
 APP = requirements(HOUSE / "requirements.txt")
 
@@ -87,31 +87,32 @@ from gradio.context import LocalContext
 from starlette.datastructures import Headers
 from consistory_svd import Settings, Story
 from consistory_svd.presets import preset
-from consistory_svd.sharing import SpectraSketch
-from consistory_svd.studio.worker import StoryRun
-from consistory_svd.zerogpu import LentGpuEngine, seconds_of
+from consistory_svd.attention import FilterSummary
+from consistory_svd.studio.generated_story import GenerationRequest
+from consistory_svd.studio.job import GenerationJob
+from consistory_svd.studio.zerogpu import gpu_seconds, zero_gpu_manager
 
-engine = LentGpuEngine(sys.argv[1])
+manager = zero_gpu_manager(sys.argv[1])
 quick = replace(preset("svd-quantile"), steps=2, injection=False, query_blending=False)
 story = Story("a cat", ("in the forest", "on the beach", "in the snow"))
 told, stop = [], threading.Event()
-spectra = SpectraSketch(2)
+filter_log = FilterSummary(2)
 
 def whole():
-    told.extend(engine.tell(engine.model, story, quick, spectra=spectra, keep_anchors=True))
+    told.extend(manager.generate(manager.model, story, quick, filter_log=filter_log, keep_anchors=True))
 
 thread = threading.Thread(target=whole)  # as in the studio: not the thread that loaded the model
 thread.start()
 thread.join()
 stopped = []
-for event in engine.tell(engine.model, story, replace(quick, steps=200), stop):
+for event in manager.generate(manager.model, story, replace(quick, steps=200), stop):
     stopped.append(event)
     if len(stopped) == 5:
         stop.set()
 
 def words(**wrong):
     try:
-        list(engine.tell(engine.model, story, **{"settings": quick, **wrong}))
+        list(manager.generate(manager.model, story, **{"settings": quick, **wrong}))
     except (ValueError, RuntimeError) as error:
         return f"{type(error).__name__}: {error}"
 
@@ -120,7 +121,7 @@ failure = words(frames=[1])
 
 # As the studio does it, for a visitor whom the Hub knows.
 LocalContext.request.set(types.SimpleNamespace(headers=Headers({"x-ip-token": "visitor"})))
-visit = StoryRun(engine, story, quick, pathlib.Path("."))
+visit = GenerationJob(manager, GenerationRequest(story, quick, pathlib.Path(".")))
 visit.start()
 visit.join(100)
 LocalContext.request.set(None)
@@ -133,16 +134,16 @@ wishes = {
     "larger": (story, replace(plain, width=2048), {}),
     "more scenes": (Story("a cat", story.scenes * 2), plain, {}),
     "two passes": (story, replace(plain, injection=True), {}),
-    "a filter": (story, replace(plain, spectrum_k=quick.spectrum_k), {}),
+    "a filter": (story, replace(plain, k_filter=quick.k_filter), {}),
     "one frame": (story, plain, {"frames": [2]}),
 }
-seconds = {what: seconds_of(engine.model.name, *wish) for what, wish in wishes.items()}
+seconds = {what: gpu_seconds(manager.model.name, *wish) for what, wish in wishes.items()}
 seen = {
     "seconds": seconds,
-    "device": str(engine.model.device),
-    "scores_on": engine.scores_on,
+    "device": str(manager.model.device),
+    "scores_on": manager.scores_on,
     "told": told,
-    "recorded": len(spectra.sketches),
+    "recorded": len(filter_log.stats),
     "stopped": stopped,
     "mistake": mistake,
     "failure": failure,
@@ -155,49 +156,49 @@ with open(sys.argv[2], "wb") as file:
 
 
 @pytest.fixture(scope="module")
-def lent(
+def shared(
     tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     """What ZeroGPU's scheduler was asked, and what a program saw that told stories on a lent GPU."""
     folder = tmp_path_factory.mktemp("lent")
     (folder / "program.py").write_text(PROGRAM)
-    program = str(HOUSE / "tests" / "lent_gpu.py"), "program.py", str(tiny_folder), "seen"
+    program = str(HOUSE / "tests" / "fake_zerogpu.py"), "program.py", str(tiny_folder), "seen"
     said = run(sys.executable, *program, cwd=folder, PYTHONPATH=str(HOUSE), OMP_NUM_THREADS="1")
     calls = [tuple(line.split()[1:]) for line in said.splitlines() if line.startswith("scheduler ")]
     return calls, pickle.loads((folder / "seen").read_bytes())
 
 
-def test_a_story_on_a_lent_gpu_is_told_as_everywhere(lent):
-    _, seen = lent
+def test_a_story_on_a_lent_gpu_is_told_as_everywhere(shared):
+    _, seen = shared
     assert (seen["device"], seen["scores_on"]) == ("cuda", "cpu")
-    told = seen["told"]
-    assert isinstance(told[0], Started)
-    assert sum(isinstance(event, Preview) for event in told) == told[0].total_steps == 6
-    frames = [event for event in told if isinstance(event, FrameDone)]
+    generated = seen["told"]
+    assert isinstance(generated[0], Started)
+    assert sum(isinstance(event, Preview) for event in generated) == generated[0].total_steps == 6
+    frames = [event for event in generated if isinstance(event, FrameDone)]
     assert [frame.frame for frame in frames] == [0, 1, 2]
     assert all(frame.latents.isfinite().all() for frame in frames)
-    ended = told[-1]
+    ended = generated[-1]
     assert isinstance(ended, Finished)
     assert [image.tobytes() for image in ended.images] == [frame.image.tobytes() for frame in frames]
     assert all(mask is not None for mask in ended.masks)
     assert seen["recorded"]
 
 
-def test_anchors_that_stay_elsewhere_are_not_promised(lent):
-    _, seen = lent
-    assert seen["told"][-1].bank is None
+def test_anchors_that_stay_elsewhere_are_not_promised(shared):
+    _, seen = shared
+    assert seen["told"][-1].anchor_cache is None
     assert any(note.startswith("keep_anchors: ") for note in seen["told"][0].notes)
 
 
-def test_a_stopped_story_gives_the_gpu_back_within_a_step(lent):
-    calls, seen = lent
+def test_a_stopped_story_gives_the_gpu_back_within_a_step(shared):
+    calls, seen = shared
     assert seen["stopped"][-1] == Cancelled(0)
     assert len(seen["stopped"]) == 6  # the event at which it was stopped is the last before
     assert [call[0] for call in calls[3:6]] == ["/schedule", "/allow", "/release"]
 
 
-def test_the_time_that_is_asked_for_grows_with_the_story(lent):
-    calls, seen = lent
+def test_the_time_that_is_asked_for_grows_with_the_story(shared):
+    calls, seen = shared
     seconds = seen["seconds"]
     story = seconds.pop("a story")
     assert 0 < seconds.pop("one frame") < story < min(seconds.values())
@@ -207,19 +208,19 @@ def test_the_time_that_is_asked_for_grows_with_the_story(lent):
     assert min(asked) >= 12
 
 
-def test_what_goes_wrong_is_said_in_words_and_mistakes_cost_no_gpu(lent):
-    calls, seen = lent
-    assert seen["mistake"].startswith("ValueError: anchors: 9 is not allowed")
+def test_what_goes_wrong_is_said_in_words_and_mistakes_cost_no_gpu(shared):
+    calls, seen = shared
+    assert seen["mistake"].startswith("FieldError: anchors must be ")
     assert seen["failure"].startswith("RuntimeError: frames: 1 of 3 scenes need the anchors")
     assert seen["refusal"].startswith("RuntimeError: ")
     assert "fewer scenes" in seen["refusal"]
-    told = ["/schedule", "/allow", "/release"] * 4  # a whole one, a stopped, a failed, the visitor's
-    assert [call[0] for call in calls] == [*told, "/schedule"]
+    generated = ["/schedule", "/allow", "/release"] * 4  # a whole one, a stopped, a failed, the visitor's
+    assert [call[0] for call in calls] == [*generated, "/schedule"]
 
 
-def test_the_studio_borrows_the_gpu_in_its_visitors_name(lent):
-    calls, seen = lent
-    assert seen["visit"].stage == "done", seen["visit"].error
+def test_the_studio_requests_the_gpu_in_the_visitors_name(shared):
+    calls, seen = shared
+    assert seen["visit"].state == "done", seen["visit"].error
     assert len(seen["visit"].pictures) == 3
     named = [call[2] for call in calls if len(call) == 3]
     assert named == ["visitor"]

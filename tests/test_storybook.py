@@ -8,13 +8,13 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 
-from consistory_svd import Settings, Story, load_model, tell
-from consistory_svd.models import EMBEDDED
+from consistory_svd import Settings, Story, generate, load_model
+from consistory_svd.attention.layers import attention_layers
+from consistory_svd.metrics.attribute_reader import load_reader
+from consistory_svd.metrics.vocabulary import attributes_in, vocabulary
+from consistory_svd.models.model import EMBEDDED
+from consistory_svd.pipeline import FrameDone
 from consistory_svd.sampling import frame_generators, initial_latents
-from consistory_svd.scores.reader import load_reader
-from consistory_svd.scores.words import attributes_in, vocabulary
-from consistory_svd.sharing.layers import attention_layers
-from consistory_svd.story import FrameDone
 from training.world import render_random
 
 STORY = Story(subject="a cat", scenes=("in the forest", "on the beach", "in the snow"), seed=5)
@@ -27,7 +27,7 @@ def model():
 
 
 def latents_of(model, settings, story=STORY):
-    frames = [event for event in tell(model, story, settings) if isinstance(event, FrameDone)]
+    frames = [event for event in generate(model, story, settings) if isinstance(event, FrameDone)]
     return torch.stack([frame.latents for frame in frames])
 
 
@@ -73,7 +73,7 @@ def test_sharing_changes_the_pictures_and_leaves_the_model_as_it_was(model):
 
 
 def test_every_word_that_it_knows_is_one_token(model):
-    for kind, words in model.words.items():
+    for kind, words in model.vocabulary.items():
         for words_of_one in words:
             for word in words_of_one.split():
                 assert len(model.pipe.tokenizer.tokenize(word)) == 1, (kind, word)

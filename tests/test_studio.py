@@ -14,18 +14,21 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
-from consistory_svd.models import BY_FLAG
-from consistory_svd.record import read_frame, read_story_json
-from consistory_svd.settings import Settings, Story
-from consistory_svd.studio import create_demo, view
-from consistory_svd.studio.engine import Engine
+from consistory_svd.metadata import read_frame, read_story_json
+from consistory_svd.models.model import BY_FLAG
+from consistory_svd.presets import PRESETS
+from consistory_svd.settings import Settings
+from consistory_svd.story import Story
+from consistory_svd.studio import create_demo
+from consistory_svd.studio import html as view
 from consistory_svd.studio.examples import EXAMPLES
-from consistory_svd.studio.forms import concept_of, fewer_anchors, in_words, read_form
-from consistory_svd.studio.handlers import Handlers
-from consistory_svd.studio.layout import FORM as LAID_OUT
-from consistory_svd.studio.layout import example_values
-from consistory_svd.studio.worker import Picture, Progress, StoryRun
-from tests.visitors import ANN, BEN
+from consistory_svd.studio.form import anchor_note, error_text, fill, parse, suggest_concept
+from consistory_svd.studio.generated_story import GenerationRequest, Picture
+from consistory_svd.studio.job import GenerationJob
+from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.studio.progress import Progress
+from consistory_svd.studio.tabs.story import StoryTab
+from tests.visitors import ANN, BEN, last, make_story_tab
 
 SCENES = ("in the forest", "on the beach", "in the snow")
 STORY = Story("a cat", SCENES)
@@ -37,7 +40,7 @@ FORM = {
     "subject": "a cat",
     "concept": "cat",
     "style": "a photo of",
-    "scenes": "\n".join(SCENES),
+    "scenes": [{"text": scene, "seed": None} for scene in SCENES],
     "negative": "",
     "sdsa": True,
     "query_blending": False,
@@ -49,37 +52,45 @@ FORM = {
     "injection": False,
     "short_first_pass": False,
     "freeu": False,
-    "k_select": "all",
-    "k_value": 0.05,
+    "k_keep": "all",
+    "k_count": 8,
+    "k_quantile": 0.05,
+    "k_energy": 0.95,
     "k_reweight": "none",
     "k_alpha": 1,
     "v_as_k": True,
-    "v_select": "all",
-    "v_value": 0.05,
+    "v_keep": "all",
+    "v_count": 8,
+    "v_quantile": 0.05,
+    "v_energy": 0.95,
     "v_reweight": "none",
     "v_alpha": 1,
-    "record_spectra": False,
+    "record_svd": False,
     "steps": 2,
     "guidance": 5,
     "seed": 0,
-    "seeds": "",
     "width": "",
     "height": "",
     "batch": 4,
     "show_masks": False,
+    "suggested": "cat",
+    "locked": True,
 }
 
 
 def form(**changes: Any) -> dict[str, Any]:
+    """What the page sends. `scenes` may be a text with a line for each."""
+    if isinstance(changes.get("scenes"), str):
+        changes["scenes"] = [{"text": text, "seed": None} for text in changes["scenes"].splitlines()]
     return {**FORM, **changes}
 
 
 @pytest.fixture
-def begin_run(engine: Engine, tmp_path: Path) -> Iterator[Callable[[Settings], StoryRun]]:
-    runs: list[StoryRun] = []
+def begin_run(manager: ModelManager, tmp_path: Path) -> Iterator[Callable[[Settings], GenerationJob]]:
+    runs: list[GenerationJob] = []
 
-    def begin(settings: Settings) -> StoryRun:
-        run = StoryRun(engine, STORY, settings, tmp_path)
+    def begin(settings: Settings) -> GenerationJob:
+        run = GenerationJob(manager, GenerationRequest(STORY, settings, tmp_path))
         runs.append(run)
         run.start()
         return run
@@ -90,7 +101,7 @@ def begin_run(engine: Engine, tmp_path: Path) -> Iterator[Callable[[Settings], S
         assert run.join(SECONDS)
 
 
-def wait_for(run: StoryRun, condition: Callable[[Progress], bool]) -> Progress:
+def wait_for(run: GenerationJob, condition: Callable[[Progress], bool]) -> Progress:
     return next(progress for progress in run.watch() if condition(progress))
 
 
@@ -98,7 +109,7 @@ def wait_for(run: StoryRun, condition: Callable[[Progress], bool]) -> Progress:
 
 
 def test_the_form_becomes_a_story_and_settings():
-    story, settings = read_form(
+    story, settings = parse(
         form(subject=" a cat ", scenes=" in the forest \n\n on the beach\n", concept="cat, beach", seed=7.0)
     )
     assert story == Story("a cat", ("in the forest", "on the beach"), concepts=("cat", "beach"), seed=7)
@@ -121,33 +132,36 @@ def test_the_form_becomes_a_story_and_settings():
         ({"guidance": "much"}, "Guidance"),
         ({"mask_dropout": -0.1}, "Mask dropout"),
         ({"seed": -1}, "Seed"),
-        ({"sdsa": "yes"}, "Share the subject"),
+        ({"sdsa": "yes"}, "Shared attention (SDSA)"),
         ({"style": 3}, "Style"),
-        ({"seeds": "2"}, "Seeds of single pictures"),
-        ({"seeds": "1=7, 2=7"}, "Seeds of single pictures"),
+        ({"scenes": [{"text": "a", "seed": "x"}]}, "Scene seeds"),
+        ({"scenes": [{"text": "a", "seed": 1.5}]}, "Scene seeds"),
+        ({"scenes": [{"text": text, "seed": 7} for text in "ab"]}, "Scene seeds"),
+        ({"scenes": ["in the snow"]}, "Scenes"),
+        ({"scenes": [{"text": 3}]}, "Scenes"),
         ({"width": "wide"}, "Width"),
         ({"height": 100.5}, "Height"),
         ({"height": "100"}, "Height"),
-        ({"batch": 0}, "Batch"),
+        ({"batch": 0}, "Batch size"),
         ({"negative": "x" * 5000}, "Negative prompt"),
-        ({"k_select": "most"}, "K keeps"),
-        ({"k_select": ["count"]}, "K keeps"),
-        ({"k_select": "quantile", "k_value": 0}, "K keep ratio"),
-        ({"k_select": "quantile", "k_value": None}, "K keep ratio"),
-        ({"k_select": "energy", "k_value": 1}, "K energy"),
-        ({"k_select": "count", "k_value": 2.5}, "K count"),
+        ({"k_keep": "most"}, "K keep"),
+        ({"k_keep": ["count"]}, "K keep"),
+        ({"k_keep": "quantile", "k_quantile": 0}, "K ratio"),
+        ({"k_keep": "quantile", "k_quantile": None}, "K ratio"),
+        ({"k_keep": "energy", "k_energy": 1}, "K energy"),
+        ({"k_keep": "count", "k_count": 2.5}, "K count"),
         ({"k_reweight": "sqrt"}, "K reweighting"),
         ({"k_reweight": "exp", "k_alpha": -1}, "K alpha"),
-        ({"v_as_k": None}, "V as K"),
-        ({"v_as_k": False, "v_select": "count", "v_value": 0}, "V count"),
+        ({"v_as_k": None}, "Filter V like K"),
+        ({"v_as_k": False, "v_keep": "count", "v_count": 0}, "V count"),
         ({"v_as_k": False, "v_reweight": "exp", "v_alpha": "a"}, "V alpha"),
     ],
     ids=str,
 )
 def test_a_refusal_names_the_field_as_it_is_called_on_the_page(changes: dict[str, Any], label: str):
     with pytest.raises(ValueError) as refusal:  # noqa: PT011 - the label is looked at below
-        read_form(form(**changes))
-    assert in_words(refusal.value).startswith(f"{label}: ")
+        parse(form(**changes))
+    assert error_text(refusal.value).startswith(f"{label} must be ")
 
 
 @pytest.mark.parametrize(
@@ -161,30 +175,53 @@ def test_a_refusal_names_the_field_as_it_is_called_on_the_page(changes: dict[str
     ],
     ids=str,
 )
-def test_a_short_story_has_fewer_anchors(changes: dict[str, Any], anchors: int, said: str):
-    story, settings = read_form(form(**changes))
+def test_a_short_story_has_anchor_note(changes: dict[str, Any], anchors: int, said: str):
+    story, settings = parse(form(**changes))
     assert settings.anchors == anchors
-    assert fewer_anchors(changes["anchors"], story, settings) == said
+    assert anchor_note(changes["anchors"], story, settings) == said
 
 
-def test_a_story_of_one_scene_is_told_and_says_so(handlers: Handlers):
-    updates = list(handlers.tell(ANN, **form(scenes="in the snow", anchors=2)))
-    assert "1 picture in " in updates[-1][1]
-    assert "Note: 1 anchor, because the story has 1 scene." in updates[-1][1]
+def test_a_story_of_one_scene_is_told_and_says_so(story_tab: StoryTab):
+    status = last(story_tab.generate(ANN, **form(scenes="in the snow", anchors=2)), story_tab.status)
+    assert "1 picture in " in status
+    assert "Note: 1 anchor, because the story has 1 scene." in status
 
 
-def test_the_concept_is_offered_until_the_visitor_writes_one():
-    offer = Handlers.offer_concept
-    assert offer("a fluffy red fox with a hat", "cat", "cat") == ("fox", "fox")
-    assert offer("a fox", "", "cat") == ("fox", "fox")
-    assert offer("a fox and a hat", "hat", "fox") == ("hat", "fox")
-    assert concept_of("a ") == ""
+def test_the_concept_is_suggested_until_the_visitor_writes_one(story_tab: StoryTab):
+    concept, suggested = story_tab.form["concept"], story_tab.suggested
+    for before in ("cat", ""):
+        updates = story_tab.suggest("a fluffy red fox with a hat", before, "cat")
+        assert updates == {concept: "fox", suggested: "fox"}
+    assert story_tab.suggest("a fox and a hat", "hat", "fox") == gr.skip()
+    assert suggest_concept("a ") == ""
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_form_is_read_as_it_was_filled(name: str):
+    scenes = (SCENES[0], (SCENES[1], 91), (SCENES[2], 0))
+    story = Story("a cat", scenes, concepts=("cat", "forest"), negative="fog", seed=7)
+    settings = replace(PRESETS[name], steps=12, width=64, batch=2, scheduler="ddim")
+    assert parse(fill(story, settings)) == (story, settings)
+
+
+@pytest.mark.parametrize(
+    ("rows", "seeds"),
+    [
+        ([("in a city", "91"), (" ", 5), ("in the snow", None)], [91, None]),
+        ([("in a city", ""), ("in the snow", 7)], [None, 7]),
+    ],
+)
+def test_a_scene_is_a_text_and_its_seed(rows: list[tuple[str, Any]], seeds: list[int | None]):
+    story, _ = parse(form(scenes=[{"text": text, "seed": seed} for text, seed in rows]))
+    assert list(story.scene_texts) == [text for text, _ in rows if text.strip()]
+    assert [scene.seed for scene in story.scenes] == seeds
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.title)
 def test_every_example_can_be_told(example):
-    story, _ = read_form(dict(zip(LAID_OUT, example_values(example), strict=True)))
-    assert story.concept_words == (example.concept,) == (concept_of(example.subject),)
+    story, _ = parse(fill(example.story, Settings()))
+    assert story == example.story
+    assert story.concept_words == (suggest_concept(story.subject),)
 
 
 # -- the worker ------------------------------------------------------------------------------------------
@@ -194,27 +231,29 @@ def test_a_run_keeps_pictures_that_know_how_they_were_made(begin_run, tmp_path: 
     run = begin_run(QUICK)
     seen = list(run.watch())
     shares = [progress.share for progress in seen]
-    assert seen[-1].stage == "done"
+    assert seen[-1].state == "done"
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     assert [picture.prompt for picture in seen[-1].pictures] == list(STORY.prompts)
     record = read_frame(seen[-1].pictures[1].path)
     assert (record.story, record.settings, record.seed) == (STORY, QUICK, STORY.frame_seeds[1])
-    told = read_story_json(tmp_path)
-    assert told.pictures == tuple(picture.path.name for picture in seen[-1].pictures)
+    generated = read_story_json(tmp_path)
+    assert generated.pictures == tuple(picture.path.name for picture in seen[-1].pictures)
 
 
-def test_a_stopped_run_keeps_its_pictures_and_frees_the_model(begin_run, engine: Engine, tmp_path: Path):
+def test_a_stopped_run_keeps_its_pictures_and_frees_the_model(
+    begin_run, manager: ModelManager, tmp_path: Path
+):
     run = begin_run(ENDLESS)
     wait_for(run, lambda progress: len(progress.pictures) == 1)
     run.stop()
     ended = wait_for(run, lambda progress: progress.over)
-    assert ended.stage == "stopped"
+    assert ended.state == "stopped"
     assert len(ended.pictures) == 1
     assert ended.pictures[0].path.is_file()
     assert len(read_story_json(tmp_path).pictures) == 1
     assert run.join(SECONDS)
-    assert not engine.model.lock.locked()
+    assert not manager.model.lock.locked()
 
 
 def test_a_run_stops_within_two_steps(begin_run):
@@ -228,7 +267,7 @@ def test_a_run_stops_within_two_steps(begin_run):
 def test_a_run_that_fails_says_why_and_keeps_its_pictures(begin_run, tmp_path: Path):
     (tmp_path / "mask-02.png").mkdir()  # the second picture's mask cannot be written there
     ended = wait_for(begin_run(QUICK), lambda progress: progress.over)
-    assert ended.stage == "failed"
+    assert ended.state == "failed"
     assert "mask-02.png" in ended.error
     assert [picture.path.name for picture in ended.pictures] == ["frame-01.png"]
 
@@ -238,148 +277,148 @@ def test_a_run_marks_the_subject_and_tells_its_passes(begin_run):
     assert any(progress.first_pass for progress in seen)
     assert not seen[-1].first_pass
     for picture in seen[-1].pictures:
-        with Image.open(picture.path) as image, Image.open(picture.marked) as marked:
+        with Image.open(picture.path) as image, Image.open(picture.marked()) as marked:
             assert image.size == marked.size
             assert ImageChops.difference(image, marked).getbbox() is not None
     plain = list(begin_run(replace(QUICK, sdsa=False)).watch())[-1]
-    assert [picture.marked for picture in plain.pictures] == [None] * 3
+    assert [picture.marked() for picture in plain.pictures] == [picture.path for picture in plain.pictures]
 
 
-def test_a_run_repeats_its_snapshot_while_a_step_is_long(begin_run, engine: Engine):
-    with engine.model.lock:  # the model is busy elsewhere: nothing can change
+def test_a_run_repeats_its_snapshot_while_a_step_is_long(begin_run, manager: ModelManager):
+    with manager.model.lock:  # the model is busy elsewhere: nothing can change
         snapshots = begin_run(QUICK).watch(tick=0.01)
-        assert [next(snapshots).stage for _ in range(4)][-2:] == ["waiting", "waiting"]
+        assert [next(snapshots).state for _ in range(4)][-2:] == ["waiting", "waiting"]
 
 
 # -- the model -------------------------------------------------------------------------------------------
 
 
 def test_the_page_says_why_a_model_could_not_be_loaded(tmp_path: Path):
-    said = [update[0] for update in Handlers(Engine(str(tmp_path), "cpu")).follow_model()]
+    model = make_story_tab(ModelManager(str(tmp_path), "cpu")).model
+    said = [update[model.line] for update in model.wait_for_model() if model.line in update]
     assert "loading" in said[0]
     assert 'role="alert"' in said[-1]
     assert "model_index.json" in said[-1]
 
 
 def test_a_story_on_a_model_that_could_not_be_loaded_says_why(tmp_path: Path):
-    handlers = Handlers(Engine(str(tmp_path), "cpu"))
-    with pytest.raises(gr.Error, match=r"model_index\.json"):
-        list(handlers.tell(ANN, **form()))
+    story_tab = make_story_tab(ModelManager(str(tmp_path), "cpu"))
+    status = last(story_tab.generate(ANN, **form()), story_tab.status)
+    assert 'role="alert"' in status
+    assert "model_index.json" in status
 
 
-def test_the_page_says_which_model_is_in_use(handlers: Handlers, engine: Engine):
-    line, frame, words = list(handlers.follow_model())[-1]
-    assert engine.model.describe() in line
-    assert frame["visible"] is bool(engine.model.words)
-    assert words.count("<dt>") == len(engine.model.words)
+def test_the_page_says_which_model_is_in_use(story_tab: StoryTab, manager: ModelManager):
+    page = story_tab.model
+    *_, updates = page.wait_for_model()
+    assert manager.model.describe() in updates[page.line]
+    assert updates[page.words_part]["visible"] is bool(manager.model.vocabulary)
+    assert updates[page.words].count("<dt>") == len(manager.model.vocabulary)
 
 
 def test_the_status_says_the_first_pass_and_what_has_no_effect():
-    progress = Progress("telling", 4, 2, 12, 30, first_pass=True)
+    progress = Progress("generating", 4, last_frame=2, step=12, steps=30, first_pass=True)
     assert "step 12 of 30 of the first pass" in view.status(progress)
     done = Progress("done", 1, notes=("freeu: <nothing>",))
     assert "Note: freeu: &lt;nothing&gt;." in view.status(done)
 
 
 def test_memory_is_one_short_line_and_the_rest_is_folded():
-    progress = Progress(
-        "telling", 4, plan="Fits in memory", expected="about 8 s", plans=("<long>.", "Roughly.")
-    )
+    progress = Progress("generating", 4, memory="Fits in memory", details="<long>.")
     said = view.status(progress)
-    assert "<summary>Fits in memory; about 8 s</summary><p>&lt;long&gt;. Roughly.</p></details>" in said
+    assert "<summary>Fits in memory</summary><p>&lt;long&gt;.</p></details>" in said
     later = view.status(replace(progress, seconds_left=75.0, notes=("a note",)))
-    assert "<summary>Fits in memory</summary>" in later, "the steps tell better"
     assert later.index("Note: a note.") < later.index("<details"), "notes are not folded"
-    assert "<details" not in view.status(replace(progress, plan="", plans=()))
+    assert "<details" not in view.status(replace(progress, memory="", details=""))
 
 
 # -- the handlers ----------------------------------------------------------------------------------------
 
 
-def is_shown(update: Any) -> bool:
-    return update != gr.skip()
+def test_generate_takes_the_form_and_fills_in_the_concept(story_tab: StoryTab):
+    generation = story_tab.generate(ANN, **form(subject="a red fox"))
+    updates = next(generation)
+    assert updates[story_tab.form["concept"]] == "fox"
+    assert story_tab.form["seed"] not in updates
+    assert not updates[story_tab.generate_button]["interactive"]
+    assert updates[story_tab.cancel_button]["interactive"]
+    assert "3 pictures in " in last(generation, story_tab.status)
+    assert story_tab.services.sessions.story_of(ANN).story.concepts == ("fox",)
 
 
-def test_begin_takes_the_form_and_fills_in_the_concept(handlers: Handlers):
-    (update,) = handlers.begin(ANN, "cat", True, **form(subject="a red fox"))
-    status, concept, seed, seeds, generate, cancel = update
-    assert not is_shown(seed)
-    assert not is_shown(seeds)
-    assert "Getting ready" in status
-    assert concept == "fox"
-    assert (generate["interactive"], cancel["interactive"]) == (False, True)
+def test_an_unlocked_seed_is_new_for_every_run(story_tab: StoryTab):
+    scenes = [{"text": text, "seed": 91 if text == SCENES[0] else None} for text in SCENES]
+    generation = story_tab.generate(ANN, **form(locked=False, scenes=scenes, seed=0))
+    updates = next(generation)
+    assert [row["seed"] for row in updates[story_tab.form["scenes"]]] == [None] * 3
+    story = story_tab.services.sessions.story_of(ANN).story
+    assert story.seed == updates[story_tab.form["seed"]] != 0
+    assert all(scene.seed is None for scene in story.scenes)
+    generation.close()
 
 
-def test_begin_refuses_in_the_status_area_and_as_an_error(handlers: Handlers):
-    updates = handlers.begin(ANN, "cat", True, **form(subject="", concept=""))
-    status, _, _, _, generate, cancel = next(updates)
-    assert 'role="alert"' in status
-    assert "Subject: " in status
-    assert (generate["interactive"], cancel["interactive"]) == (True, False)
-    with pytest.raises(gr.Error, match="Subject: ") as refusal:
-        next(updates)
-    assert not refusal.value.visible  # the status area has said it
+def test_generate_refuses_in_the_status_area_and_as_an_error(story_tab: StoryTab):
+    generation = story_tab.generate(ANN, **form(subject="", concept=""))
+    updates = next(generation)
+    assert list(updates) == [story_tab.status]
+    assert 'role="alert"' in updates[story_tab.status]
+    assert "Subject must be " in updates[story_tab.status]
+    with pytest.raises(gr.Error, match="Subject must be ") as refusal:
+        next(generation)
+    assert not refusal.value.visible  # the status area shows it
+    assert story_tab.services.sessions.story_of(ANN) is None
 
 
-def test_a_second_visitor_is_told_to_wait(handlers: Handlers):
-    list(handlers.begin(ANN, "cat", True, **form()))
-    (update,) = handlers.begin(BEN, "cat", True, **form())
-    assert "Another story is before yours" in update[0]
+def test_a_second_visitor_is_told_to_wait(story_tab: StoryTab):
+    first = story_tab.generate(ANN, **form(steps=200))
+    next(update for update in first if "step " in update.get(story_tab.status, ""))
+    second = story_tab.generate(BEN, **form())
+    said = next(update for update in second if "before yours" in update.get(story_tab.status, ""))
+    assert "Another story is before yours" in said[story_tab.status]
+    first.close()
+    second.close()
 
 
-def test_tell_sends_each_picture_once_and_ends_with_the_time(handlers: Handlers):
-    updates = list(handlers.tell(ANN, **form()))
-    galleries = [pictures for pictures, _ in updates if is_shown(pictures)]
+def test_generate_sends_each_picture_once_and_ends_with_the_time(story_tab: StoryTab):
+    updates = list(story_tab.generate(ANN, **form()))
+    galleries = [update[story_tab.pictures] for update in updates if story_tab.pictures in update]
     assert galleries[0] == []
-    made = [tuple(item for item in pictures if "being drawn" not in item[1]) for pictures in galleries]
+    made = [tuple(item for item in pictures if "being generated" not in item[1]) for pictures in galleries]
     assert [len(pictures) for pictures in made] == sorted(len(pictures) for pictures in made)
     assert galleries[-1] == list(made[-1])
-    assert is_shown(updates[-1][0])  # a programme may read the last update alone
     assert [caption for _, caption in galleries[-1]] == list(SCENES)
     assert all(Path(path).is_file() for path, _ in galleries[-1])
-    said = [status for _, status in updates if is_shown(status)]
+    said = [update[story_tab.status] for update in updates if story_tab.status in update]
     assert "3 pictures in " in said[-1]
     assert any("of 3, step " in status for status in said)
+    ended = story_tab.finish([], ANN)
+    assert ended[story_tab.generate_button]["interactive"]
+    assert ended[story_tab.continue_panel.part]["visible"]
 
 
-def test_tell_refuses_a_wrong_field_also_without_the_page(handlers: Handlers):
-    with pytest.raises(gr.Error, match="Anchors: "):
-        next(handlers.tell(ANN, **form(anchors=17)))
+def test_cancel_keeps_the_pictures_and_says_how_many(story_tab: StoryTab):
+    generation = story_tab.generate(ANN, **form(anchors=1, steps=40))
+    drawn = (update.get(story_tab.pictures, ()) for update in generation)
+    next(made for made in drawn if any("being generated" not in text for _, text in made))
+    updates = list(story_tab.cancel(ANN))[-1]
+    assert "Stopped. 1 of 3 pictures made and kept." in updates[story_tab.status]
+    assert [caption for _, caption in updates[story_tab.pictures]] == [SCENES[0]]
 
 
-def test_cancel_keeps_the_pictures_and_says_how_many(handlers: Handlers):
-    telling = handlers.tell(ANN, **form(anchors=1, steps=40))
-    next(made for made, _ in telling if is_shown(made) and any("drawn" not in words for _, words in made))
-    pictures, status, generate, cancel = list(handlers.cancel(ANN))[-1]
-    assert "Stopped. 1 of 3 pictures made and kept." in status
-    assert [caption for _, caption in pictures] == [SCENES[0]]
-    assert (generate["interactive"], cancel["interactive"]) == (True, False)
+def test_an_abandoned_story_frees_the_model(story_tab: StoryTab, manager: ModelManager):
+    generation = story_tab.generate(ANN, **form(steps=200))
+    next(update for update in generation if "step " in update.get(story_tab.status, ""))
+    generation.close()
+    assert manager.model.lock.acquire(timeout=SECONDS)
+    manager.model.lock.release()
 
 
-def test_cancel_before_the_turn_came_leaves_the_line(handlers: Handlers):
-    list(handlers.begin(ANN, "cat", True, **form()))
-    (update,) = handlers.cancel(ANN)
-    assert "Cancelled before your story began" in update[1]
-    (update,) = handlers.begin(BEN, "cat", True, **form())
-    assert "Getting ready" in update[0]
-
-
-def test_an_abandoned_story_frees_the_model(handlers: Handlers, engine: Engine):
-    telling = handlers.tell(ANN, **form(steps=200))
-    next(status for _, status in telling if is_shown(status) and "step " in status)
-    telling.close()
-    assert engine.model.lock.acquire(timeout=SECONDS)
-    engine.model.lock.release()
-
-
-def test_leaving_removes_the_visitors_files_alone(handlers: Handlers):
+def test_leaving_removes_the_visitors_files_alone(story_tab: StoryTab):
     made = {
-        visitor.session_hash: [
-            pictures for pictures, _ in handlers.tell(visitor, **form()) if is_shown(pictures)
-        ][-1]
+        visitor.session_hash: last(story_tab.generate(visitor, **form()), story_tab.pictures)
         for visitor in (ANN, BEN)
     }
-    handlers.leave(ANN)
+    story_tab.services.leave(ANN)
     assert not any(Path(path).exists() for path, _ in made["ann"])
     assert all(Path(path).exists() for path, _ in made["ben"])
 
@@ -397,24 +436,33 @@ def test_leaving_removes_the_visitors_files_alone(handlers: Handlers):
     ],
 )
 def test_progress_says_pictures_step_and_time_left(made: int, last: int, said: str):
-    pictures = tuple(Picture(Path(f"{number}.png"), "") for number in range(made))
-    progress = Progress("telling", 4, last, 12, 30, share=0.4, seconds_left=75.0, pictures=pictures)
+    pictures = tuple(Picture(Path(f"{number}.png"), number, "", "") for number in range(made))
+    progress = Progress(
+        "generating",
+        4,
+        last_frame=last,
+        step=12,
+        steps=30,
+        share=0.4,
+        seconds_left=75.0,
+        pictures=pictures,
+    )
     assert f"{said}, step 12 of 30" in view.status(progress)
     assert "About 1 min 15 s left" in view.status(progress)
     assert 'aria-valuenow="40"' in view.status(progress)
 
 
 def test_the_page_names_its_box_and_not_the_flag():
-    engine = Engine("storybook", "cpu")
-    engine._model = SimpleNamespace(describe=lambda: f"a model. Chosen because of that{BY_FLAG}.")
-    assert engine.description == "a model. Chosen because of that; “Use another model” takes another."
-    engine.may_switch = False  # the box is not there
-    assert engine.description == "a model. Chosen because of that."
+    manager = ModelManager("storybook", "cpu")
+    manager._model = SimpleNamespace(describe=lambda: f"a model. Chosen because of that{BY_FLAG}.")
+    assert manager.description == "a model. Chosen because of that; “Use another model” takes another."
+    manager.may_switch = False  # the box is not there
+    assert manager.description == "a model. Chosen because of that."
 
 
 def test_what_visitors_wrote_is_escaped():
     assert "<b>" not in view.status(Progress("done", 1, subject='<b>"'))
-    assert "<b>" not in view.alert("subject: '<b>' is not allowed")
+    assert "<b>" not in view.alert("subject must be text, got '<b>'")
     assert "<b>" not in view.word_groups({"<b>": ["<b>"]})
 
 

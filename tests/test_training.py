@@ -3,12 +3,13 @@
 import json
 import time
 
+from consistory_svd.compat import cure_torchvision
+
 import numpy as np
 import pytest
 import torch
 
-from consistory_svd.compat import cure_torchvision
-from consistory_svd.scores.reader import ReaderNetwork, load_reader, save_reader
+from consistory_svd.metrics.attribute_reader import ReaderNetwork, load_reader, save_reader
 from training.assemble import scaling_factor
 from training.captions import full_caption
 from training.checkpoint import Average, Checkpoint, learning_rate
@@ -19,7 +20,7 @@ from training.latents import Latents, encode_shard
 from training.model import build_scheduler
 from training.muon import Muon, orthogonalised
 from training.precision import faster_in_bfloat16
-from training.reader import CLASSES, Pictures, spoil
+from training.reader import CLASSES, Pictures, corrupt
 from training.run import PRESETS, STAGES, Training
 from training.sheet import contact_sheet, sheet_truth
 from training.text import MAX_TOKENS, open_tokenizer, tokenize, train_tokenizer
@@ -319,12 +320,12 @@ def test_the_scaling_factor_makes_latents_as_large_as_noise(tmp_path):
     assert (latents.astype(np.float32) * scaling_factor(tmp_path)).std() == pytest.approx(1, abs=0.01)
 
 
-def test_spoilt_pictures_are_still_pictures():
+def test_corrupted_pictures_are_still_pictures():
     images = to_tensor(np.stack([render_random(np.random.default_rng(k)).image[::2, ::2] for k in range(6)]))
-    spoilt = spoil(images, np.random.default_rng(7))
-    assert spoilt.shape == images.shape
-    assert -1 <= spoilt.min() < spoilt.max() <= 1
-    assert not torch.equal(spoilt, images)
+    corrupted = corrupt(images, np.random.default_rng(7))
+    assert corrupted.shape == images.shape
+    assert -1 <= corrupted.min() < corrupted.max() <= 1
+    assert not torch.equal(corrupted, images)
 
 
 def test_a_saved_reader_reads_the_same(tmp_path):

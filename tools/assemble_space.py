@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Put a Hugging Face Space together: `python tools/assemble_space.py FOLDER`, or `make space DIR=FOLDER`.
+"""Assemble a Hugging Face Space: `python tools/assemble_space.py FOLDER`, or `make space DIR=FOLDER`.
 
-The folder may be new, a clone of the Space, or one that was assembled before. It then holds all that the
-Space needs and nothing else of this repository. Push it with git and git-lfs, or with `hf upload`.
+The folder may be new, a clone of the Space, or one that was assembled before. It gets the files that the
+Space needs and no others of this repository. Push it with git and git-lfs, or with `hf upload`.
 """
 
 import re
@@ -10,56 +10,56 @@ import shutil
 import sys
 from pathlib import Path
 
-HOUSE = Path(__file__).resolve().parents[1]
-SPACE = HOUSE / "deploy" / "space"
+ROOT = Path(__file__).resolve().parents[1]
+SPACE = ROOT / "deploy" / "space"
 FOLDERS = ("consistory_svd", "assets")
 FILES = {
     SPACE / "app.py": "app.py",
     SPACE / "README.md": "README.md",
     SPACE / "gitattributes": ".gitattributes",
-    HOUSE / "LICENSE": "LICENSE",
+    ROOT / "LICENSE": "LICENSE",
 }
-# Gradio is installed by the Space itself, in the version that its README asks for.
-GIVEN = {"gradio"}
+# The Space installs Gradio itself, in the version that its README names.
+PREINSTALLED = {"gradio"}
 UNWANTED = shutil.ignore_patterns("__pycache__", "*.pyi")
 
 
 def lines_of(path: Path) -> list[str]:
-    """A requirements file's lines without comments."""
+    """Read the lines of a requirements file, without comments."""
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
 def name_of(line: str) -> str:
-    """The package that a line of a requirements file asks for."""
+    """Return the package name in a line of a requirements file."""
     return re.match(r"[\w.-]+", line).group()
 
 
 def requirements() -> list[str]:
-    """The Space's own lines, and of the app's those that they do not replace and the Space does not bring."""
+    """Return the Space's own requirements, and those of the app that they do not replace."""
     own = lines_of(SPACE / "requirements.txt")
-    replaced = GIVEN | {name_of(line) for line in own}
-    return own + [line for line in lines_of(HOUSE / "requirements.txt") if name_of(line) not in replaced]
+    replaced = PREINSTALLED | {name_of(line) for line in own}
+    return own + [line for line in lines_of(ROOT / "requirements.txt") if name_of(line) not in replaced]
 
 
 def assemble(folder: Path) -> None:
-    """Write the Space into `folder`. ValueError where something else is there."""
-    ours = {*FOLDERS, *FILES.values(), "requirements.txt", ".git"}
+    """Write the Space to a folder. ValueError if it holds other files."""
+    known = {*FOLDERS, *FILES.values(), "requirements.txt", ".git"}
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if folder.is_file() or not found <= ours:
-        other = folder.name if folder.is_file() else ", ".join(sorted(found - ours))
+    if folder.is_file() or not found <= known:
+        other = folder.name if folder.is_file() else ", ".join(sorted(found - known))
         raise ValueError(f"DIR: {folder} holds {other}; give a new folder or a clone of the Space")
     folder.mkdir(parents=True, exist_ok=True)
     for name in FOLDERS:
         shutil.rmtree(folder / name, ignore_errors=True)
-        shutil.copytree(HOUSE / name, folder / name, ignore=UNWANTED)
+        shutil.copytree(ROOT / name, folder / name, ignore=UNWANTED)
     for source, name in FILES.items():
         shutil.copyfile(source, folder / name)
     (folder / "requirements.txt").write_text("\n".join(requirements()) + "\n", encoding="utf-8")
 
 
 def main(arguments: list[str]) -> int:
-    """Assemble into the folder that the arguments name; returns the exit code."""
+    """Assemble the Space in the folder that is the only argument; return the exit code."""
     if len(arguments) != 1 or not arguments[0]:
         print("error: DIR: is missing; give a folder, as in make space DIR=../space", file=sys.stderr)  # noqa: T201
         return 2

@@ -1,7 +1,7 @@
-"""Make the pictures of the About room with the embedded model: `python tools/make_about_pictures.py`.
+"""Make the images of the About tab: `python -m tools.make_about_pictures [--only KEY]`.
 
-Each row of each part in `consistory_svd.studio.about.PARTS` becomes a strip in `assets/about`: a story's
-pictures side by side, the same seeds in all strips of a part. `--only KEY` makes one part's again.
+Each row of each part in `PARTS` (studio/tabs/about_text.py) becomes a strip in `assets/about`: a story's
+images side by side, by the embedded model, with the same seeds in all strips of a part.
 """
 
 import sys
@@ -13,13 +13,11 @@ import torch
 import typer
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from consistory_svd.flags import run
-from consistory_svd.models import load_model
-from consistory_svd.record import mark_subject
-from consistory_svd.story import Finished, tell
-from consistory_svd.studio.about import PARTS, PICTURES, STEPS
+from consistory_svd.cli.options import run
+from consistory_svd.metadata import mark_subject
+from consistory_svd.models.model import load_model
+from consistory_svd.pipeline import Finished, generate
+from consistory_svd.studio.tabs.about_text import PARTS, PICTURES, STEPS
 
 GAP = 8
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -27,27 +25,27 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    only: Annotated[str | None, typer.Option(help="Key of the part whose pictures are made.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = PICTURES,
+    only: Annotated[str | None, typer.Option(help="Key of one part; default: all.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the images.")] = PICTURES,
 ) -> None:
-    """Make the pictures of the About room."""
+    """Make the images of the About tab."""
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
     model = load_model(device="cpu")
     for part in (part for part in PARTS if only in (None, part.key)):
         rows: list[list[Image.Image]] = []
         for row in part.rows:
-            *_, told = tell(model, part.story, replace(row.settings, steps=STEPS))
-            assert isinstance(told, Finished)
-            rows.append(list(told.images))
+            *_, finished = generate(model, part.story, replace(row.settings, steps=STEPS))
+            assert isinstance(finished, Finished)
+            rows.append(list(finished.images))
         if part.masks:
-            rows.append([mark_subject(*pair) for pair in zip(told.images, told.masks, strict=True)])
+            rows.append([mark_subject(*pair) for pair in zip(finished.images, finished.masks, strict=True)])
         for images, (_, file) in zip(rows, part.strips, strict=True):
             strip(images).save(out / file, "WEBP", quality=82, method=6)
 
 
 def strip(images: list[Image.Image]) -> Image.Image:
-    """Pictures side by side; what is between them lets the page show through."""
+    """Put images side by side, with transparent gaps."""
     width, height = images[0].size
     sheet = Image.new("RGBA", ((width + GAP) * len(images) - GAP, height))
     for number, image in enumerate(images):

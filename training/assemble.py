@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from consistory_svd.compat import cure_torchvision
+
 import numpy as np
 
-from consistory_svd.compat import cure_torchvision
 from training.captions import write_vocabulary
 from training.model import TextToNoise, build_scheduler, build_unet
 from training.vae import build_vae

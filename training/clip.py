@@ -6,17 +6,18 @@ import logging
 import time
 from pathlib import Path
 
+from consistory_svd.compat import cure_torchvision
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from consistory_svd.compat import cure_torchvision
 from training.captions import caption
 from training.checkpoint import Average, Checkpoint, Schedule
 from training.dataset import load_images, load_truth, shards
 from training.parallel import average_gradients, rank
 from training.precision import autocast, faster_in_bfloat16
-from training.reader import spoil
+from training.reader import corrupt
 from training.text import MAX_TOKENS, tokenize
 from training.unet import Length
 
@@ -66,7 +67,7 @@ class Pairs:
 
     def batch(self, count: int) -> tuple[torch.Tensor, list[str]]:
         picks = self.rng.integers(0, len(self.images), count)
-        images = spoil(self.images[torch.from_numpy(picks)].float() / 127.5 - 1, self.rng)
+        images = corrupt(self.images[torch.from_numpy(picks)].float() / 127.5 - 1, self.rng)
         return images, [caption(self.truth[i], self.rng) for i in picks]
 
 

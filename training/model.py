@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from consistory_svd.compat import cure_torchvision
+
 import torch
 from torch import nn
 
-from consistory_svd.compat import cure_torchvision
 from training.text import build_text_encoder
 from training.vae import LATENT_CHANNELS, LATENT_SIDE
 from training.world.brush import PARTS

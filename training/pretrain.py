@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from consistory_svd.scores.words import attributes_in
+from consistory_svd.metrics.vocabulary import attributes_in
 from training.captions import caption, vocabulary
 from training.model import WIDTHS, TextToNoise
 from training.parallel import average_gradients, rank, same_everywhere

@@ -1,4 +1,4 @@
-"""Train the storybook reader on renders, spoilt the way generated pictures are spoilt."""
+"""Train the storybook reader on renders, corrupted the way generated pictures are corrupted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-from consistory_svd.scores.reader import SIDE, ReaderNetwork, save_reader
+from consistory_svd.metrics.attribute_reader import SIDE, ReaderNetwork, save_reader
 from training.checkpoint import Average, Checkpoint, Schedule
 from training.dataset import load_images, load_truth, shards
 from training.parallel import average_gradients, rank
@@ -55,10 +55,10 @@ class Pictures:
     def batch(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         picks = torch.from_numpy(self.rng.integers(0, len(self.images), count))
         images = self.images[picks].float() / 127.5 - 1
-        return spoil(images, self.rng), self.labels[picks]
+        return corrupt(images, self.rng), self.labels[picks]
 
 
-def spoil(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+def corrupt(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Blur, noise, shifts, mirrored halves and changes of light, each on a part of the batch; (n, 3, h, w)
     in -1..1."""
     count = len(images)

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from consistory_svd.scores.reader import Reader
+from consistory_svd.metrics.attribute_reader import Reader
 from training.reader import CLASSES
 
 SEED = 71

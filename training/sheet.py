@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from consistory_svd.compat import cure_torchvision
+
 import numpy as np
 import torch
 from PIL import Image
 
-from consistory_svd.compat import cure_torchvision
 from training.captions import full_caption
 from training.world import draw_identity, render
 from training.world.render import Picture

@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from consistory_svd.compat import cure_torchvision
+
 import numpy as np
 import torch
 
-from consistory_svd.compat import cure_torchvision
 from training.captions import caption
-from training.world.vocabulary import (
-    ACTIONS,
-    SCENES,
-    STYLES,
-    SUBJECTS,
-    draw_identity,
-)
+from training.world.vocabulary import ACTIONS, SCENES, STYLES, SUBJECTS, draw_identity
 
 cure_torchvision()
 

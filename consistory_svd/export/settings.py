@@ -1,106 +1,65 @@
-"""What a person may ask for when a story is taken along: one definition for page, command line and checks."""
+"""Export settings: one definition for the page, the command line and validation."""
 
-import math
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal
 
-from consistory_svd.settings import knob
+from pydantic import field_validator
+
+from consistory_svd.errors import FieldError, one_of
+from consistory_svd.fields import field, validated
 
 FORMATS: dict[str, str] = {
-    "zip": "ZIP: everything, with story.json",
+    "zip": "ZIP: all files, with story.json",
     "pdf": "Storybook (PDF)",
     "comic": "Comic pages (PNG)",
     "comic-pdf": "Comic pages (PDF)",
     "gif": "Animated GIF",
     "webp": "Animated WebP",
 }
-CAPTIONS = {"scene": "The scene", "prompt": "The whole prompt", "none": "None"}
-PLACES = {"under": "Under the picture", "in": "In the picture"}
+CAPTIONS = {"scene": "Scene", "prompt": "Full prompt", "none": "None"}
+PLACES = {"under": "Below the image", "in": "On the image"}
 LAYOUTS = (1, 2, 4, 6)
-OWN_LAYOUT = {"pdf": 1, "comic": 4, "comic-pdf": 4}  # those of FORMATS that have pages
-# Width and height in points, of which an inch has 72.
+OWN_LAYOUT = {"pdf": 1, "comic": 4, "comic-pdf": 4}  # of the formats that have pages
+# Width and height in points, 72 per inch.
 PAPERS = {"a4": (595.28, 841.89), "letter": (612.0, 792.0), "square": (595.28, 595.28)}
 PAPER_LABELS = {"a4": "A4", "letter": "US Letter", "square": "Square, 21 cm"}
 MOVING = ("gif", "webp")
 LONGEST_TITLE = 200
 
 
-def _field(label: str, help: str, default: Any, **limits: float) -> Any:
-    return field(metadata={"label": label, "help": help, **limits}, default=default)
-
-
-@dataclass(frozen=True)
+@validated
 class ExportSettings:
-    """How a story is taken along. What a format has no use for is not looked at.
+    """How a story is exported. A format ignores the fields that it does not use.
 
     Raises:
-        ValueError: a field is of a wrong type or not among what is allowed.
+        FieldError: a field is of a wrong type or has a value that is not allowed.
     """
 
-    format: Literal["zip", "pdf", "comic", "comic-pdf", "gif", "webp"] = _field(
-        "Format", "What the story becomes.", default="pdf"
+    format: Literal["zip", "pdf", "comic", "comic-pdf", "gif", "webp"] = field(
+        "Format", "File format of the export.", "pdf"
     )
-    captions: Literal["scene", "prompt", "none"] = _field(
-        "Captions", "What is written to each picture.", default="scene"
+    captions: Literal["scene", "prompt", "none"] = field("Captions", "Text of each image's caption.", "scene")
+    place: Literal["under", "in"] = field(
+        "Caption position", "A caption on the image covers a part of it.", "under"
     )
-    place: Literal["under", "in"] = _field(
-        "Caption place", "In the picture, a caption covers a part of it.", default="under"
+    layout: Literal[1, 2, 4, 6] | None = field(
+        "Images per page", "1, 2, 4 or 6; by default 1 in a storybook and 4 in a comic.", None
     )
-    layout: int | None = _field(
-        "Pictures a page", "1, 2, 4 or 6; by default 1 in a storybook and 4 on a comic page.", default=None
+    paper: Literal["a4", "letter", "square"] = field("Paper", "Page size.", "a4")
+    title: str = field("Title", "Title of the story. Empty: its subject.", "", max_length=LONGEST_TITLE)
+    seconds: float = field(
+        "Seconds per image", "How long an animation shows each image.", 1.5, ge=0.1, le=20.0, step=0.1
     )
-    paper: Literal["a4", "letter", "square"] = _field("Paper", "The size of a page.", default="a4")
-    title: str = _field("Title", "What the story is called; empty: its subject.", default="")
-    seconds: float = _field(
-        "Seconds a picture",
-        "How long an animation shows each picture.",
-        default=1.5,
-        minimum=0.1,
-        maximum=20.0,
-        step=0.1,
-    )
-    side: int = _field(
-        "Longest side",
-        "Pixels of an animation's longer side; a large one makes a large file.",
-        default=512,
-        minimum=64,
-        maximum=1024,
-        step=8,
-    )
-    repeat: bool = _field("Repeat", "The animation begins again when it is over.", default=True)
+    side: int = field("Longer side", "Longer side of an animation, in pixels.", 512, ge=64, le=1024, step=8)
+    repeat: bool = field("Loop", "Repeat the animation forever.", True)
 
-    def __post_init__(self) -> None:
-        for name in ("format", "captions", "place", "paper"):
-            _check_choice(name, getattr(self, name), get_args(get_type_hints(ExportSettings)[name]))
-        if self.layout is not None:
-            _check_choice("layout", self.layout, LAYOUTS)
-        if not isinstance(self.title, str) or len(self.title) > LONGEST_TITLE:
-            raise ValueError(
-                f"title: {self.title!r} is not allowed; give a text of at most {LONGEST_TITLE} characters"
-            )
-        _check_number("seconds", self.seconds, (int, float))
-        _check_number("side", self.side, (int,))
-        if not isinstance(self.repeat, bool):
-            raise ValueError(f"repeat: {self.repeat!r} is not allowed; give True or False")
+    @field_validator("layout", mode="before")
+    @classmethod
+    def _refuse_booleans(cls, layout: Any) -> Any:
+        if isinstance(layout, bool):  # which equals 0 or 1
+            raise FieldError("layout", layout, one_of(LAYOUTS))
+        return layout
 
     @property
     def panels(self) -> int:
-        """How many pictures a page has at most."""
+        """The maximum number of images per page."""
         return self.layout or OWN_LAYOUT.get(self.format, 1)
-
-
-def _check_choice(name: str, value: object, choices: tuple) -> None:
-    if isinstance(value, bool) or value not in choices:
-        raise ValueError(
-            f"{name}: {value!r} is not allowed; give one of {', '.join(str(choice) for choice in choices)}"
-        )
-
-
-def _check_number(name: str, value: Any, kinds: tuple[type, ...]) -> None:
-    limits = knob(ExportSettings, name)
-    fits = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
-    if not fits or not limits.minimum <= value <= limits.maximum:
-        kind = "a number" if float in kinds else "a whole number"
-        raise ValueError(
-            f"{name}: {value!r} is not allowed; give {kind} from {limits.minimum} to {limits.maximum}"
-        )

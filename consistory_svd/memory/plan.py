@@ -1,45 +1,93 @@
-"""Which plan fits: a pure function from what is needed and what is free."""
+"""Memory modes, and which one fits: a pure function of what is needed and what is free."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from consistory_svd.memory.footprint import Footprint, Job
+from consistory_svd.errors import FieldError, one_of
+from consistory_svd.settings import Settings
 
-MemoryMode = Literal["auto", "full", "bank-on-cpu", "one-by-one", "tiled", "offload", "group-offload", "fp8"]
-# From fast to small; each does what those before it do. The first three change no picture, tiles hardly do;
-# fp8 rounds the weights of the U-Net to 8 bits and comes last for that.
-PLANS: dict[str, str] = {
+MemoryMode = Literal["auto", "full", "cache-on-cpu", "one-by-one", "tiled", "offload", "group-offload", "fp8"]
+# From fast to small; each also does what the modes before it do. The first three change no image, and tiles
+# hardly do; fp8 rounds the weights of the U-Net to 8 bits, so it is last.
+MEMORY_MODES: dict[str, str] = {
     "full": "everything stays on the device",
-    "bank-on-cpu": "what anchors lend waits in the CPU's memory",
-    "one-by-one": "frames are drawn one by one",
-    "tiled": "pictures are decoded in tiles",
+    "cache-on-cpu": "the anchor cache is kept in CPU memory",
+    "one-by-one": "frames are generated one by one",
+    "tiled": "images are decoded in tiles",
     "offload": "text encoders and U-Net take turns on the device",
-    "group-offload": "the U-Net's layers come to the device one after another",
-    "fp8": "the U-Net's weights are kept in 8 bits, which changes pictures a little",
+    "group-offload": "the U-Net's layers are moved to the device one at a time",
+    "fp8": "the U-Net's weights are stored in 8 bits, which changes images slightly",
 }
-LADDER: tuple[str, ...] = tuple(PLANS)
-SHARED = ("full", "one-by-one", "tiled")  # these need less in all, and move nothing elsewhere
-TIGHT = 0.85  # of what is free
-RESERVE, SLACK = 300_000_000, 0.08  # workspaces of the libraries; what fragments of free memory cost
+LADDER: tuple[str, ...] = tuple(MEMORY_MODES)
+SHARED_MEMORY_LADDER = ("full", "one-by-one", "tiled")  # modes that help without moving anything
+TIGHT = 0.85  # share of the free memory
+RESERVE, FRAGMENTATION = 300_000_000, 0.08  # bytes for libraries' workspaces; share lost to fragmentation
 GIGA = 1e9
+
+
+def rank(mode: str) -> int:
+    """Position of a mode on the ladder, from 0; larger needs less memory."""
+    return LADDER.index(mode)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A story's size. `latent` is (height, width) of the latents; anchors are generated together, then the
+    other frames in batches of `settings.batch`. `halves` is 2 with classifier-free guidance."""
+
+    latent: tuple[int, int]
+    frames: int
+    settings: Settings
+    halves: int = 2
+
+    @property
+    def anchors(self) -> int:
+        """Number of frames in the first batch; 0 if nothing is shared."""
+        if not self.settings.shares:
+            return 0
+        return self.frames if self.settings.random_anchors else min(self.settings.anchors, self.frames)
+
+    @property
+    def fills_cache(self) -> bool:
+        """Whether anchors are cached for later frames."""
+        return 0 < self.anchors < self.frames
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Bytes that a story needs.
+
+    unet, text, vae: weights. call_frame: activations of a U-Net call, per frame. decode, decode_tiled:
+    decoding of one frame. anchor_cache: the full cache, if subjects fill their images. largest_layer: the
+    largest weight of the U-Net.
+    """
+
+    unet: int
+    text: int
+    vae: int
+    call_frame: int
+    decode: int
+    decode_tiled: int
+    anchor_cache: int
+    largest_layer: int
 
 
 @dataclass(frozen=True)
 class Item:
-    """Bytes at the moment of the highest need, and what needs them."""
+    """A part of the peak memory, in bytes."""
 
-    what: str
+    name: str
     bytes: int
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """How a story's memory is laid out. `free` bytes were there for it on the device, None where that is not
-    known; `host` bytes are needed in the CPU's memory beside the program, `host_free` were there.
+    """The memory of a story in one mode. `items` are the parts of the peak on the device; `free` is the free
+    memory there, None if unknown. `host` and `host_free` are the same for CPU memory.
     """
 
-    name: str
+    mode: str
     batch: int
     items: tuple[Item, ...]
     free: int | None
@@ -48,134 +96,117 @@ class MemoryPlan:
 
     @property
     def needed(self) -> int:
-        """Bytes on the device at the moment of the highest need, with what is held in reserve."""
-        return round(sum(item.bytes for item in self.items) * (1 + SLACK)) + RESERVE
+        """Peak bytes on the device, including the reserve."""
+        return round(sum(item.bytes for item in self.items) * (1 + FRAGMENTATION)) + RESERVE
 
     @property
     def fits(self) -> bool:
-        """Whether what is needed is there, on the device and in the CPU's memory."""
+        """Whether device and CPU have enough memory."""
         return self.fits_device and (self.host_free is None or self.host <= self.host_free)
 
     @property
     def fits_device(self) -> bool:
-        """Whether what is needed is there on the device."""
+        """Whether the device has enough memory."""
         return self.free is None or self.needed <= self.free
 
     @property
-    def tiled(self) -> bool:
-        """Whether pictures are decoded in tiles."""
-        return self._at_least("tiled")
+    def cache_on_cpu(self) -> bool:
+        """Whether the anchor cache is kept in CPU memory."""
+        return rank(self.mode) >= rank("cache-on-cpu")
 
-    @property
-    def bank_on_cpu(self) -> bool:
-        """Whether what anchors lend waits in the CPU's memory."""
-        return self._at_least("bank-on-cpu")
-
-    def _at_least(self, name: str) -> bool:
-        return LADDER.index(self.name) >= LADDER.index(name)
-
-    def short_words(self) -> str:
-        """What a person should know of it at a glance: that all is well, or else what is not."""
+    def summary(self) -> str:
+        """Whether memory suffices, in a short phrase."""
         if not self.fits:
             free = self.host_free if self.fits_device else self.free
             needed = self.host if self.fits_device else self.needed
             return (
-                f"Memory is short, {_amount(needed)} needed and {_amount(free)} free: the story may stop, "
-                "and go on with a smaller plan where there is one"
+                f"Low memory: {_amount(needed)} needed, {_amount(free)} free; "
+                "may fall back to a smaller memory mode"
             )
-        if self.name != LADDER[0]:
-            return f"To save memory, {PLANS[self.name]}"
+        if self.mode != LADDER[0]:
+            return f"To save memory, {MEMORY_MODES[self.mode]}"
         if self.free is not None and self.needed > TIGHT * self.free:
             return f"Fits in memory, but only just: {_amount(self.needed)} of {_amount(self.free)} free"
         return "Fits in memory"
 
-    def words(self) -> str:
-        """The plan in a line for people: its name, what it does, what it needs and of what."""
-        parts = ", ".join(f"{item.what} {_amount(item.bytes)}" for item in self.items if item.bytes)
+    def description(self) -> str:
+        """The mode, what it does, and the memory it needs, in one line."""
+        parts = ", ".join(f"{item.name} {_amount(item.bytes)}" for item in self.items if item.bytes)
         of = "" if self.free is None else f" of {_amount(self.free)} free"
-        line = f"Memory plan {self.name} ({PLANS[self.name]}): about {_amount(self.needed)}{of}: {parts}"
+        line = (
+            f"Memory mode {self.mode} ({MEMORY_MODES[self.mode]}): about {_amount(self.needed)}{of}: {parts}"
+        )
         if self.host and self.host_free is not None:
-            line += f"; and {_amount(self.host)} of {_amount(self.host_free)} of the CPU's memory"
-        if not self.fits:
-            line += (
-                ". That is more than there is: it may stop, and go on with a smaller plan where there is one"
-            )
-        return line
+            line += f"; and {_amount(self.host)} of {_amount(self.host_free)} of CPU memory"
+        return line if self.fits else f"{line}. Memory is low: may fall back to a smaller mode"
 
 
 def check_mode(mode: str) -> MemoryMode:
-    """The mode, when it is one. ValueError naming those that are."""
+    """Return the mode. FieldError if it is unknown."""
     if mode not in get_args(MemoryMode):
-        raise ValueError(f"memory: {mode!r} is not allowed; give one of {', '.join(get_args(MemoryMode))}")
+        raise FieldError("memory", mode, one_of(get_args(MemoryMode)))
     return mode  # type: ignore[return-value]
 
 
 def plan(
-    need: Footprint,
-    job: Job,
+    need: MemoryNeed,
+    workload: Workload,
     mode: str = "auto",
     free: int | None = None,
     host_free: int | None = None,
     shared_memory: bool = False,
 ) -> MemoryPlan:
-    """The first plan of the ladder that fits; the last where none does; the one that `mode` names.
+    """The plan of a mode; with "auto", of the first mode that fits, or the last if none does.
 
     Args:
-        free: bytes on the device for this program, those that its model already holds included; None where
-            nobody knows: then everything is taken to fit.
-        host_free: likewise of the CPU's memory.
-        shared_memory: device and CPU have the same memory, as on Apple's machines and on a plain CPU: moving
-            something from one to the other frees nothing, so only plans that need less in all are considered.
+        free: bytes on the device for this program, including its model; None if unknown, which fits all.
+        host_free: bytes of free CPU memory.
+        shared_memory: device and CPU share one memory, as on Apple silicon and on a plain CPU: moving data
+            between them frees nothing, so modes that only do that are skipped.
     """
     if mode != "auto":
-        return _laid_out(mode, need, job, free, host_free)
-    names: Sequence[str] = LADDER
+        return _plan_mode(mode, need, workload, free, host_free)
     if shared_memory:
-        names = [name for name in LADDER if name in SHARED]
-    plans = [_laid_out(name, need, job, free, None if shared_memory else host_free) for name in names]
-    # What anchors lend is counted as if subjects filled the pictures: the CPU's memory is the softer limit.
+        plans = [_plan_mode(name, need, workload, free, None) for name in SHARED_MEMORY_LADDER]
+    else:
+        plans = [_plan_mode(name, need, workload, free, host_free) for name in LADDER]
+    # The cache is estimated as if subjects filled their images, so CPU memory is the softer limit.
     return next(
         (one for one in plans if one.fits), next((one for one in plans if one.fits_device), plans[-1])
     )
 
 
-def next_below(name: str, shared_memory: bool = False) -> str | None:
-    """The next smaller plan; None below the last."""
-    names = [one for one in LADDER if one in SHARED] if shared_memory else LADDER
-    return next((one for one in names if LADDER.index(one) > LADDER.index(name)), None)
+def next_below(mode: str, shared_memory: bool = False) -> str | None:
+    """The next smaller mode; None below the last."""
+    names: Sequence[str] = SHARED_MEMORY_LADDER if shared_memory else LADDER
+    return next((name for name in names if rank(name) > rank(mode)), None)
 
 
-def _laid_out(name: str, need: Footprint, job: Job, free: int | None, host_free: int | None) -> MemoryPlan:
-    """A plan with its bytes at the worst of its three moments: encoding, denoising, decoding."""
-    rank = LADDER.index(name)
-    turns = rank >= LADDER.index("offload")
-    grouped = rank >= LADDER.index("group-offload")
-    batch = 1 if rank >= LADDER.index("one-by-one") else job.settings.batch
-    # Anchors cannot be drawn one by one: they look at each other.
-    wave = max(job.anchors, min(batch, max(1, job.frames - job.anchors)))
-    unet = need.unet // 2 if name == "fp8" else need.unet
-    on_device = 3 * need.largest_layer if grouped else unet
-    bank = 0 if rank >= LADDER.index("bank-on-cpu") else need.bank
-    text = Item("text encoders", need.text)
+def _plan_mode(
+    mode: str, need: MemoryNeed, workload: Workload, free: int | None, host_free: int | None
+) -> MemoryPlan:
+    """The plan of a mode, with its bytes at the worst of three moments: encoding, denoising, decoding."""
+    turns = rank(mode) >= rank("offload")
+    batch = 1 if rank(mode) >= rank("one-by-one") else workload.settings.batch
+    # Anchors cannot be generated one by one: they attend to each other.
+    together = max(workload.anchors, min(batch, max(1, workload.frames - workload.anchors)))
+    weights = need.unet // 2 if mode == "fp8" else need.unet
+    on_device = 3 * need.largest_layer if rank(mode) >= rank("group-offload") else weights
+    cache = 0 if rank(mode) >= rank("cache-on-cpu") else need.anchor_cache
     always = (Item("autoencoder", need.vae),)
-    decode = need.decode_tiled if rank >= LADDER.index("tiled") else need.decode
-    u_net = Item("U-Net", on_device)
+    text, unet = Item("text encoders", need.text), Item("U-Net", on_device)
+    while_denoising = (*always, unet, *(() if turns else (text,)), Item("anchor cache", cache))
+    decode = need.decode_tiled if rank(mode) >= rank("tiled") else need.decode
     moments = (
-        (*always, text, *(() if turns else (u_net,))),
-        (
-            *always,
-            u_net,
-            *(() if turns else (text,)),
-            Item(f"a step of {wave}", need.call(wave)),
-            Item("bank", bank),
-        ),
-        (*always, u_net, *(() if turns else (text,)), Item("decoding", decode), Item("bank", bank)),
+        (*always, text, *(() if turns else (unet,))),
+        (*while_denoising, Item(f"a step of {together}", together * need.call_frame)),
+        (*while_denoising, Item("decoding", decode)),
     )
     worst = max(moments, key=lambda items: sum(item.bytes for item in items))
-    host = (need.bank - bank) + (need.text + unet if turns else 0)
-    return MemoryPlan(name, batch, worst, free, host, host_free)
+    host = (need.anchor_cache - cache) + (need.text + weights if turns else 0)
+    return MemoryPlan(mode, batch, worst, free, host, host_free)
 
 
 def _amount(count: int) -> str:
-    """ "5.1 GB", "48 MB"; a gigabyte is a billion bytes."""
+    """Bytes as "5.1 GB" or "48 MB"; a gigabyte is a billion bytes."""
     return f"{count / GIGA:.1f} GB" if count >= 0.95 * GIGA else f"{max(1, round(count / 1e6))} MB"

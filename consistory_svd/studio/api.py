@@ -18,21 +18,27 @@ from gradio.data_classes import ListFiles
 from gradio_client.utils import is_file_obj_with_meta
 from PIL import Image
 
+from consistory_svd.fields import field_of
 from consistory_svd.library import slug
 from consistory_svd.limits import Limits
-from consistory_svd.loading import with_recipe
+from consistory_svd.metadata import FILE_NAME
+from consistory_svd.metrics.report import as_json
+from consistory_svd.metrics.result import Frames
+from consistory_svd.metrics.settings import ScoreSettings
+from consistory_svd.metrics.suite import Suite
+from consistory_svd.models.request import with_recipe
 from consistory_svd.presets import PRESETS, preset
-from consistory_svd.record import FILE_NAME
-from consistory_svd.scores import Frames, ScoreSettings, Suite
-from consistory_svd.scores.report import as_json
-from consistory_svd.settings import Settings, Story, check, knob
-from consistory_svd.studio import compare_view, view
-from consistory_svd.studio.compare_room import save_grid
-from consistory_svd.studio.comparing import Comparison, compared
-from consistory_svd.studio.engine import Engine
-from consistory_svd.studio.handlers import PATIENCE_SECONDS
-from consistory_svd.studio.recipes import FEWEST, MOST, RECIPES, Row, check_different, recipe
-from consistory_svd.studio.worker import StoryRun
+from consistory_svd.settings import Settings, check
+from consistory_svd.story import Story
+from consistory_svd.studio import compare_html as compare_view
+from consistory_svd.studio import html as view
+from consistory_svd.studio.comparison import Comparison, compared
+from consistory_svd.studio.comparison_rows import FEWEST, MOST, RECIPES, Row, check_different, recipe
+from consistory_svd.studio.generated_story import GenerationRequest
+from consistory_svd.studio.job import GenerationJob
+from consistory_svd.studio.model_manager import ModelManager
+from consistory_svd.studio.services import STOP_SECONDS
+from consistory_svd.studio.tabs.compare import save_grid
 
 TEXT, TEXTS = {"type": "string"}, {"type": "array", "items": {"type": "string"}}
 WHOLE, NUMBER, SWITCH = {"type": "integer"}, {"type": "number"}, {"type": "boolean"}
@@ -56,7 +62,7 @@ class Parameter:
 
 def _known(owner: type, name: str, schema: Mapping[str, Any], default: Any = WANTED) -> Parameter:
     """A field of Story or Settings: label and help are the field's own."""
-    field = knob(owner, name)
+    field = field_of(owner, name)
     limits = "" if field.minimum is None else f" From {field.minimum} to {field.maximum}."
     own = OWN if default is None else ""
     return Parameter(name, f"{field.label}: {field.help}{limits}{own}", schema, default)
@@ -134,13 +140,13 @@ def row_of(given: Any, story: Story) -> Row:
     return Row(given["name"], settings_of(preset(given.get("preset", "sdsa")), story, changes))
 
 
-class Programmes:
+class ApiClients:
     """The endpoints' handlers. Each call has its own folder, which goes when the call ends."""
 
-    def __init__(self, engine: Engine, limits: Limits) -> None:
-        self.engine, self.limits = engine, limits
+    def __init__(self, manager: ModelManager, limits: Limits) -> None:
+        self.manager, self.limits = manager, limits
 
-    def tell(self, **given: Any) -> Iterator[tuple[list, list, dict]]:
+    def generate(self, **given: Any) -> Iterator[tuple[list, list, dict]]:
         """Tell a story: a picture for each scene, in which the subject stays the same.
 
         Streams: pictures come one by one, and the third result says how far the story is.
@@ -151,7 +157,7 @@ class Programmes:
         check(story, settings)
         self.limits.check(story, settings)
         with tempfile.TemporaryDirectory(prefix="told-") as folder:
-            run = StoryRun(self.engine, story, settings, Path(folder))
+            run = GenerationJob(self.manager, GenerationRequest(story, settings, Path(folder)))
             run.start()
             try:
                 for progress in run.watch():
@@ -159,12 +165,12 @@ class Programmes:
                     masks = [picture.mask for picture in progress.pictures if picture.mask]
                     record = Path(folder, FILE_NAME)
                     known = json.loads(record.read_text(encoding="utf-8")) if progress.over and files else {}
-                    told = {"status": _words(view.status(progress)), **known}
-                    yield _files(files), _files(masks), told
+                    generated = {"status": _words(view.status(progress)), **known}
+                    yield _files(files), _files(masks), generated
             finally:
                 run.stop()
-                run.join(PATIENCE_SECONDS)
-            if run.progress.stage == "failed":
+                run.join(STOP_SECONDS)
+            if run.progress.state == "failed":
                 raise gr.Error(run.progress.error, print_exception=False)
 
     def compare(self, **given: Any) -> Iterator[tuple[dict | None, list]]:
@@ -176,21 +182,21 @@ class Programmes:
         story = story_of(given)
         shared = settings_of(Settings(), story, self._with_own(Settings(), _asked(given)))
         rows = recipe(given["recipe"]).rows if given["recipe"] else self._rows(given["settings"], story)
-        told = compared(story, shared, rows, self.limits)
+        generated = compared(story, shared, rows, self.limits)
         with tempfile.TemporaryDirectory(prefix="compared-") as folder:
             comparison = Comparison(
-                self.engine, story, told, partial(_folder_in, Path(folder)), ScoreSettings()
+                self.manager, story, generated, partial(_folder_in, Path(folder)), ScoreSettings()
             )
             try:
                 for snapshot in comparison.watch():
                     figure = (
                         save_grid(snapshot, Path(folder)) if snapshot.over and snapshot.pictures else None
                     )
-                    listed = [_row(telling) for telling in snapshot.tellings]
+                    listed = [_row(generation) for generation in snapshot.generations]
                     yield (_files([figure])[0] if figure else None), listed
             finally:
                 comparison.stop()
-                comparison.join(PATIENCE_SECONDS)
+                comparison.join(STOP_SECONDS)
             if comparison.snapshot.failed:
                 raise gr.Error(comparison.snapshot.current.error, print_exception=False)
 
@@ -211,7 +217,7 @@ class Programmes:
     def _with_own(self, base: Settings, asked: Mapping[str, Any]) -> dict[str, Any]:
         """What was asked for; else what the model wants, or the base has, within the limits."""
         base = {name: getattr(base, name) for name in ("steps", "batch")}
-        return self.limits.fitted(base | with_recipe(self.engine.recipe, asked)[0]) | asked
+        return self.limits.fitted(base | with_recipe(self.manager.recipe, asked)[0]) | asked
 
     def _rows(self, given: Any, story: Story) -> tuple[Row, ...]:
         if not isinstance(given, list) or not FEWEST <= len(given) <= MOST:
@@ -225,11 +231,11 @@ def _folder_in(folder: Path, name: str) -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{slug(name)}-", dir=folder))
 
 
-def offer(engine: Engine, limits: Limits) -> None:
+def offer(manager: ModelManager, limits: Limits) -> None:
     """Add the endpoints to the page that is being built; no part of them is seen on it."""
-    calls = Programmes(engine, limits)
+    calls = ApiClients(manager, limits)
     pictures = Parameter("pictures", "Pictures", FILES)
-    told = (
+    generated = (
         pictures,
         Parameter("masks", "Masks", FILES),
         Parameter("story", "Status, story.json at the end", OBJECT),
@@ -237,7 +243,7 @@ def offer(engine: Engine, limits: Limits) -> None:
     rows = Parameter(
         "rows", "Name, differences, pictures and scores of each", {"type": "array", "items": OBJECT}
     )
-    _offer("tell", calls.tell, (*STORY, PRESET, SETTINGS), told)
+    _offer("tell", calls.generate, (*STORY, PRESET, SETTINGS), generated)
     _offer(
         "compare", calls.compare, (*STORY, ROWS, RECIPE), (Parameter("figure", "As one picture", FILE), rows)
     )
@@ -288,14 +294,16 @@ def _box(item: Parameter) -> Api:
     return Api(None if item.default is WANTED else item.default, dict(item.schema), item.label)
 
 
-def _row(telling: Any) -> dict[str, Any]:
-    pictures = [picture.path for picture in telling.progress.pictures] if telling.progress else []
-    known = compare_view.headlines(telling.entries or ())
+def _row(generation: Any) -> dict[str, Any]:
+    pictures = [picture.path for picture in generation.progress.pictures] if generation.progress else []
+    known = compare_view.headlines(generation.entries or ())
     return {
-        "name": telling.row.name,
-        "differences": list(telling.differences),
+        "name": generation.row.name,
+        "differences": list(generation.differences),
         "pictures": _files(pictures),
-        "withheld": [picture.withheld for picture in telling.progress.pictures] if telling.progress else [],
+        "withheld": [picture.filtered for picture in generation.progress.pictures]
+        if generation.progress
+        else [],
         "scores": {result.name: result.value for result in known},
     }
 

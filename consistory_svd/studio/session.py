@@ -6,20 +6,20 @@ and addresses use random names that the studio draws.
 
 import re
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from consistory_svd.scores import ScoreSettings, Suite
-from consistory_svd.studio import view
+from consistory_svd.studio import html as view
 
 if TYPE_CHECKING:
-    from consistory_svd.studio.compare_room import RunningComparison
-    from consistory_svd.studio.told import Opened
-    from consistory_svd.studio.worker import StoryRun
+    from consistory_svd.metrics.settings import ScoreSettings
+    from consistory_svd.metrics.suite import Suite
+    from consistory_svd.studio.generated_story import GeneratedStory, OpenedStory
+    from consistory_svd.studio.job import GenerationJob
+    from consistory_svd.studio.tabs.compare import RunningComparison
 
 # Gradio's page sends about 11 characters; its queue makes 32 (a UUID in hex) for a call without a hash.
 SESSION_HASH = re.compile(r"[A-Za-z0-9]{1,64}")
@@ -32,28 +32,52 @@ class Session:
 
     Attributes:
         user: name of the signed-in user; None where no sign-in is required.
-        run: the story on the page.
+        job: the job whose story is on the page.
+        story: the story on the page, if it is not the job's: one that was opened or changed by undo.
+        show_masks: whether the page highlights the subject.
         comparison: the latest comparison.
         opened: the story opened from a file, if Generate must use its anchors.
-        waiting: a story was requested and has not joined the model's queue yet.
-        cancelled: that story was cancelled before it joined the queue.
         missing_weights: weights that the scores of the story on the page need.
         suite: scores with the settings last used.
         exports: folders of exported files, by the part of the page that made them.
     """
 
     user: str | None = None
-    run: "StoryRun | None" = None
+    job: "GenerationJob | None" = None
+    story: "GeneratedStory | None" = None
+    show_masks: bool = False
     comparison: "RunningComparison | None" = None
-    opened: "Opened | None" = None
-    waiting: bool = False
-    cancelled: bool = False
+    opened: "OpenedStory | None" = None
     missing_weights: tuple[str, ...] = ()
-    suite: Suite | None = None
+    suite: "Suite | None" = None
     exports: dict[str, Path] = field(default_factory=dict)
 
-    def suite_for(self, settings: ScoreSettings) -> Suite:
+    @property
+    def generated(self) -> "GeneratedStory | None":
+        """The story on the page as it is now."""
+        return self.job.generated if self.job else self.story
+
+    @property
+    def is_generating(self) -> bool:
+        """Whether the story on the page is being generated."""
+        return self.job is not None and not self.job.progress.over
+
+    @property
+    def failed(self) -> bool:
+        """Whether generating the story on the page failed."""
+        return self.job is not None and self.job.progress.state == "failed"
+
+    def show(self, story: "GeneratedStory | None") -> "GenerationJob | None":
+        """Put a story on the page, or none. Stop and return the job of the one before."""
+        job, self.job, self.story = self.job, None, story
+        if job is not None:
+            job.stop()
+        return job
+
+    def suite_for(self, settings: "ScoreSettings") -> "Suite":
         """Return the scores with these settings; cached embeddings are kept."""
+        from consistory_svd.metrics.suite import Suite
+
         if self.suite is None or self.suite.settings != settings:
             self.suite = Suite(settings, self.suite and self.suite.embeddings)
         return self.suite
@@ -95,33 +119,15 @@ class Sessions:
         with self._lock:
             return self._sessions.pop(key, None)
 
-    def run_of(self, request: gr.Request) -> "StoryRun | None":
+    def story_of(self, request: gr.Request) -> "GeneratedStory | None":
         """Return the story on the page of a request, or None if there is none. Raises as `of`."""
         session = self.find(request)
-        return session and session.run
+        return session and session.generated
 
     def all(self) -> list[Session]:
         """Return a snapshot of all sessions."""
         with self._lock:
             return list(self._sessions.values())
-
-    def begin_waiting(self, session: Session, check: Callable[[int], None]) -> int:
-        """Mark a session as waiting and return how many were waiting before it.
-
-        `check` gets that number and raises if there is no place left. Counting and marking are one atomic
-        step, so that two sessions cannot take the last place.
-        """
-        with self._lock:
-            before = sum(other.waiting for other in self._sessions.values())
-            check(before)
-            session.waiting = True
-        return before
-
-    def end_waiting(self, session: Session) -> bool:
-        """Mark a session as no longer waiting; return whether it was waiting."""
-        with self._lock:
-            waited, session.waiting = session.waiting, False
-        return waited
 
 
 def _key(request: gr.Request) -> tuple[str | None, str]:

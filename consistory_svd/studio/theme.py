@@ -6,14 +6,15 @@ import gradio as gr
 
 SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
-SHEETS = ("studio.css", "library.css", "rooms.css")
+STATIC = Path(__file__).with_name("static")
+SHEETS = ("studio.css", "library.css", "tabs.css")
 # Inline, as `head` of the page.
-HEAD = f"<script>{Path(__file__).with_name('access.js').read_text(encoding='utf-8')}</script>"
-CSS = "\n".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in SHEETS)
+HEAD = f"<script>{(STATIC / 'a11y.js').read_text(encoding='utf-8')}</script>"
+CSS = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in SHEETS)
 
 # The sign-in page has none of the sheets above, so what it needs comes with its words.
 SIGN_IN = (
-    f"<style>{Path(__file__).with_name('sign_in.css').read_text(encoding='utf-8')}</style>"
+    f"<style>{(STATIC / 'sign_in.css').read_text(encoding='utf-8')}</style>"
     "<strong>Story studio</strong>Pictures in which one subject stays the same. Sign in to tell a story."
 )
 
