@@ -17,14 +17,17 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import figures
+from benchmarks.attributes import Features, attribute_card
 from benchmarks.storybook import BOOTSTRAP_SEED, Generation, generations, measure
 from benchmarks.suite import Entry
 from consistory_svd import load_model
 from consistory_svd.cli.options import run, wrong_values
 from consistory_svd.metrics.attribute_reader import load_reader
 from consistory_svd.metrics.vocabulary import vocabulary
+from consistory_svd.models.model import EMBEDDED
 from consistory_svd.presets import preset
 from consistory_svd.story import Story
+from training.second_reader import load_second_reader
 
 FRAMES = 2
 STEPS = 30
@@ -108,15 +111,24 @@ def main(
     prompts: Annotated[int, typer.Option(min=2, help="Prompts of each kind.")] = 200,
     source: Annotated[str | None, typer.Option("--model", help="Folder or hub id.")] = None,
     device: Annotated[str | None, typer.Option(help="Torch device; the best there is by default.")] = None,
+    named: Annotated[int, typer.Option(min=0, help="Prompts that name everything.")] = 400,
+    second: Annotated[
+        Path | None, typer.Option("--second-reader", help="Folder of a second reader to judge with.")
+    ] = None,
+    instruments: Annotated[Path, typer.Option(help="Folder with `reader` and `clip`.")] = EMBEDDED,
 ) -> None:
     """Draw held-out prompts without sharing, read the pictures and write the model card's numbers."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     settings = dataclasses.replace(preset("plain"), steps=STEPS, guidance=GUIDANCE)
     with wrong_values():
-        model, reader = load_model(source, device), load_reader()
+        model, reader = load_model(source, device), load_reader(instruments / "reader")
+        readers = {"shipped": reader} | ({"second": load_second_reader(second)} if second else {})
         table.touch()
     generated = measure(model, reader, to_generate(vocabulary(), prompts), {"plain": settings})["plain"]
     numbers = {"model": model.name, "steps": STEPS, "guidance": GUIDANCE, **card(generated)}
+    if named:
+        features = Features(instruments / "clip")
+        numbers["named"] = attribute_card(model.pipe, readers, features, named, STEPS, GUIDANCE)
     table.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
 
 

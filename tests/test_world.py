@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
-from training.captions import caption, vocabulary
+from consistory_svd.metrics.vocabulary import attributes_in
+from training.captions import caption, full_caption, vocabulary
 from training.text import random_truth
 from training.world import draw_identity, render, render_random
+from training.world.brush import PARTS
+from training.world.styles import STYLE_FILTERS
 from training.world.vocabulary import ACCESSORIES, ACTIONS, COLORS, PATTERNS, SCENES, STYLES, SUBJECTS
 
 
@@ -22,7 +25,7 @@ def test_every_subject_can_be_drawn_doing_everything(subject):
         assert picture.image.dtype == np.uint8
         assert picture.mask.shape == (256, 256)
         # Large enough to be recognised, small enough to leave a scene.
-        assert 0.03 < picture.mask.mean() < 0.35
+        assert 0.05 < picture.mask.mean() < 0.42
 
 
 @pytest.mark.parametrize("scene", SCENES)
@@ -78,6 +81,52 @@ def test_styles_look_different_and_keep_the_subject_in_place():
 def test_unknown_names_are_refused(field, arguments):
     with pytest.raises(ValueError, match=rf"^{field}: .* one of "):
         render(*arguments, rng())
+
+
+def test_the_part_map_says_where_eyes_and_accessory_are():
+    who = draw_identity(
+        "bear", rng(4), color="brown", accessory="hat", accessory_color="blue", pattern="plain"
+    )
+    picture = render("bear", "snow", "standing", "photo", rng(5), who)
+    assert picture.parts.shape == (256, 256)
+    assert set(np.unique(picture.parts)) == {PARTS.index(name) for name in PARTS} - {PARTS.index("mark")}
+    assert ((picture.parts > 0) == picture.mask).mean() > 0.99
+    hat = picture.image[picture.parts == PARTS.index("accessory")].astype(int)
+    assert hat[:, 2].mean() > 1.4 * hat[:, 0].mean()
+    assert (picture.image[picture.parts == PARTS.index("eye")] > 230).all(1).mean() > 0.1
+
+
+@pytest.mark.parametrize("action", ["sleeping", "running"])
+def test_marks_tell_the_action(action):
+    parts = render("cat", "desert", action, "photo", rng(6)).parts
+    assert (parts == PARTS.index("mark")).sum() > 200
+
+
+def test_two_figures_stand_side_by_side_and_are_both_named():
+    generator = rng(11)
+    picture = render_random(generator, pairs=1.0)
+    partner = picture.attributes["partner"]
+    assert partner["subject"] != picture.attributes["subject"]
+    assert partner["color"] != picture.attributes["color"]
+    left, right = picture.mask[:, :120].mean(), picture.mask[:, 136:].mean()
+    assert min(left, right) > 0.08
+    for _ in range(20):
+        text = caption(picture.attributes, generator)
+        assert " and " in text
+        for one in (picture.attributes, partner):
+            assert any(way in text for way in vocabulary()["subject"][one["subject"]])
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_same_drawing_looks_the_same_in_a_style_every_time(style):
+    drawing = render("fox", "beach", "standing", "photo", rng(8)).image / 255
+    assert np.array_equal(STYLE_FILTERS[style](drawing), STYLE_FILTERS[style](drawing))
+
+
+def test_full_captions_name_everything():
+    truth = random_truth(rng(12)) | {"accessory": "hat", "accessory_color": "blue", "pattern": "striped"}
+    expected = {key: value for key, value in truth.items() if key != "second_color"}
+    assert attributes_in(full_caption(truth), vocabulary()) == expected
 
 
 def test_captions_name_and_leave_out_every_attribute():

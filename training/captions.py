@@ -38,7 +38,7 @@ FILLERS = (
 )
 SCENE_FILLERS = ("", "", "", "", "", "", "on a sunny day", "in the morning", "one day")
 # How often each thing is named.
-NAMED = {"style": 0.8, "scene": 0.93, "action": 0.55, "color": 0.45, "pattern": 0.3, "accessory": 0.35}
+NAMED = {"style": 0.8, "scene": 0.93, "action": 0.6, "color": 0.55, "pattern": 0.4, "accessory": 0.45}
 
 
 def _article(words: str) -> str:
@@ -60,25 +60,29 @@ def accessory_phrase(truth: dict[str, str], rng: np.random.Generator) -> str:
     return f"{'with' if rng.random() < 0.65 else 'wearing'} {words}"
 
 
-def caption(truth: dict[str, str], rng: np.random.Generator) -> str:
-    """A caption of a picture with the attributes `truth` (as `render` gives them)."""
-    named = {key: rng.random() < share for key, share in NAMED.items()}
+def _figure(truth: dict[str, str], rng: np.random.Generator) -> str:
+    """ "a striped red cat with a blue hat", with or without each of these."""
+    named = {key: rng.random() < NAMED[key] for key in ("pattern", "color", "accessory")}
     adjectives = []
     if rng.random() < 0.12:
         adjectives.append(str(rng.choice(FILLERS)))
-    if named["pattern"]:
-        adjectives.append(truth["pattern"])
-    if named["color"]:
-        adjectives.append(truth["color"])
+    adjectives += [truth[key] for key in ("pattern", "color") if named[key]]
     if len(adjectives) > 1 and rng.random() < 0.3:
         adjectives.reverse()
-    noun = _pick(rng, SUBJECT_WORDS[truth["subject"]])
-    start = (
-        _article(" ".join([*adjectives, noun]))
-        if rng.random() < 0.94
-        else "the " + " ".join([*adjectives, noun])
-    )
-    parts = [start, accessory_phrase(truth, rng) if named["accessory"] else ""]
+    words = " ".join([*adjectives, _pick(rng, SUBJECT_WORDS[truth["subject"]])])
+    start = _article(words) if rng.random() < 0.94 else f"the {words}"
+    accessory = accessory_phrase(truth, rng) if named["accessory"] else ""
+    return f"{start} {accessory}".strip()
+
+
+def caption(truth: dict, rng: np.random.Generator) -> str:
+    """A caption of a picture with the attributes `truth` (as `render` gives them)."""
+    named = {key: rng.random() < NAMED[key] for key in ("style", "scene", "action")}
+    figures = [_figure(truth, rng)]
+    if "partner" in truth:
+        figures.append(_figure(truth["partner"], rng))
+        if rng.random() < 0.5:
+            figures.reverse()
     tail = [
         truth["action"] if named["action"] else "",
         _pick(rng, SCENE_PHRASES[truth["scene"]]) if named["scene"] else "",
@@ -87,10 +91,30 @@ def caption(truth: dict[str, str], rng: np.random.Generator) -> str:
         tail.reverse()
     if rng.random() < 0.1 and tail[0] and tail[1]:
         tail[0] += ","
-    parts += [*tail, str(rng.choice(SCENE_FILLERS))]
+    parts = [" and ".join(figures), *tail, str(rng.choice(SCENE_FILLERS))]
     if named["style"]:
         parts.insert(0, _pick(rng, STYLE_PHRASES[truth["style"]]))
     return " ".join(part for part in parts if part)
+
+
+def full_caption(truth: dict[str, str]) -> str:
+    """A caption that names everything that captions can name, in the usual words."""
+    return f"{STYLE_PHRASES[truth['style']][0]} {named_subject(truth)} {named_scene(truth)}"
+
+
+def named_subject(truth: dict[str, str]) -> str:
+    """ "a striped red cat with a blue hat"; plain and no accessory are not said."""
+    adjectives = [truth["pattern"]] if truth["pattern"] != "plain" else []
+    words = _article(" ".join([*adjectives, truth["color"], SUBJECT_WORDS[truth["subject"]][0]]))
+    if truth["accessory"] == "none":
+        return words
+    accessory = f"{truth['accessory_color']} {truth['accessory']}"
+    return f"{words} with {accessory if truth['accessory'] == 'glasses' else _article(accessory)}"
+
+
+def named_scene(truth: dict[str, str]) -> str:
+    """ "jumping in the forest"."""
+    return f"{truth['action']} {SCENE_PHRASES[truth['scene']][0]}"
 
 
 def vocabulary() -> dict[str, dict[str, list[str]]]:

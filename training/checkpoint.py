@@ -1,37 +1,35 @@
-"""What every training script shares: resumable checkpoints, an average of the weights, a learning-rate
+"""What every training script shares: resumable checkpoints, averages of the weights, a learning-rate
 schedule."""
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
-from training.parallel import same_everywhere
+from training.parallel import rank, same_everywhere
 
 
 class Average:
     """Exponential moving average of parameters, with a warm-up so that early steps are forgotten.
 
+    Updated at every `every`-th step only, which changes nothing that matters and costs less.
     Source: Polyak averaging as used for diffusion models (Karras et al. 2022, section F.2).
     """
 
-    def __init__(self, parameters: Iterable[torch.nn.Parameter], decay: float = 0.999):
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], decay: float = 0.999, every: int = 1):
         self.parameters = list(parameters)
-        self.decay = decay
+        self.decay, self.every = decay, every
         self.values = [p.detach().clone().float() for p in self.parameters]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.values, [p.detach().float() for p in self.parameters], 1 - decay)
+        if step % self.every == 0:
+            decay = min(self.decay, (1 + step) / (10 + step)) ** self.every
+            torch._foreach_lerp_(self.values, [p.detach().float() for p in self.parameters], 1 - decay)
 
     @torch.no_grad()
     def copy_to_model(self) -> None:
@@ -39,79 +37,86 @@ class Average:
             parameter.copy_(value)
 
 
-def learning_rate(step: int, steps: int, peak: float, warm_up: int = 200) -> float:
-    """Linear warm-up, then a cosine down to a hundredth of the peak."""
-    if step < warm_up:
-        return peak * (step + 1) / warm_up
-    done = (step - warm_up) / max(1, steps - warm_up)
-    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+def learning_rate(share: float, step: int, peak: float, warm_up: int = 200, decay: float = 0.4) -> float:
+    """Linear warm-up, constant, then linear to zero over the last `decay` of the training.
+
+    `share` is how much of the training is done, in 0..1. A constant middle part leaves open when to end.
+    Source: Hägele et al. 2024, arXiv 2405.18392.
+    """
+    return peak * min(1.0, (step + 1) / warm_up, max(0.0, 1 - share) / decay)
 
 
 class Schedule:
     """How long a stage of training lasts (`steps` steps, or `seconds` where they are given) and how fast it
-    learns.
+    learns. Each optimizer falls from the learning rate that it was made with.
 
     With several processes the first one's clock counts.
     """
 
     def __init__(
         self,
-        optimizer: torch.optim.Optimizer,
-        first: int,
+        optimizers: Sequence[torch.optim.Optimizer],
         steps: int,
         seconds: float | None,
-        peak: float,
         warm_up: int = 200,
+        first: int = 0,
     ):
-        self.optimizer, self.first, self.steps, self.seconds = optimizer, first, steps, seconds
-        self.peak, self.warm_up = peak, warm_up
+        self.groups = [group for one in optimizers for group in one.param_groups]
+        self.peaks = [group["lr"] for group in self.groups]
+        self.steps, self.seconds = steps, seconds
+        self.warm_up, self.first = warm_up, first
         self.start = time.monotonic()
+        self.share = 0.0  # of the training that is done
 
     def goes_on(self, step: int) -> bool:
         """Whether `step` is still to be made; if so, sets its learning rate."""
-        if self.seconds is None:
-            share, last = step / self.steps, self.steps
-        else:
-            share = same_everywhere((time.monotonic() - self.start) / self.seconds)
-            # How many steps there will be by the clock, guessed from those made since the start.
-            last = max(step + 1, round(self.first + (step - self.first) / max(share, 1e-3)))
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(step, last, self.peak, self.warm_up)
-        return share < 1
+        self.share = step / self.steps
+        if self.seconds is not None:
+            self.share = same_everywhere((time.monotonic() - self.start) / self.seconds)
+        for group, peak in zip(self.groups, self.peaks, strict=True):
+            # A resumed run warms up again, for its optimizers may be new.
+            group["lr"] = learning_rate(self.share, step - self.first, peak, self.warm_up)
+        return self.share < 1
 
 
-def save(
-    path: Path, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, average: Average | None
-) -> None:
-    """Write everything that a run needs to go on, atomically, as safetensors."""
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items() if isinstance(v, torch.Tensor)}
-    if average:
-        tensors |= {f"average.{k}": v for k, v in enumerate(average.values)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    save_file({k: v.contiguous().clone() for k, v in tensors.items()}, part, {"step": json.dumps(step)})
-    os.replace(part, path)
+class Checkpoint:
+    """Everything that a run needs to go on, in one file that is written atomically.
 
+    The file holds torch tensors and plain numbers; it belongs to the build folder and is not shipped.
+    """
 
-def load(
-    path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, average: Average | None
-) -> int:
-    """Go on where `save` left off; returns the number of steps already made (0 where there is no
-    checkpoint)."""
-    if not path.exists():
-        return 0
-    with safe_open(path, "pt") as file:
-        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a mapping)
-        step = json.loads(file.metadata()["step"])
-    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".", 2)
-            state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    if average:
-        average.values = [tensors[f"average.{k}"].to(average.values[k]) for k in range(len(average.values))]
-    return step
+    def __init__(
+        self,
+        path: Path,
+        model: torch.nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        averages: Sequence[Average] = (),
+    ):
+        self.path, self.model, self.optimizers, self.averages = path, model, optimizers, averages
+
+    def save(self, step: int) -> None:
+        """Write, on the first process."""
+        if rank() != 0:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        state = {
+            "step": step,
+            "model": self.model.state_dict(),
+            "optimizers": [one.state_dict()["state"] for one in self.optimizers],
+            "averages": [one.values for one in self.averages],
+        }
+        torch.save(state, part)
+        os.replace(part, self.path)
+
+    def load(self) -> int:
+        """Go on where `save` left off; returns the number of steps made (0 where there is no file)."""
+        if not self.path.exists():
+            return 0
+        state = torch.load(self.path, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        for one, held in zip(self.optimizers, state["optimizers"], strict=True):
+            one.load_state_dict({"state": held, "param_groups": one.state_dict()["param_groups"]})
+        for one, values in zip(self.averages, state["averages"], strict=True):
+            one.values = [new.to(old) for new, old in zip(values, one.values, strict=True)]
+        return state["step"]

@@ -13,11 +13,13 @@ import torch
 import torch.nn.functional as F
 
 from training.captions import caption
-from training.checkpoint import Average, Schedule, load, save
+from training.checkpoint import Average, Checkpoint, Schedule
 from training.dataset import load_images, load_truth, shards
 from training.parallel import average_gradients, rank
-from training.reader import spoil
+from training.precision import autocast, faster_in_bfloat16
+from training.reader import corrupt
 from training.text import MAX_TOKENS, tokenize
+from training.unet import Length
 
 cure_torchvision()
 
@@ -54,7 +56,7 @@ def build_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
 class Pairs:
     """Random batches of pictures and captions out of the rendered shards."""
 
-    def __init__(self, folder: Path, seed: int, most: int = 20):
+    def __init__(self, folder: Path, seed: int, most: int = 16):
         self.rng = np.random.default_rng(seed)
         self.images, self.truth = [], []
         for index in shards(folder)[:most]:
@@ -65,8 +67,22 @@ class Pairs:
 
     def batch(self, count: int) -> tuple[torch.Tensor, list[str]]:
         picks = self.rng.integers(0, len(self.images), count)
-        images = spoil(self.images[torch.from_numpy(picks)].float() / 127.5 - 1, self.rng)
+        images = corrupt(self.images[torch.from_numpy(picks)].float() / 127.5 - 1, self.rng)
         return images, [caption(self.truth[i], self.rng) for i in picks]
+
+
+def clip_loss(
+    model: CLIPModel, tokenizer: CLIPTokenizer, data: Pairs, batch: int, reduced: bool
+) -> tuple[torch.Tensor, float]:
+    """The contrastive loss of a batch, and the share of captions whose picture is found."""
+    images, texts = data.batch(batch)
+    ids = tokenize(tokenizer, texts).to(model.device)
+    with autocast(model.device.type, reduced):
+        result = model(input_ids=ids, pixel_values=images.to(model.device))
+    logits = result.logits_per_text.float()
+    target = torch.arange(len(texts), device=model.device)
+    loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    return loss, (logits.argmax(1) == target).float().mean().item()
 
 
 def train_clip(
@@ -74,10 +90,8 @@ def train_clip(
     tokenizer: CLIPTokenizer,
     out: Path,
     state: Path,
-    steps: int,
-    batch: int = 128,
+    length: Length,
     device: str = "cpu",
-    seconds: float | None = None,
 ) -> CLIPModel:
     """Train by the contrastive loss, going on from `state` if it is there, and write model and processors to
     `out`. Each of several processes contrasts its own batch."""
@@ -87,18 +101,16 @@ def train_clip(
         model.set_attn_implementation("eager")  # the fused attention's backward pass is slow on a CPU
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
     average = Average(model.parameters(), 0.995)
-    step = load(state, model, optimizer, average)
+    checkpoint = Checkpoint(state, model, [optimizer], [average])
+    step = checkpoint.load()
     data = Pairs(pictures, seed=100 * step + rank() + 9)
+    reduced = faster_in_bfloat16(
+        lambda r: clip_loss(model, tokenizer, data, length.batch, r)[0].backward(), device
+    )
     mark = time.monotonic()
-    schedule = Schedule(optimizer, step, steps, seconds, 1e-3, warm_up=200)
+    schedule = Schedule([optimizer], length.steps, length.seconds, first=step)
     while schedule.goes_on(step):
-        images, texts = data.batch(batch)
-        ids = tokenize(tokenizer, texts).to(device)
-        with torch.autocast(device, torch.bfloat16):
-            result = model(input_ids=ids, pixel_values=images.to(device))
-        logits = result.logits_per_text.float()
-        target = torch.arange(len(texts), device=device)
-        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        loss, right = clip_loss(model, tokenizer, data, length.batch, reduced)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(model.parameters())
@@ -109,19 +121,12 @@ def train_clip(
         step += 1
         average.update(step)
         if step % 50 == 0 and rank() == 0:
-            right = (logits.argmax(1) == target).float().mean().item()
-            log.info(
-                "clip step %d loss %.3f right %.2f %.2f s a step",
-                step,
-                loss.item(),
-                right,
-                (time.monotonic() - mark) / 50,
-            )
+            pace = (time.monotonic() - mark) / 50
+            log.info("clip step %d loss %.3f right %.2f, %.2f s", step, loss.item(), right, pace)
             mark = time.monotonic()
-        if step % 250 == 0 and rank() == 0:
-            save(state, step, model, optimizer, average)
-    if rank() == 0:
-        save(state, step, model, optimizer, average)
+        if step % 250 == 0:
+            checkpoint.save(step)
+    checkpoint.save(step)
     average.copy_to_model()
     if rank() > 0:
         return model

@@ -9,67 +9,77 @@ import numpy as np
 import torch
 
 from training.captions import caption
-from training.dataset import load_cover, load_images, load_truth, shards
-from training.vae import Components, to_tensor
+from training.dataset import load_images, load_parts, load_truth, part_shares, shards
+from training.vae import LATENT_SIDE, Components, to_tensor
 
 
 def encode_shard(components: Components, pictures: Path, latents: Path, index: int, batch: int = 50) -> None:
-    """Latents of a shard, (n, 6, 32, 32) float16, unscaled."""
+    """Latents of a shard and of its mirror images, (n, 2, channels, 16, 16) float16, unscaled, and what every
+    part covers of each cell, (n, parts, 16, 16) uint8."""
     target = latents / f"latents-{index:04d}.npy"
     if target.exists():
         return
     latents.mkdir(parents=True, exist_ok=True)
+    np.save(latents / f"shares-{index:04d}.npy", part_shares(load_parts(pictures, index), LATENT_SIDE))
     images = load_images(pictures, index)
-    parts = [
-        components(to_tensor(images[k : k + batch])).half().numpy() for k in range(0, len(images), batch)
-    ]
+    rows = []
+    for k in range(0, len(images), batch):
+        some = to_tensor(images[k : k + batch])
+        rows.append(torch.stack([components(some), components(some.flip(3))], 1).half().numpy())
     part = target.with_suffix(".part.npy")
-    np.save(part, np.concatenate(parts))
+    np.save(part, np.concatenate(rows))
     part.rename(target)
 
 
-# How often a picture is drawn, relative to others: a story asks for these more often than for what is hard.
-OFTEN = {"action": ("standing", "sitting", "waving"), "pattern": ("plain",), "accessory": ("none",)}
+def encoded(latents: Path) -> list[int]:
+    """The indices of the shards whose latents are there."""
+    return sorted(int(p.stem.split("-")[1]) for p in latents.glob("latents-????.npy"))
 
 
 @dataclass
 class Latents:
-    """Random batches of latents, subject coverage and captions out of the shards that are there."""
+    """Random batches of latents, parts and captions out of the shards that are there.
+
+    With `held_out` only of the first one, which is otherwise left out unless it is the only one.
+    """
 
     pictures: Path
     folder: Path
     scale: float
     seed: int
+    held_out: bool = False
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
-        self.latents: list[np.ndarray] = []
-        self.cover: list[np.ndarray] = []
-        self.truth: list[dict[str, str]] = []
-        self.often = np.empty(0)
+        self.latents: list[np.ndarray] = []  # one a picture, read from disk as they are needed
+        self.shares: list[np.ndarray] = []
+        self.truth: list[dict] = []
         self.known: set[int] = set()
         self.look()
 
     def look(self) -> None:
         """Take in shards that have come since."""
-        for index in shards(self.pictures):
-            path = self.folder / f"latents-{index:04d}.npy"
-            if (
-                index in self.known
-                or not path.exists()
-                or not (self.pictures / f"cover-{index:04d}.npy").exists()
-            ):
+        first, *others = [index for index in encoded(self.folder) if index in shards(self.pictures)]
+        for index in [first] if self.held_out or not others else others:
+            if index in self.known:
                 continue
             self.known.add(index)
-            self.latents += list(np.load(path))
-            self.cover += list(load_cover(self.pictures, index))
+            self.latents += list(np.load(self.folder / f"latents-{index:04d}.npy", mmap_mode="r"))
+            self.shares += list(np.load(self.folder / f"shares-{index:04d}.npy", mmap_mode="r"))
             self.truth += load_truth(self.pictures, index)
-            weights = [2.0 ** sum(t[key] in some for key, some in OFTEN.items()) for t in self.truth]
-            self.often = np.cumsum(weights)
 
     def batch(self, count: int) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-        """Scaled latents (n, 6, 32, 32), coverage (n, 1, 16, 16) in 0..1, captions."""
-        picks = np.searchsorted(self.often, self.rng.random(count) * self.often[-1], side="right")
-        latents = torch.from_numpy(np.stack([self.latents[i] for i in picks])).float() * self.scale
-        cover = torch.from_numpy(np.stack([self.cover[i] for i in picks])).float()[:, None] / 255
-        return latents, cover, [caption(self.truth[i], self.rng) for i in picks]
+        """Scaled latents (n, channels, 16, 16), parts (n, parts, 16, 16) in 0..1, captions. Half of the
+        pictures are mirrored, but for sleepers, whose Zs must not be."""
+        picks = self.rng.integers(0, len(self.latents), count)
+        mirrored = self.rng.random(count) < 0.5
+        mirrored &= np.array([self.truth[i]["action"] != "sleeping" for i in picks])
+        latents = np.stack([self.latents[i][int(m)] for i, m in zip(picks, mirrored, strict=True)])
+        shares = [
+            self.shares[i][:, :, ::-1] if m else self.shares[i] for i, m in zip(picks, mirrored, strict=True)
+        ]
+        return (
+            torch.from_numpy(latents).float() * self.scale,
+            torch.from_numpy(np.stack(shares)).float() / 255,
+            [caption(self.truth[i], self.rng) for i in picks],
+        )

@@ -1,8 +1,8 @@
 """Train everything that lies in `assets/storybook/`: `python -m training.run --preset cpu`.
 
 Every stage goes on from files in the build folder, so a run that was stopped can be started again. On a CPU
-start it
-under `torchrun --nproc-per-node 2` (the Makefile does), which puts one single-threaded process on each core.
+start it under `torchrun --nproc-per-node 2` (the Makefile does), which puts one single-threaded process on
+each core.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,67 +18,85 @@ import torch
 import torch.distributed as dist
 
 from training import parallel
-from training.assemble import assemble, scaling_factor
+from training.assemble import assemble, copy_instruments, scaling_factor
 from training.clip import train_clip
 from training.dataset import render_shard, shards
-from training.decoded import decode_shard
-from training.latents import encode_shard
+from training.decoder import DecoderTraining
+from training.denoised import Denoiser, decode_shard, denoise_shard
+from training.latents import encode_shard, encoded
+from training.model import CHANNELS, TextToNoise
 from training.reader import train_reader
+from training.second_reader import SEED, PlainNetwork
 from training.text import open_tokenizer, train_tokenizer
-from training.unet import train_unet
-from training.vae import fit_components, train_decoder
+from training.unet import BEST, Length, UNetTraining, load_average
+from training.vae import AutoencoderKL, fit_components
 
 log = logging.getLogger(__name__)
+STAGES = ("render", "encode", "unet", "denoise", "decoder", "reader", "second_reader", "clip", "assemble")
+TIMED = ("unet", "decoder", "reader", "clip")  # fields of a preset
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How long each stage takes: steps at most, seconds at most (None: no limit), pictures a step and
-    process."""
+    """How long each stage takes (see `Length`); `shards` of `shard` pictures are rendered."""
 
     device: str
     shards: int
     shard: int
     text_steps: int
-    unet: tuple[int, float | None, int]
-    crops: tuple[int, float | None, int]
-    whole: tuple[int, float | None, int]
-    reader: tuple[int, float | None, int]
-    clip: tuple[int, float | None, int]
+    unet: Length
+    decoder: Length
+    reader: Length
+    clip: Length
+    denoised: int  # pictures of each shard that the U-Net denoises for the decoder and the reader
+    channels: tuple[int, int] = CHANNELS  # widths of the U-Net
 
 
+UNLIMITED = 10_000_000
 PRESETS = {
-    # At most 2.5 hours on two cores.
+    # Some minutes: shows that the stages fit together; its pictures are noise.
+    "smoke": Preset(
+        device="cpu",
+        shards=1,
+        shard=8,
+        text_steps=2,
+        unet=Length(2, None, 2),
+        decoder=Length(2, None, 2),
+        reader=Length(2, None, 4),
+        clip=Length(2, None, 4),
+        denoised=2,
+        channels=(32, 64),
+    ),
+    # Twelve hours on two cores.
     "cpu": Preset(
         device="cpu",
-        shards=26,
+        shards=40,
         shard=1000,
         text_steps=600,
-        unet=(1_000_000, 4800, 16),
-        crops=(1_000_000, 900, 16),
-        whole=(1_000_000, 400, 1),
-        reader=(1_000_000, 900, 48),
-        clip=(1_000_000, 360, 64),
+        unet=Length(UNLIMITED, 10 * 3600, 16),
+        decoder=Length(UNLIMITED, 3600, 8),
+        reader=Length(UNLIMITED, 1800, 48),
+        clip=Length(UNLIMITED, 1200, 64),
+        denoised=250,
     ),
-    # At most 25 minutes on one H200; not yet run, see docs/journal.md.
+    # Meant for 25 minutes on one H100; not run yet.
     "gpu": Preset(
         device="cuda",
         shards=60,
         shard=1000,
         text_steps=600,
-        unet=(200_000, 720, 256),
-        crops=(12_000, 180, 64),
-        whole=(6_000, 90, 16),
-        reader=(20_000, 90, 256),
-        clip=(6_000, 90, 512),
+        unet=Length(UNLIMITED, 900, 256),
+        decoder=Length(UNLIMITED, 240, 64),
+        reader=Length(UNLIMITED, 90, 256),
+        clip=Length(UNLIMITED, 90, 512),
+        denoised=1000,
     ),
 }
 
 
-def _share(count: int) -> range:
-    """Which of `count` things this process does, where several share the work."""
-    world = dist.get_world_size() if dist.is_initialized() else 1
-    return range(parallel.rank(), count, world)
+def _share(items: list) -> list:
+    """What of `items` this process does, where several share the work."""
+    return items[parallel.rank() :: parallel.size()]
 
 
 def _wait() -> None:
@@ -86,56 +104,95 @@ def _wait() -> None:
         dist.barrier()
 
 
-def train(preset: Preset, build: Path, assets: Path, text_from: Path | None = None) -> None:
-    """Every stage in order; with `text_from` the text encoders go on from those of an assembled model."""
-    pictures, latents = build / "pictures", build / "latents"
-    if parallel.rank() == 0:
-        with ProcessPoolExecutor() as pool:
-            list(pool.map(partial(render_shard, pictures, count=preset.shard), range(preset.shards)))
-        train_tokenizer(build / "tokenizer")
-    _wait()
-    tokenizer = open_tokenizer(build / "tokenizer")
-    components = fit_components(pictures)
-    found = shards(pictures)
-    for k in _share(len(found)):
-        encode_shard(components, pictures, latents, found[k])
-    _wait()
-    scale = scaling_factor(latents)
-    steps, seconds, batch = preset.unet
-    model = train_unet(
-        pictures,
-        latents,
-        tokenizer,
-        build / "unet",
-        steps,
-        batch,
-        scale,
-        preset.device,
-        seconds=seconds,
-        text_steps=preset.text_steps,
-        text_from=text_from,
-    )
-    vae, before = None, 0
-    for (steps, seconds, batch), side, peak in ((preset.crops, 64, 2e-3), (preset.whole, 256, 6e-4)):
-        before += steps
-        vae = train_decoder(
-            pictures, components, build / "vae", before, batch, preset.device, seconds, side, peak
+class Training:
+    """The stages, which read and write the build folder; the last one writes the finished models."""
+
+    def __init__(self, preset: Preset, build: Path, assets: Path):
+        self.preset, self.build, self.assets = preset, build, assets
+        self.pictures, self.latents = build / "pictures", build / "latents"
+        self.denoised = build / "denoised"
+
+    def render(self) -> None:
+        """Pictures, and the tokenizer of their captions."""
+        if parallel.rank() == 0:
+            with ProcessPoolExecutor() as pool:
+                draw = partial(render_shard, self.pictures, count=self.preset.shard)
+                list(pool.map(draw, range(self.preset.shards)))
+            train_tokenizer(self.build / "tokenizer")
+
+    def encode(self) -> None:
+        """Latents of all pictures."""
+        if parallel.rank() == 0:
+            fit_components(self.pictures, self._components_file)
+        _wait()
+        for index in _share(shards(self.pictures)):
+            encode_shard(self._components(), self.pictures, self.latents, index)
+
+    def unet(self) -> None:
+        """Text encoders and U-Net."""
+        out, device = self.build / "unet", self.preset.device
+        training = UNetTraining(self._tokenizer(), out, device, self.preset.text_steps, self.preset.channels)
+        training.run(self.pictures, self.latents, self._scale(), self.preset.unet)
+
+    def denoise(self) -> None:
+        """Latents of renders that the U-Net has denoised, for the decoder and the readers."""
+        denoiser = Denoiser(self._model(), self._tokenizer(), self._scale())
+        for index in _share(encoded(self.latents)):
+            denoise_shard(denoiser, self.pictures, self.latents, self.denoised, index, self.preset.denoised)
+
+    def decoder(self) -> None:
+        """The decoder; half of the time on denoised latents, where there are any."""
+        training = DecoderTraining(self._components(), self.build / "vae", self.preset.device)
+        training.run(self.pictures, self.latents, self.denoised, self.preset.decoder)
+
+    def reader(self) -> None:
+        """The reader, on renders and on what U-Net and decoder make of them."""
+        for index in _share(encoded(self.denoised)):
+            decode_shard(self._vae(), self.pictures, self.denoised, index)
+        _wait()
+        out, state = self.build / "reader", self.build / "reader.pt"
+        train_reader([self.pictures, self.denoised], out, state, self.preset.reader, self.preset.device)
+
+    def second_reader(self) -> None:
+        """A reader that judges and is not shipped."""
+        out, state = self.build / "second_reader", self.build / "second_reader.pt"
+        folders, device = [self.pictures, self.denoised], self.preset.device
+        train_reader(folders, out, state, self.preset.reader, device, PlainNetwork(), SEED)
+
+    def clip(self) -> None:
+        """The storybook CLIP."""
+        out, state = self.build / "clip", self.build / "clip.pt"
+        train_clip(self.pictures, self._tokenizer(), out, state, self.preset.clip, self.preset.device)
+
+    def assemble(self) -> None:
+        """Everything that was trained, as the app loads it."""
+        if parallel.rank() == 0:
+            assemble(self._vae(), self._model(), self._tokenizer(), self._scale(), self.assets)
+            copy_instruments(self.build, self.assets)
+
+    @property
+    def _components_file(self) -> Path:
+        return self.build / "components.safetensors"
+
+    def _components(self):
+        return fit_components(self.pictures, self._components_file)
+
+    def _tokenizer(self):
+        return open_tokenizer(self.build / "tokenizer")
+
+    def _scale(self) -> float:
+        return scaling_factor(self.latents)
+
+    def _model(self) -> TextToNoise:
+        """The best of the newest averages of the U-Net's training."""
+        return (
+            load_average(TextToNoise(self._tokenizer(), self.preset.channels), self.build / "unet" / BEST)
+            .to(self.preset.device)
+            .eval()
         )
-    _wait()
-    if parallel.rank() == 0:
-        assemble(vae.cpu(), model.cpu(), tokenizer, scale, assets)
-    vae = vae.to(preset.device).float()
-    for k in list(_share(len(found)))[:1]:
-        decode_shard(vae, pictures, latents, build / "decoded", found[k], count=500)
-    _wait()
-    folders = [pictures, build / "decoded"]
-    steps, seconds, batch = preset.reader
-    state = build / "reader.safetensors"
-    train_reader(folders, assets / "reader", state, steps, batch, preset.device, seconds)
-    steps, seconds, batch = preset.clip
-    state = build / "clip.safetensors"
-    train_clip(pictures, tokenizer, assets / "clip", state, steps, batch, preset.device, seconds)
-    _wait()
+
+    def _vae(self) -> AutoencoderKL:
+        return AutoencoderKL.from_pretrained(self.build / "vae").to(self.preset.device)
 
 
 def main() -> None:
@@ -148,13 +205,22 @@ def main() -> None:
         "--assets", type=Path, default=Path("assets/storybook"), help="where the finished models go"
     )
     parser.add_argument(
-        "--text-from", type=Path, help="assembled model whose text encoders are trained further"
+        "--stages", nargs="+", choices=STAGES, default=STAGES, help="only these stages, in this order"
     )
+    parser.add_argument("--seconds", type=float, help="how long each of the chosen training stages takes")
     flags = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     parallel.start()
     torch.manual_seed(0)
-    train(PRESETS[flags.preset], flags.build, flags.assets, flags.text_from)
+    preset = PRESETS[flags.preset]
+    if flags.seconds:
+        lengths = {name: replace(getattr(preset, name), seconds=flags.seconds) for name in TIMED}
+        preset = replace(preset, **lengths)
+    training = Training(preset, flags.build, flags.assets)
+    for stage in flags.stages:
+        log.info("stage: %s", stage)
+        getattr(training, stage)()
+        _wait()
 
 
 if __name__ == "__main__":

@@ -24,27 +24,24 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 _WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 
 
-def random_truth(rng: np.random.Generator) -> dict[str, str]:
-    """The attributes of a picture that is not drawn."""
-    who = draw_identity(str(rng.choice(SUBJECTS)), rng)
-    return {
-        "subject": who.subject,
-        "color": who.color,
-        "second_color": who.second_color,
-        "pattern": who.pattern,
-        "accessory": who.accessory,
-        "accessory_color": who.accessory_color,
+def random_truth(rng: np.random.Generator, pairs: float = 0.0) -> dict:
+    """The attributes of a picture that is not drawn; a share `pairs` of them has two figures."""
+    truth = draw_identity(str(rng.choice(SUBJECTS)), rng).attributes()
+    truth |= {
         "scene": str(rng.choice(SCENES)),
         "action": str(rng.choice(ACTIONS)),
         "style": str(rng.choice(STYLES)),
     }
+    if rng.random() < pairs:
+        truth["partner"] = draw_identity(str(rng.choice(SUBJECTS)), rng).attributes()
+    return truth
 
 
 def train_tokenizer(folder: Path, seed: int = 0) -> CLIPTokenizer:
     """A byte-pair encoding trained on captions, in CLIP's format: known words are one token, others fall to
     pieces."""
     rng = np.random.default_rng(seed)
-    texts = [caption(random_truth(rng), rng) for _ in range(4000)]
+    texts = [caption(random_truth(rng, pairs=0.2), rng) for _ in range(4000)]
     core = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     core.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     core.pre_tokenizer = pre_tokenizers.Sequence(

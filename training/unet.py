@@ -4,170 +4,45 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
-
-from consistory_svd.compat import cure_torchvision
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.func import functional_call
 
-from consistory_svd.metrics.vocabulary import attributes_in
-from training.captions import caption, vocabulary
-from training.checkpoint import Average, Schedule, learning_rate, load, save
+from training.checkpoint import Average, Checkpoint, Schedule
 from training.latents import Latents
+from training.model import CHANNELS, TextToNoise, build_scheduler
+from training.muon import Muon
 from training.parallel import average_gradients, rank, same_everywhere
-from training.text import build_text_encoder, random_truth, tokenize
-from training.vae import LATENT_CHANNELS, LATENT_SIDE
-from training.world.vocabulary import ACCESSORIES, ACTIONS, COLORS, PATTERNS, SCENES, STYLES, SUBJECTS
-
-cure_torchvision()
-
-from diffusers import DDIMScheduler, UNet2DConditionModel  # noqa: E402
-from diffusers.models.attention_processor import AttnProcessor  # noqa: E402
-from transformers import CLIPTokenizer  # noqa: E402
+from training.precision import autocast, faster_in_bfloat16
+from training.pretrain import pretrain_text
+from training.text import tokenize
 
 log = logging.getLogger(__name__)
-WIDTHS = (128, 160)  # of the two text encoders
-CHANNELS = (32, 96, 160)  # of the U-Net at 32 x 32, 16 x 16 and 8 x 8; attention at the last two, as in SDXL
-HEADS = (1, 2, 5)  # attention heads a level; the first level has no attention
-SIZE = 256
-# Extra weight of latents that the subject covers: a fifth of the picture, most of its meaning and of its
-# difficulty.
-SUBJECT_WEIGHT = 6.0
+# How much an error on each of `world.brush.PARTS` counts: small parts have most of the meaning.
+PART_WEIGHTS = (1.0, 4.0, 4.0, 6.0, 8.0, 8.0, 7.0, 5.0)
+PART_LOSS = 0.1  # weight of the part head's loss
 EMPTY_SHARE = 0.1  # captions left out, for classifier-free guidance (Ho and Salimans 2022)
 SNR_CAP = 5.0  # min-SNR weighting (Hang et al. 2023)
-CLASSES = {
-    "subject": SUBJECTS,
-    "color": tuple(COLORS),
-    "pattern": PATTERNS,
-    "accessory": ACCESSORIES,
-    "accessory_color": tuple(COLORS),
-    "scene": SCENES,
-    "action": ACTIONS,
-    "style": STYLES,
-}
+MATRIX_RATE, OTHER_RATE = 2e-3, 8e-4  # peak learning rates of Muon and of AdamW
+DECAYS = (0.998, 0.9995)  # of the averages
+HELD_OUT_SEED, HELD_OUT_BATCHES = 17, 6
+BEST = "best.safetensors"
+KEEP_SECONDS = 600  # between two kept averages
 
 
-def build_unet() -> UNet2DConditionModel:
-    """SDXL's U-Net at a three-hundredth of the size: no attention at 32 x 32, self- and cross-attention at
-    16 x 16 and 8 x 8, `text_time` conditioning."""
-    return UNet2DConditionModel(
-        sample_size=LATENT_SIDE,
-        in_channels=LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=CHANNELS,
-        layers_per_block=1,
-        transformer_layers_per_block=1,
-        attention_head_dim=HEADS,  # the number of heads; diffusers keeps the old name
-        cross_attention_dim=sum(WIDTHS),
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=32,
-        projection_class_embeddings_input_dim=WIDTHS[1] + 6 * 32,
-        norm_num_groups=16,
-    )
+@dataclass(frozen=True)
+class Length:
+    """How long a stage lasts: `steps` at most, or `seconds`, and how many pictures a step and process."""
 
-
-def build_scheduler() -> DDIMScheduler:
-    """v-prediction on SDXL's betas, rescaled so that the last step is pure noise (Lin et al. 2023): dark
-    nights stay dark."""
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-    )
-
-
-class TextToNoise(nn.Module):
-    """The trained parts in one module: both text encoders and the U-Net, called as StableDiffusionXLPipeline
-    calls them."""
-
-    def __init__(self, tokenizer: CLIPTokenizer):
-        super().__init__()
-        self.text_encoder = build_text_encoder(tokenizer, WIDTHS[0], projected=False)
-        self.text_encoder_2 = build_text_encoder(tokenizer, WIDTHS[1], projected=True)
-        self.unet = build_unet()
-
-    def use_plain_attention(self) -> None:
-        """Attention as two matrix products: on a CPU the backward pass of the fused one is so slow that a
-        whole
-        training step takes 1.8 times as long (1.35 s against 0.76 s)."""
-        self.unet.set_attn_processor(AttnProcessor())
-        for encoder in (self.text_encoder, self.text_encoder_2):
-            encoder.set_attn_implementation("eager")
-
-    def encode(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids (n, tokens) to prompt embeddings (n, tokens, 288) and pooled embeddings (n, 160)."""
-        first = self.text_encoder(ids, output_hidden_states=True)
-        second = self.text_encoder_2(ids, output_hidden_states=True)
-        return torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1), second.text_embeds
-
-    def forward(
-        self, noisy: torch.Tensor, steps: torch.Tensor, ids: torch.Tensor, keep: torch.Tensor
-    ) -> torch.Tensor:
-        """Predicted velocity; where `keep` (n,) is 0 the caption is empty, which in SDXL means zeros."""
-        prompt, pooled = self.encode(ids)
-        time_ids = torch.tensor([SIZE, SIZE, 0, 0, SIZE, SIZE], device=noisy.device, dtype=torch.float32)
-        added = {"text_embeds": pooled * keep[:, None], "time_ids": time_ids.expand(len(noisy), 6)}
-        return self.unet(noisy, steps, prompt * keep[:, None, None], added_cond_kwargs=added).sample
-
-
-def pretrain_text(
-    model: TextToNoise, tokenizer: CLIPTokenizer, steps: int, device: str, seconds: float | None = None
-) -> float:
-    """Teach both text encoders to say what a caption names, before any picture is drawn; returns the last
-    accuracy.
-
-    A hundred times cheaper than learning the words through the U-Net's loss.
-    """
-    heads = nn.ModuleList(
-        nn.ModuleDict({key: nn.Linear(width, len(names)) for key, names in CLASSES.items()})
-        for width in WIDTHS
-    ).to(device)
-    parameters = [*model.text_encoder.parameters(), *model.text_encoder_2.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.01)
-    words = vocabulary()
-    rng, start, accuracy = np.random.default_rng(11 + rank()), time.monotonic(), 0.0
-    for step in range(steps):
-        truths = [random_truth(rng) for _ in range(48)]
-        texts = [caption(t, rng) for t in truths]
-        named = [attributes_in(text, words) for text in texts]
-        ids = tokenize(tokenizer, texts).to(device)
-        pooled = [model.text_encoder(ids).pooler_output, model.text_encoder_2(ids).text_embeds]
-        loss, right, asked = 0.0, 0, 0
-        for key, names in CLASSES.items():
-            # What a caption does not name is not asked for (-100 is left out of the loss).
-            labels = torch.tensor([names.index(n[key]) if key in n else -100 for n in named], device=device)
-            if (labels < 0).all():
-                continue
-            for head, features in zip(heads, pooled, strict=True):
-                scores = head[key](features)
-                loss = loss + F.cross_entropy(scores, labels)
-                right += int(((scores.argmax(-1) == labels) & (labels >= 0)).sum())
-                asked += int((labels >= 0).sum())
-        optimizer.param_groups[0]["lr"] = learning_rate(step, steps, 1e-3, 50)
-        # Zeros, not None: a head that nothing asked for on this process must still take part in the
-        # averaging.
-        optimizer.zero_grad(set_to_none=False)
-        loss.backward()
-        average_gradients(parameters)
-        optimizer.step()
-        accuracy = right / asked
-        if step % 50 == 0 and rank() == 0:
-            log.info("text step %d accuracy %.3f %.2f s", step, accuracy, time.monotonic() - start)
-        if seconds and same_everywhere(time.monotonic() - start) > seconds:
-            break
-    return accuracy
+    steps: int
+    seconds: float | None
+    batch: int
 
 
 def noise_levels(count: int, generator: torch.Generator) -> torch.Tensor:
@@ -182,94 +57,176 @@ def noise_levels(count: int, generator: torch.Generator) -> torch.Tensor:
     return (torch.where(uniform, even, middle) * 1000).long().clamp(max=999)
 
 
-def velocity_loss(
-    model: nn.Module, scheduler: DDIMScheduler, latents, cover, ids, generator: torch.Generator
-) -> torch.Tensor:
-    """Weighted mean squared error of the predicted velocity (Salimans and Ho 2022)."""
+@dataclass(frozen=True)
+class Losses:
+    """The weighted squared error of the velocity, and the cross-entropy of the parts."""
+
+    velocity: torch.Tensor
+    parts: torch.Tensor
+
+
+def losses(
+    model: nn.Module, scheduler, latents, parts, ids, generator: torch.Generator, reduced: bool
+) -> Losses:
+    """Losses of noised latents (n, channels, h, w) whose cells show `parts` (n, parts, h, w) and whose
+    captions are `ids`; the velocity is that of Salimans and Ho (2022). `reduced`: compute in bfloat16."""
     count, device = len(latents), latents.device
     steps = noise_levels(count, generator).to(device)
     noise = torch.randn(latents.shape, generator=generator).to(device)
     keep = (torch.rand(count, generator=generator) >= EMPTY_SHARE).float().to(device)
     noisy = scheduler.add_noise(latents, noise, steps)
     target = scheduler.get_velocity(latents, noise, steps)
-    with torch.autocast(device.type, torch.bfloat16):
-        predicted = model(noisy, steps, ids, keep)
+    with autocast(device, reduced):
+        predicted, scores = model(noisy, steps, ids, keep)
     alphas = scheduler.alphas_cumprod.to(device)[steps]
     snr = alphas / (1 - alphas)
     # For velocity the plain loss already weighs by snr + 1; a floor keeps the noisiest steps, which decide
     # the layout.
     weight = (snr.clamp(max=SNR_CAP) / (snr + 1)).clamp(min=0.3)
-    where = 1 + SUBJECT_WEIGHT * F.interpolate(cover, size=latents.shape[-2:])
-    where = where / where.mean()
-    return (weight[:, None, None, None] * where * (predicted.float() - target) ** 2).mean()
+    where = torch.einsum("nphw,p->nhw", parts, torch.tensor(PART_WEIGHTS, device=device))
+    where = (where / where.mean())[:, None]
+    velocity = (weight[:, None, None, None] * where * (predicted.float() - target) ** 2).mean()
+    entropy = F.cross_entropy(scores.float(), parts / parts.sum(1, keepdim=True), reduction="none")
+    # In pure noise the caption alone says where the parts are.
+    return Losses(velocity, (entropy * (0.2 + 0.8 * alphas.sqrt())[:, None, None] * where[:, 0]).mean())
 
 
-def train_unet(
-    pictures: Path,
-    latents: Path,
-    tokenizer: CLIPTokenizer,
-    out: Path,
-    steps: int,
-    batch: int,
-    scale: float,
-    device: str = "cpu",
-    peak: float = 8e-4,
-    seconds: float | None = None,
-    text_steps: int = 600,
-    text_from: Path | None = None,
-) -> TextToNoise:
-    """Train for `steps` steps, going on from `out/state.safetensors` if it is there; returns the averaged
-    model.
+def optimizers(model: TextToNoise) -> list[torch.optim.Optimizer]:
+    """Muon for the U-Net's inner matrices, AdamW for all else."""
+    inner = [
+        p
+        for name, p in model.unet.named_parameters()
+        if p.ndim >= 2 and not name.startswith(("conv_in", "conv_out", "time_embedding", "add_embedding"))
+    ]
+    chosen = {id(p) for p in inner}
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    return [
+        Muon(inner, lr=MATRIX_RATE),
+        torch.optim.AdamW(rest, lr=OTHER_RATE, betas=(0.9, 0.99), weight_decay=0.01),
+    ]
 
-    With `seconds` the schedule ends when that time is over instead. The text encoders start from those of
-    the assembled model in `text_from`, else `text_steps` (at most 90 seconds of them) go to them first.
+
+class UNetTraining:
+    """The state of the training: model, optimizers, averages and the checkpoint `out/state.pt`.
+
+    The text encoders of a fresh model learn the words first, for `text_steps` steps.
     """
-    torch.manual_seed(0)
-    model = TextToNoise(tokenizer).to(device)
-    if device == "cpu":
-        model.use_plain_attention()
-    scheduler = build_scheduler()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.01)
-    average = Average(model.parameters(), 0.999)
-    state = out / "state.safetensors"
-    step = load(state, model, optimizer, average)
-    if not step and text_from:
-        for name in ("text_encoder", "text_encoder_2"):
-            getattr(model, name).load_state_dict(load_file(text_from / name / "model.safetensors"))
-    elif not step:
-        pretrain_text(model, tokenizer, text_steps, device, seconds=90)
-    if not step:
-        average = Average(model.parameters(), 0.999)
-    data = Latents(pictures, latents, scale, seed=100 * step + rank() + 5)
-    generator = torch.Generator().manual_seed(100 * step + rank() + 7)
-    total, mark = 0.0, time.monotonic()
-    schedule = Schedule(optimizer, step, steps, seconds, peak, warm_up=200)
-    while schedule.goes_on(step):
-        z, cover, texts = data.batch(batch)
-        ids = tokenize(tokenizer, texts).to(device)
-        loss = velocity_loss(model, scheduler, z.to(device), cover.to(device), ids, generator)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        average_gradients(model.parameters())
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        step, total = step + 1, total + loss.item()
-        average.update(step)
-        if step % 100 == 0 and rank() == 0:
-            now = time.monotonic()
-            log.info(
-                "unet step %d loss %.4f %.2f s a step %d pictures",
-                step,
-                total / 100,
-                (now - mark) / 100,
-                len(data.latents),
+
+    def __init__(
+        self, tokenizer, out: Path, device: str, text_steps: int, channels: tuple[int, int] = CHANNELS
+    ):
+        torch.manual_seed(0)
+        self.tokenizer, self.out, self.device = tokenizer, out, device
+        self.model = TextToNoise(tokenizer, channels).to(device)
+        if device == "cpu":
+            self.model.use_plain_attention()
+        self.optimizers = optimizers(self.model)
+        self.averages = [Average(self.model.parameters(), decay, every=4) for decay in DECAYS]
+        self.checkpoint = Checkpoint(out / "state.pt", self.model, self.optimizers, self.averages)
+        self.step = self.checkpoint.load()
+        if not self.step:
+            pretrain_text(self.model, tokenizer, text_steps, device, seconds=180)
+            self.averages[:] = [Average(self.model.parameters(), decay, every=4) for decay in DECAYS]
+        self.scheduler = build_scheduler()
+
+    def update(self, data: Latents, batch: int, generator: torch.Generator, reduced: bool) -> Losses:
+        """One step on `batch` pictures of each process."""
+        z, parts, texts = data.batch(batch)
+        ids = tokenize(self.tokenizer, texts).to(self.device)
+        z, parts = z.to(self.device), parts.to(self.device)
+        found = losses(self.model, self.scheduler, z, parts, ids, generator, reduced)
+        for one in self.optimizers:
+            one.zero_grad(set_to_none=True)
+        (found.velocity + PART_LOSS * found.parts).backward()
+        average_gradients(self.model.parameters())
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for one in self.optimizers:
+            one.step()
+        self.step += 1
+        for average in self.averages:
+            average.update(self.step)
+        return found
+
+    @torch.no_grad()
+    def held_out_loss(self, weights: dict[str, torch.Tensor], data: Latents, reduced: bool) -> float:
+        """The velocity's loss of other weights on pictures that are not trained on, with the same noise at
+        every call."""
+        data.rng = np.random.default_rng(HELD_OUT_SEED)
+        generator = torch.Generator().manual_seed(HELD_OUT_SEED)
+        found = []
+        for _ in range(HELD_OUT_BATCHES):
+            z, parts, texts = data.batch(16)
+            ids = tokenize(self.tokenizer, texts).to(self.device)
+            z, parts = z.to(self.device), parts.to(self.device)
+            found.append(
+                losses(
+                    lambda *given: functional_call(self.model, weights, given),
+                    self.scheduler,
+                    z,
+                    parts,
+                    ids,
+                    generator,
+                    reduced,
+                ).velocity
             )
-            total, mark = 0.0, now
-        if step % 100 == 0:
-            data.look()
-        if step % 250 == 0 and rank() == 0:
-            save(state, step, model, optimizer, average)
-    if rank() == 0:
-        save(state, step, model, optimizer, average)
-    average.copy_to_model()
+        return torch.stack(found).mean().item()
+
+    def keep(self, held_out: Latents, reduced: bool) -> None:
+        """Write the averages beside the checkpoint, named by decay and step, and the one with the smallest
+        loss on held-out pictures as `best.safetensors`."""
+        if rank() != 0:
+            return
+        names = [name for name, _ in self.model.named_parameters()]
+        self.out.mkdir(parents=True, exist_ok=True)
+        smallest = float("inf")
+        for average in self.averages:
+            weights = dict(zip(names, average.values, strict=True))
+            loss = self.held_out_loss(weights, held_out, reduced)
+            log.info("average of %s at step %d: held-out loss %.4f", average.decay, self.step, loss)
+            halves = {name: value.half().contiguous() for name, value in weights.items()}
+            save_file(halves, self.out / f"average-{average.decay}-{self.step:06d}.safetensors")
+            if loss < smallest:
+                smallest = loss
+                save_file(halves, self.out / BEST)
+
+    def run(self, pictures: Path, latents: Path, scale: float, length: Length) -> None:
+        """Train for the given length; the learning rate falls to zero at its end."""
+        seed = 100 * self.step + rank()
+        data = Latents(pictures, latents, scale, seed=seed + 5)
+        held_out = Latents(pictures, latents, scale, seed=0, held_out=True)
+        generator = torch.Generator().manual_seed(seed + 7)
+        schedule = Schedule(self.optimizers, length.steps, length.seconds, first=self.step)
+        if not schedule.goes_on(self.step):
+            return
+        reduced = faster_in_bfloat16(lambda r: self.update(data, length.batch, generator, r), self.device)
+        log.info("bfloat16: %s, %d pictures", reduced, len(data.latents))
+        mark = kept = time.monotonic()
+        total = torch.zeros(2)
+        while schedule.goes_on(self.step):
+            found = self.update(data, length.batch, generator, reduced)
+            total += torch.stack([found.velocity.detach(), found.parts.detach()]).cpu()
+            if self.step % 50 == 0:
+                self._report(total / 50, (time.monotonic() - mark) / 50)
+                total, mark = torch.zeros(2), time.monotonic()
+                data.look()
+            if self.step % 250 == 0:
+                self.checkpoint.save(self.step)
+            if same_everywhere(time.monotonic() - kept) > KEEP_SECONDS:
+                self.checkpoint.save(self.step)
+                self.keep(held_out, reduced)
+                kept = time.monotonic()
+        self.checkpoint.save(self.step)
+        self.keep(held_out, reduced)
+
+    def _report(self, mean: torch.Tensor, seconds: float) -> None:
+        if rank() == 0:
+            rate = self.optimizers[0].param_groups[0]["lr"]
+            log.info(
+                "unet step %d velocity %.4f parts %.4f, %.2f s, rate %.5f", self.step, *mean, seconds, rate
+            )
+
+
+def load_average(model: TextToNoise, file: Path) -> TextToNoise:
+    """Put a kept average into the model."""
+    model.load_state_dict({name: value.float() for name, value in load_file(file).items()}, strict=False)
     return model

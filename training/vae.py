@@ -1,14 +1,12 @@
-"""The factor-8 autoencoder: an encoder in closed form, from principal components, and a trained decoder.
+"""The factor-16 autoencoder: an encoder in closed form, from principal components, and a decoder to train.
 
-Training both by gradient descent for an hour on two cores gave softer pictures than the principal components
-of 8 x 8 patches do (docs/journal.md, 2026-11-21). With the encoder known in seconds, latents cost a matrix
-product a picture, the U-Net's training begins at once, and the decoder is trained at any time beside it.
+Training both by gradient descent for an hour on two cores gave softer pictures than principal components do
+(docs/journal.md, 2026-11-21). With the encoder known in seconds, latents cost a matrix product a picture and
+the U-Net's training begins at once.
 """
 
 from __future__ import annotations
 
-import logging
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,38 +15,35 @@ from consistory_svd.compat import cure_torchvision
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from training.checkpoint import Average, Schedule, load, save
 from training.dataset import load_images, shards
-from training.parallel import average_gradients, rank
 
 cure_torchvision()
 
 from diffusers import AutoencoderKL  # noqa: E402 (needs the cure first)
 
-log = logging.getLogger(__name__)
-FACTOR = 8
-LATENT_CHANNELS = 6
+WIDTHS = (16, 24, 48, 96, 128)
+FACTOR = 2 ** (len(WIDTHS) - 1)
+LATENT_CHANNELS = 48
 LATENT_SIDE = 256 // FACTOR
-WIDTHS = (16, 16, 32, 64)
-EDGE_WEIGHT = 1.0
-COARSE_WEIGHT = 0.5
-LATENT_NOISE = 0.15  # most noise, in standard deviations, that the decoder learns to put up with
+NORM_GROUPS = 4
+DETAIL = 0.75
 # So large beside the signal that group normalisation divides by it alone, see `closed_form_encoder`.
-REFERENCE = 200.0
+REFERENCE = 1000.0
 
 
 def build_vae() -> AutoencoderKL:
-    """A small `AutoencoderKL`: 256 x 256 x 3 to 32 x 32 x 6. No attention, so that crops and pictures
+    """A small `AutoencoderKL`: 256 x 256 x 3 to 16 x 16 x 48. No attention, so that crops and pictures
     agree."""
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
+        down_block_types=("DownEncoderBlock2D",) * len(WIDTHS),
+        up_block_types=("UpDecoderBlock2D",) * len(WIDTHS),
         block_out_channels=WIDTHS,
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
-        norm_num_groups=4,
+        norm_num_groups=NORM_GROUPS,
         sample_size=256,
         mid_block_add_attention=False,
         force_upcast=False,
@@ -60,6 +55,12 @@ def to_tensor(images: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
 
 
+def to_images(pictures: Tensor) -> np.ndarray:
+    """Float (n, 3, h, w) in -1..1 to uint8 (n, h, w, 3)."""
+    whole = ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().byte()
+    return whole.permute(0, 2, 3, 1).cpu().numpy()
+
+
 def _halve(x: Tensor) -> Tensor:
     """Every 2 x 2 block becomes one pixel: (n, c, h, w) to (n, 4 c, h / 2, w / 2), channels fastest."""
     n, c, h, w = x.shape
@@ -69,7 +70,7 @@ def _halve(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Components:
-    """A linear code of 8 x 8 patches, as the encoder's three halvings can compute it.
+    """A linear code of 16 x 16 patches, as the encoder's halvings can compute it.
 
     steps: one matrix a halving, (kept, 4 x channels before); last: (latent channels, kept) with `mean`
     (latent channels,) taken away after it.
@@ -80,27 +81,53 @@ class Components:
     mean: Tensor
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        """Pictures (n, 3, h, w) in -1..1 to latents (n, latent channels, h / 8, w / 8)."""
-        x = pictures
-        for step in self.steps:
-            x = F.conv2d(_halve(x), step[:, :, None, None])
-        return F.conv2d(x, self.last[:, :, None, None], -self.mean)
+        """Pictures (n, 3, h, w) in -1..1 to latents (n, latent channels, h / 16, w / 16)."""
+        return F.conv2d(pictures, self.matrix(), -self.mean, stride=FACTOR)
+
+    def matrix(self) -> Tensor:
+        """The whole code as one kernel, (latent channels, 3, 16, 16)."""
+        pixels = 3 * FACTOR**2
+        x = torch.eye(pixels).view(pixels, 3, FACTOR, FACTOR)
+        for step in (*self.steps, self.last):
+            x = _halve(x) if x.shape[-1] > 1 else x
+            x = F.conv2d(x, step[:, :, None, None])
+        return x[:, :, 0, 0].T.reshape(-1, 3, FACTOR, FACTOR)
 
     @classmethod
     def of(cls, pictures: Tensor) -> Components:
-        """The components that lose least of `pictures` (n, 3, h, w) in -1..1, each in its natural strength:
-        detail is weaker than layout and so comes out of the noise later, which is easier to learn."""
+        """The components that lose least of `pictures` (n, 3, h, w) in -1..1.
+
+        Their strengths are the natural ones to the power DETAIL: detail stays weaker than layout and so comes
+        out of the noise later, which is easier to learn, but is not lost in the noise of the last steps.
+        """
         x, steps = pictures, []
         for width in WIDTHS[:-1]:
             x = _halve(x)
-            second = torch.einsum("nchw,ndhw->cd", x.double(), x.double()) / x[:, 0].numel()
-            steps.append(_leading(second, width).float())
+            steps.append(_leading(_second_moments(x), width).float())
             x = F.conv2d(x, steps[-1][:, :, None, None])
         mean = x.mean((0, 2, 3))
-        centred = (x - mean[:, None, None]).double()
-        spread = torch.einsum("nchw,ndhw->cd", centred, centred) / x[:, 0].numel()
-        last = _leading(spread, LATENT_CHANNELS).float()
+        spread = _second_moments(x - mean[:, None, None])
+        last = _leading(spread, LATENT_CHANNELS)
+        deviation = (last @ spread @ last.T).diagonal().sqrt()
+        last = (last * deviation[:, None] ** (DETAIL - 1)).float()
         return cls(tuple(steps), last, last @ mean)
+
+    def save(self, path: Path) -> None:
+        """Write as a safetensors file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parts = {f"step{k}": step.contiguous() for k, step in enumerate(self.steps)}
+        save_file(parts | {"last": self.last.contiguous(), "mean": self.mean.contiguous()}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Components:
+        """Read what `save` wrote."""
+        parts = load_file(path)
+        return cls(tuple(parts[f"step{k}"] for k in range(len(parts) - 2)), parts["last"], parts["mean"])
+
+
+def _second_moments(x: Tensor) -> Tensor:
+    flat = x.transpose(0, 1).flatten(1)
+    return (flat @ flat.T).double() / flat.shape[1]
 
 
 def _leading(symmetric: Tensor, count: int) -> Tensor:
@@ -110,13 +137,35 @@ def _leading(symmetric: Tensor, count: int) -> Tensor:
     return vectors * torch.where(vectors.sum(1, keepdim=True) < 0, -1.0, 1.0)
 
 
+def fit_components(pictures: Path, file: Path) -> Components:
+    """The components in `file`, or those of the first shard, which are then written to `file`."""
+    if not file.exists():
+        Components.of(to_tensor(load_images(pictures, shards(pictures)[0])[:500])).save(file)
+    return Components.load(file)
+
+
+def _signal_channels(vae: AutoencoderKL) -> tuple[list[int], list[int], list[int]]:
+    """Which channels of the encoder's last level carry +x, which -x, and which the two references.
+
+    x and -x of a component lie in the same group, so that the group's mean is zero.
+    """
+    group = WIDTHS[-1] // NORM_GROUPS
+    share = -(-LATENT_CHANNELS // NORM_GROUPS)  # components a group
+    if 2 * share + 2 > group:
+        raise ValueError(f"WIDTHS[-1] is too small for {LATENT_CHANNELS} latent channels")
+    plus = [(k // share) * group + k % share for k in range(LATENT_CHANNELS)]
+    minus = [channel + share for channel in plus]
+    references = [g * group + group - 2 for g in range(NORM_GROUPS)]
+    return plus, minus, references
+
+
 @torch.no_grad()
 def closed_form_encoder(vae: AutoencoderKL, components: Components) -> None:
     """Set the encoder's weights so that it computes `components` (to about 1e-3).
 
     Residual branches are silenced. What remains in the way is the last normalisation and activation: a signal
-    x is carried as +x and -x, because silu(x) - silu(-x) = x, beside two constant channels of +-REFERENCE,
-    which alone set the group's standard deviation. The stated variance is negligible (log variance -10).
+    x is carried as +x and -x, because silu(x) - silu(-x) = x, and every group has two constant channels of
+    +-REFERENCE, which alone set its standard deviation. The stated variance is negligible (log variance -10).
     """
     encoder = vae.encoder
     for parameter in [*encoder.parameters(), *vae.quant_conv.parameters()]:
@@ -129,18 +178,22 @@ def closed_form_encoder(vae: AutoencoderKL, components: Components) -> None:
         kept, channels = step.shape[0], step.shape[1] // 4
         taps = step.view(kept, 2, 2, channels).permute(0, 3, 1, 2)
         block.downsamplers[0].conv.weight[:kept, :channels, :2, :2] = taps
-    count, group = len(components.last), WIDTHS[-1] // vae.config.norm_num_groups
-    signed = torch.cat([components.last, -components.last])
+    plus, minus, references = _signal_channels(vae)
     shortcut = encoder.down_blocks[-1].resnets[0].conv_shortcut
+    kept = components.last.shape[1]
     shortcut.weight.zero_()
-    shortcut.weight[: 2 * count, : signed.shape[1], 0, 0] = signed
-    shortcut.bias[: 2 * count] = torch.cat([-components.mean, components.mean])
-    shortcut.bias[2 * count : 2 * count + 2] = torch.tensor([REFERENCE, -REFERENCE])
-    encoder.conv_norm_out.weight[: 2 * count] = REFERENCE * (2 / group) ** 0.5
-    encoder.conv_out.weight[:count, :count, 1, 1] = torch.eye(count)
-    encoder.conv_out.weight[:count, count : 2 * count, 1, 1] = -torch.eye(count)
-    encoder.conv_out.bias[count:] = -10.0
-    vae.quant_conv.weight[:, :, 0, 0] = torch.eye(2 * count)
+    shortcut.weight[plus, :kept, 0, 0] = components.last
+    shortcut.weight[minus, :kept, 0, 0] = -components.last
+    shortcut.bias[plus], shortcut.bias[minus] = -components.mean, components.mean
+    for channel in references:
+        shortcut.bias[channel : channel + 2] = torch.tensor([REFERENCE, -REFERENCE])
+    group = WIDTHS[-1] // NORM_GROUPS
+    encoder.conv_norm_out.weight[plus + minus] = REFERENCE * (2 / group) ** 0.5
+    outputs = list(range(LATENT_CHANNELS))
+    encoder.conv_out.weight[outputs, plus, 1, 1] = 1.0
+    encoder.conv_out.weight[outputs, minus, 1, 1] = -1.0
+    encoder.conv_out.bias[LATENT_CHANNELS:] = -10.0
+    vae.quant_conv.weight[:, :, 0, 0] = torch.eye(2 * LATENT_CHANNELS)
 
 
 def start_linear(decoder: torch.nn.Module) -> None:
@@ -155,106 +208,3 @@ def start_linear(decoder: torch.nn.Module) -> None:
             gain = 0.1 if name.endswith("conv2") else 1.0
             torch.nn.init.normal_(module.weight, std=gain / fan_in**0.5)
             torch.nn.init.zeros_(module.bias)
-
-
-def fit_components(pictures: Path) -> Components:
-    """The components of the first shard."""
-    return Components.of(to_tensor(load_images(pictures, shards(pictures)[0])[:300]))
-
-
-class Crops:
-    """Random crops out of the shards that are there; the subjects stand below the middle, so crops favour
-    it. They start at whole latent cells."""
-
-    def __init__(self, folder: Path, size: int, seed: int):
-        self.folder, self.size = folder, size
-        self.rng = np.random.default_rng(seed)
-        self.pool: np.ndarray | None = None
-
-    def refill(self) -> None:
-        """Take another shard into memory."""
-        self.pool = np.array(load_images(self.folder, int(self.rng.choice(shards(self.folder)))))
-
-    def batch(self, count: int) -> Tensor:
-        picks = self.rng.integers(0, len(self.pool), count)
-        span = (256 - self.size) // FACTOR
-        ys = (np.clip(self.rng.normal(0.55, 0.3, count), 0, 1) * span).astype(int) * FACTOR
-        xs = (np.clip(self.rng.normal(0.5, 0.3, count), 0, 1) * span).astype(int) * FACTOR
-        crops = [
-            self.pool[i, y : y + self.size, x : x + self.size] for i, y, x in zip(picks, ys, xs, strict=True)
-        ]
-        return to_tensor(np.stack(crops))
-
-
-def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error of pixels, of their differences to the right and below, which keeps edges sharp,
-    and of 4 x 4 and 16 x 16 averages, which brings the colours in early."""
-    edges = F.l1_loss(output.diff(dim=2), target.diff(dim=2)) + F.l1_loss(
-        output.diff(dim=3), target.diff(dim=3)
-    )
-    coarse = sum(F.l1_loss(F.avg_pool2d(output, k), F.avg_pool2d(target, k)) for k in (4, 16))
-    return F.l1_loss(output, target) + EDGE_WEIGHT * edges + COARSE_WEIGHT * coarse
-
-
-def train_decoder(
-    pictures: Path,
-    components: Components,
-    out: Path,
-    steps: int,
-    batch: int,
-    device: str = "cpu",
-    seconds: float | None = None,
-    side: int = 64,
-    peak: float = 2e-3,
-) -> AutoencoderKL:
-    """Train the decoder for `steps` steps (or `seconds`), going on from `out/state.safetensors` if it is
-    there; returns the autoencoder with averaged weights, and writes it to `out`.
-
-    `side` is that of the crops in pixels; the last part of the training should see whole pictures (256),
-    because the statistics of group normalisation differ between crops and pictures (colours looked foggy
-    without it). Latents get a little noise, as those that a U-Net makes have.
-    """
-    torch.manual_seed(0)
-    vae = build_vae()
-    closed_form_encoder(vae, components)
-    start_linear(vae.decoder)
-    vae.to(device)
-    trained = torch.nn.ModuleList([vae.decoder, vae.post_quant_conv])
-    optimizer = torch.optim.AdamW(trained.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-3)
-    average = Average(trained.parameters(), 0.998)
-    state = out / "state.safetensors"
-    step = load(state, trained, optimizer, average)
-    crops = Crops(pictures, side, seed=100 * step + rank() + 1)
-    generator = torch.Generator().manual_seed(100 * step + rank() + 2)
-    spread = float(components(to_tensor(load_images(pictures, shards(pictures)[0])[:50])).std())
-    total, mark = 0.0, time.monotonic()
-    schedule = Schedule(optimizer, step, steps, seconds, peak, warm_up=100)
-    while schedule.goes_on(step):
-        if crops.pool is None or step % 150 == 0:
-            crops.refill()
-        target = crops.batch(batch)
-        latents = components(target)
-        amount = torch.rand((batch, 1, 1, 1), generator=generator) * LATENT_NOISE * spread
-        latents = latents + amount * torch.randn(latents.shape, generator=generator)
-        with torch.autocast(device, torch.bfloat16):
-            output = vae.decode(latents.to(device)).sample.float()
-        loss = reconstruction_loss(output, target.to(device))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        average_gradients(trained.parameters())
-        torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
-        optimizer.step()
-        step, total = step + 1, total + loss.item()
-        average.update(step)
-        if step % 200 == 0 and rank() == 0:
-            now = time.monotonic()
-            log.info("decoder step %d loss %.4f %.2f s a step", step, total / 200, (now - mark) / 200)
-            total, mark = 0.0, now
-        if step % 500 == 0 and rank() == 0:
-            save(state, step, trained, optimizer, average)
-    if rank() == 0:
-        save(state, step, trained, optimizer, average)
-    average.copy_to_model()
-    if rank() == 0:
-        vae.save_pretrained(out)
-    return vae

@@ -26,9 +26,15 @@ def darker(color: Color, amount: float = 0.25) -> Color:
     return mix(color, (0, 0, 0), amount)
 
 
+# What a pixel of the figure belongs to; the position is the number in a part map.
+PARTS = ("scene", "body", "limb", "head", "eye", "mouth", "accessory", "mark")
+LABEL_STEP = 24  # grey levels between two parts on the label canvas
+
+
 def rim(color: Color) -> Color:
-    """Outline colour: darker than the fill, but lighter for near-black fills, which would vanish at night."""
-    return mix(color, (255, 255, 255), 0.3) if sum(color) < 210 else darker(color, 0.42)
+    """Outline colour: much darker than the fill, but lighter for near-black fills, which would vanish at
+    night."""
+    return mix(color, (255, 255, 255), 0.42) if sum(color) < 210 else darker(color, 0.62)
 
 
 def _argb(color: Color, alpha: int = 255) -> int:
@@ -37,11 +43,28 @@ def _argb(color: Color, alpha: int = 255) -> int:
 
 class Brush:
     """Draws on one skia canvas. Units are those of the canvas; `line_width` is the outline's width in
-    them."""
+    them.
 
-    def __init__(self, canvas: skia.Canvas, line_width: float = 1.4):
+    Where a canvas `labels` is given, every shape is drawn there too, in the grey level of the current `part`
+    (one of PARTS) and without smoothing, so that it ends up as a part map.
+    """
+
+    def __init__(self, canvas: skia.Canvas, line_width: float = 2.0, labels: skia.Canvas | None = None):
         self.canvas = canvas
         self.line_width = line_width
+        self.part = PARTS[0]
+        self._labels = labels
+        self._canvases = [canvas] if labels is None else [canvas, labels]
+
+    def _label(self, path: skia.Path, width: float | None = None) -> None:
+        if self._labels is None:
+            return
+        level = PARTS.index(self.part) * LABEL_STEP
+        paint = skia.Paint(AntiAlias=False, Color=_argb((level, level, level)))
+        if width is not None:
+            paint.setStyle(skia.Paint.kStroke_Style)
+            paint.setStrokeWidth(width)
+        self._labels.drawPath(path, paint)
 
     def path(self, points: Sequence[Point], smooth: bool = False) -> skia.Path:
         """A closed path through `points`; `smooth` rounds it by quadratic curves through the mid points."""
@@ -70,7 +93,7 @@ class Brush:
         return out
 
     def fill(
-        self, path: skia.Path, color: Color, outline: bool = True, shade: float = 0.14, alpha: int = 255
+        self, path: skia.Path, color: Color, outline: bool = True, shade: float = 0.05, alpha: int = 255
     ) -> None:
         """Fill with light from above (`shade` is its strength) and, if asked, an outline in the rim
         colour."""
@@ -81,6 +104,7 @@ class Brush:
             ends = [skia.Point(bounds.centerX(), bounds.top()), skia.Point(bounds.centerX(), bounds.bottom())]
             paint.setShader(skia.GradientShader.MakeLinear(ends, [top, bottom]))
         self.canvas.drawPath(path, paint)
+        self._label(path)
         if outline:
             self.stroke(path, rim(color), self.line_width)
 
@@ -94,6 +118,7 @@ class Brush:
             StrokeJoin=skia.Paint.kRound_Join,
         )
         self.canvas.drawPath(path, paint)
+        self._label(path, width)
 
     def ellipse(self, cx: float, cy: float, rx: float, ry: float, color: Color, **style) -> skia.Path:
         path = self.oval(cx, cy, rx, ry)
@@ -145,26 +170,32 @@ class Brush:
         self.canvas.drawCircle(cx, cy, radius, skia.Paint(AntiAlias=True, Shader=shader))
 
     @contextmanager
-    def clipped(self, path: skia.Path):
-        """Everything drawn inside stays within `path`."""
-        self.canvas.save()
-        self.canvas.clipPath(path, doAntiAlias=True)
+    def _saved(self):
+        for canvas in self._canvases:
+            canvas.save()
         try:
             yield
         finally:
-            self.canvas.restore()
+            for canvas in self._canvases:
+                canvas.restore()
+
+    @contextmanager
+    def clipped(self, path: skia.Path):
+        """Everything drawn inside stays within `path`."""
+        with self._saved():
+            for canvas in self._canvases:
+                canvas.clipPath(path, doAntiAlias=canvas is self.canvas)
+            yield
 
     @contextmanager
     def moved(self, dx: float = 0, dy: float = 0, degrees: float = 0, sx: float = 1, sy: float = 1):
         """A local coordinate system: scaled, then turned, then moved."""
-        self.canvas.save()
-        self.canvas.translate(dx, dy)
-        self.canvas.rotate(degrees)
-        self.canvas.scale(sx, sy)
-        try:
+        with self._saved():
+            for canvas in self._canvases:
+                canvas.translate(dx, dy)
+                canvas.rotate(degrees)
+                canvas.scale(sx, sy)
             yield
-        finally:
-            self.canvas.restore()
 
 
 def scatter(rng: np.random.Generator, count: int, x: Point, y: Point) -> Iterable[Point]:

@@ -12,7 +12,7 @@ from training.world.brush import Brush, Color, darker, lighter, mix, scatter
 Span = tuple[float, float]
 
 
-def tint(rng: np.random.Generator, color: Color, amount: float = 14) -> Color:
+def tint(rng: np.random.Generator, color: Color, amount: float = 10) -> Color:
     """The same colour in slightly different light."""
     return tuple(
         int(np.clip(c + d, 0, 255)) for c, d in zip(color, rng.uniform(-amount, amount, 3), strict=True)
@@ -29,13 +29,13 @@ def _cloud(b: Brush, x: float, y: float, size: float) -> None:
             (255, 255, 255),
             outline=False,
             shade=0,
-            alpha=225,
+            alpha=255,
         )
 
 
 def clouds(b: Brush, rng: np.random.Generator, count: int, top: float = 18, bottom: float = 70) -> None:
     for x, y in scatter(rng, count, (0, 256), (top, bottom)):
-        _cloud(b, x, y, rng.uniform(12, 22))
+        _cloud(b, x, y, rng.uniform(15, 22))
 
 
 def _hills(b: Brush, rng: np.random.Generator, y: float, height: float, color: Color) -> None:
@@ -56,7 +56,6 @@ def _fir(b: Brush, x: float, y: float, height: float, color: Color) -> None:
             [(x, top), (x + wide, top + height * 0.4), (x - wide, top + height * 0.4)],
             lighter(color, 0.06 * k),
             outline=False,
-            shade=0.16,
         )
 
 
@@ -64,14 +63,11 @@ def forest(b: Brush, rng: np.random.Generator) -> Span:
     b.gradient([(0, tint(rng, (160, 214, 200))), (0.6, tint(rng, (222, 242, 214)))])
     horizon = rng.uniform(142, 160)
     _hills(b, rng, horizon + 4, 26, (128, 180, 150))
-    for x, y in scatter(rng, 9, (-5, 261), (horizon, horizon + 6)):
-        _fir(b, x, y, rng.uniform(60, 95), mix((38, 104, 76), (90, 150, 120), rng.uniform(0.2, 0.6)))
+    for x, y in scatter(rng, 6, (-5, 261), (horizon, horizon + 6)):
+        _fir(b, x, y, rng.uniform(66, 90), (70, 130, 100))
     ground(b, horizon, tint(rng, (84, 138, 70)))
-    for x, y in scatter(rng, 4, (0, 256), (horizon + 2, horizon + 26)):
-        _fir(b, x, y, rng.uniform(110, 150), tint(rng, (34, 96, 62)))
-    for x, y in scatter(rng, 10, (0, 256), (horizon + 20, 252)):
-        b.line([(x - 3, y), (x - 4, y - 6)], (58, 108, 50), 1.6)
-        b.line([(x, y), (x + 1, y - 8)], (58, 108, 50), 1.6)
+    for x, y in scatter(rng, 3, (0, 256), (horizon + 4, horizon + 22)):
+        _fir(b, x, y, rng.uniform(120, 145), (36, 98, 64))
     return 200, 240
 
 
@@ -84,10 +80,8 @@ def desert(b: Brush, rng: np.random.Generator) -> Span:
     _hills(b, rng, horizon + 6, 30, (238, 190, 124))
     ground(b, horizon + 4, tint(rng, (232, 184, 108)))
     _hills(b, rng, horizon + 34, 22, tint(rng, (224, 172, 96)))
-    for x, y in scatter(rng, rng.integers(2, 5), (8, 248), (horizon + 12, horizon + 50)):
-        _cactus(b, x, y, rng.uniform(34, 62))
-    for x, y in scatter(rng, 6, (0, 256), (horizon + 30, 252)):
-        b.ellipse(x, y, rng.uniform(2, 5), rng.uniform(1.5, 3), (196, 146, 84), outline=False)
+    for x, y in scatter(rng, 2, (8, 248), (horizon + 20, horizon + 50)):
+        _cactus(b, x, y, rng.uniform(50, 70))
     return 202, 240
 
 
@@ -116,11 +110,9 @@ def _cactus(b: Brush, x: float, y: float, height: float) -> None:
 
 def beach(b: Brush, rng: np.random.Generator) -> Span:
     b.gradient([(0, tint(rng, (96, 180, 236))), (0.5, tint(rng, (206, 238, 250)))])
-    clouds(b, rng, rng.integers(1, 4))
+    clouds(b, rng, 2)
     horizon = rng.uniform(108, 124)
     b.rect(-5, horizon, 261, 200, tint(rng, (40, 140, 196)), outline=False, shade=0.16)
-    for x, y in scatter(rng, 12, (0, 256), (horizon + 6, 152)):
-        b.line([(x, y), (x + rng.uniform(8, 22), y)], (150, 210, 236), 1.4, alpha=190)
     shore = rng.uniform(158, 170)
     wave = [(x, shore + 4 * math.sin(x / 21 + horizon)) for x in range(-10, 275, 10)]
     b.polygon(
@@ -129,8 +121,6 @@ def beach(b: Brush, rng: np.random.Generator) -> Span:
     b.polygon([*wave, (280, 270), (-20, 270)], tint(rng, (244, 220, 160)), outline=False, shade=0.1)
     if rng.random() < 0.8:
         _palm(b, rng, rng.choice([rng.uniform(14, 60), rng.uniform(196, 242)]), rng.uniform(186, 204))
-    for x, y in scatter(rng, 4, (0, 256), (200, 250)):
-        b.ellipse(x, y, 3, 2.2, tuple(int(v) for v in rng.integers(170, 250, 3)), shade=0.1)
     return 204, 240
 
 
@@ -156,8 +146,8 @@ def _palm(b: Brush, rng: np.random.Generator, x: float, y: float) -> None:
 def snow(b: Brush, rng: np.random.Generator) -> Span:
     b.gradient([(0, tint(rng, (168, 192, 222))), (0.6, tint(rng, (226, 234, 246)))])
     horizon = rng.uniform(138, 158)
-    for x, y in scatter(rng, 6, (-5, 261), (horizon, horizon + 12)):
-        height = rng.uniform(44, 82)
+    for x, y in scatter(rng, 4, (-5, 261), (horizon, horizon + 12)):
+        height = rng.uniform(64, 90)
         _fir(b, x, y, height, (112, 150, 158))
         for k in range(3):
             top, wide = y - height * (1 - 0.24 * k), height * (0.09 + 0.035 * k)
@@ -169,31 +159,28 @@ def snow(b: Brush, rng: np.random.Generator) -> Span:
             )
     ground(b, horizon + 4, (236, 242, 250))
     _hills(b, rng, horizon + 26, 20, (244, 247, 252))
-    for x, y in scatter(rng, 70, (0, 256), (0, 250)):
-        b.ellipse(x, y, 1.8, 1.8, (255, 255, 255), outline=False, shade=0, alpha=235)
+    for x, y in scatter(rng, 9, (0, 256), (6, 130)):
+        b.ellipse(x, y, 4, 4, (255, 255, 255), outline=False, shade=0)
     return 202, 240
 
 
 def meadow(b: Brush, rng: np.random.Generator) -> Span:
     b.gradient([(0, tint(rng, (112, 192, 246))), (0.6, tint(rng, (214, 240, 252)))])
-    clouds(b, rng, rng.integers(1, 4))
+    clouds(b, rng, 2)
     horizon = rng.uniform(140, 158)
     _hills(b, rng, horizon + 6, 24, (150, 206, 122))
     ground(b, horizon + 4, tint(rng, (120, 192, 84)))
-    for x, y in scatter(rng, 44, (0, 256), (horizon + 14, 254)):
-        color = [(250, 120, 160), (255, 255, 255), (250, 214, 70), (190, 120, 220)][rng.integers(4)]
-        r = 1.4 + 2.2 * (y - horizon) / 110
-        b.line([(x, y), (x, y + 2.4 * r)], (70, 140, 60), 1.2)
-        b.ellipse(x, y, r, r, color, outline=False, shade=0)
-        b.ellipse(x, y, r * 0.4, r * 0.4, (250, 190, 60), outline=False, shade=0)
+    for x, y in scatter(rng, 8, (0, 256), (horizon + 22, 250)):
+        color = [(250, 120, 160), (255, 255, 255), (250, 214, 70)][rng.integers(3)]
+        b.ellipse(x, y, 6, 6, color, outline=False, shade=0)
+        b.ellipse(x, y, 2.4, 2.4, (250, 150, 40), outline=False, shade=0)
     return 202, 240
 
 
 def night_sky(b: Brush, rng: np.random.Generator) -> Span:
     b.gradient([(0, tint(rng, (16, 18, 58))), (0.7, tint(rng, (62, 50, 122)))])
-    for x, y in scatter(rng, 55, (0, 256), (0, 160)):
-        r = rng.uniform(0.7, 1.9)
-        b.ellipse(x, y, r, r, (255, 252, 220), outline=False, shade=0)
+    for x, y in scatter(rng, 10, (0, 256), (6, 140)):
+        b.ellipse(x, y, 2.8, 2.8, (255, 252, 220), outline=False, shade=0)
     x, y = rng.uniform(36, 220), rng.uniform(30, 62)
     b.glow(x, y, 52, (250, 244, 200), 110)
     b.ellipse(x, y, 19, 19, (252, 244, 200), outline=False, shade=0)
@@ -206,54 +193,38 @@ def night_sky(b: Brush, rng: np.random.Generator) -> Span:
 
 def mountains(b: Brush, rng: np.random.Generator) -> Span:
     b.gradient([(0, tint(rng, (122, 184, 232))), (0.6, tint(rng, (230, 240, 246)))])
-    clouds(b, rng, rng.integers(0, 3), 14, 50)
+    clouds(b, rng, 1, 18, 44)
     base = rng.uniform(158, 170)
-    for k, x in enumerate(rng.permutation(np.linspace(14, 242, 4)) + rng.uniform(-16, 16, 4)):
-        top, wide = rng.uniform(36, 80), rng.uniform(70, 100)
-        rock = mix((116, 124, 152), (150, 160, 186), k / 4)
-        b.polygon([(x, top), (x + wide, base + 6), (x - wide, base + 6)], rock, outline=False, shade=0.12)
-        share = rng.uniform(0.28, 0.36)
-        y = top + (base - top) * share
-        b.polygon(
-            [(x, top), (x + wide * share, y), (x + wide * share * 0.4, y - 8), (x, y + 6), (x - wide * share
-            * 0.45, y - 7), (x - wide * share, y)],
-            (250, 252, 255), outline=False, shade=0.04,
-        )  # fmt: skip
+    for k, x in enumerate(np.array([40, 216, 128]) + rng.uniform(-22, 22, 3)):
+        top, wide = rng.uniform(30, 64), rng.uniform(84, 104)
+        rock = mix((116, 124, 152), (150, 160, 186), k / 3)
+        b.polygon([(x, top), (x + wide, base + 6), (x - wide, base + 6)], rock, outline=False)
+        y = top + (base - top) * 0.34
+        b.polygon([(x, top), (x + wide * 0.34, y), (x - wide * 0.34, y)], (250, 252, 255), outline=False)
     ground(b, base, tint(rng, (128, 168, 110)))
-    for x, y in scatter(rng, 7, (0, 256), (base + 14, 252)):
-        b.ellipse(x, y, rng.uniform(4, 9), rng.uniform(3, 5), (150, 154, 160), shade=0.2)
     return 204, 240
 
 
 def underwater(b: Brush, rng: np.random.Generator) -> Span:
     b.gradient([(0, tint(rng, (72, 190, 214))), (0.8, tint(rng, (18, 84, 150)))])
-    for x in rng.uniform(-20, 250, 4):
-        b.polygon(
-            [(x, -5), (x + 22, -5), (x - 10, 261), (x - 66, 261)],
-            (220, 250, 255),
-            outline=False,
-            shade=0,
-            alpha=26,
-        )
     b.polygon(
         [(-10, 226), (60, 214), (130, 222), (200, 212), (270, 222), (270, 270), (-10, 270)],
         tint(rng, (222, 202, 146)),
         outline=False,
         shade=0.1,
     )
-    for x, y in scatter(rng, 6, (4, 252), (216, 244)):
-        color = [(236, 104, 120), (60, 160, 110), (250, 160, 90), (150, 96, 190)][rng.integers(4)]
-        for lean in (-9, 0, 9):
-            b.limb([(x, y), (x + lean * 0.2, y - 18), (x + lean, y - rng.uniform(24, 48))], color, 4)
-    for x, y in scatter(rng, 16, (0, 256), (10, 210)):
-        r = rng.uniform(1.6, 5)
-        b.stroke(b.oval(x, y, r, r), (220, 248, 255), 1.3, alpha=220)
+    for x, y in scatter(rng, 4, (4, 252), (216, 240)):
+        color = [(236, 104, 120), (60, 160, 110), (250, 160, 90)][rng.integers(3)]
+        for lean in (-14, 0, 14):
+            b.limb([(x, y), (x + lean * 0.2, y - 22), (x + lean, y - 46)], color, 6)
+    for x, y in scatter(rng, 6, (0, 256), (14, 190)):
+        b.stroke(b.oval(x, y, 6, 6), (220, 248, 255), 2.4)
     return 196, 236
 
 
 def castle(b: Brush, rng: np.random.Generator) -> Span:
     b.gradient([(0, tint(rng, (176, 176, 236))), (0.6, tint(rng, (250, 222, 226)))])
-    clouds(b, rng, rng.integers(0, 3), 14, 40)
+    clouds(b, rng, 1, 18, 40)
     base, stone, cx = rng.uniform(168, 180), tint(rng, (190, 182, 186)), rng.uniform(90, 166)
     roof = [(176, 72, 96), (84, 96, 168), (96, 140, 120)][rng.integers(3)]
     _hills(b, rng, base + 2, 16, (146, 190, 140))

@@ -20,40 +20,27 @@ _BOOKS = (
 
 def city_street(b: Brush, rng: np.random.Generator) -> Span:
     b.gradient([(0, tint(rng, (170, 204, 230))), (0.6, tint(rng, (238, 232, 226)))])
-    horizon, x = rng.uniform(168, 178), -rng.uniform(0, 20)
+    horizon, x = rng.uniform(168, 178), -rng.uniform(0, 60)
     while x < 256:
-        width, top = rng.uniform(32, 54), rng.uniform(30, 100)
-        wall = [(186, 140, 116), (150, 160, 178), (204, 186, 156), (164, 130, 140), (128, 146, 158)][
-            rng.integers(5)
-        ]
-        b.rect(x, top, x + width, horizon + 4, tint(rng, wall, 8))
-        for wx in np.arange(x + 6, x + width - 8, 12):
-            for wy in np.arange(top + 8, horizon - 16, 17):
-                b.rect(
-                    wx,
-                    wy,
-                    wx + 7,
-                    wy + 10,
-                    (255, 236, 160) if rng.random() < 0.55 else (98, 116, 138),
-                    outline=False,
-                    shade=0,
-                )
-        x += width
+        top = rng.uniform(34, 80)
+        wall = [(186, 140, 116), (150, 160, 178), (204, 186, 156)][rng.integers(3)]
+        b.rect(x, top, x + 62, horizon + 4, wall)
+        for wx in (x + 9, x + 36):
+            for wy in np.arange(top + 12, horizon - 22, 30):
+                b.rect(wx, wy, wx + 17, wy + 19, (255, 236, 160), outline=False, shade=0)
+        x += 62
     b.rect(-5, horizon, 261, horizon + 14, (198, 196, 192), outline=False)
     ground(b, horizon + 14, tint(rng, (104, 106, 114), 8))
-    y, start = rng.uniform(238, 246), rng.uniform(-30, 0)
-    for x in np.arange(start, 256, 46):
-        b.rect(x, y, x + 26, y + 4, (240, 238, 226), outline=False, shade=0)
+    for x in np.arange(rng.uniform(-60, 0), 256, 64):
+        b.rect(x, 242, x + 36, 248, (240, 238, 226), outline=False, shade=0)
     return 204, 236
 
 
 def parking_lot(b: Brush, rng: np.random.Generator) -> Span:
     b.gradient([(0, tint(rng, (186, 208, 224))), (0.5, tint(rng, (232, 236, 236)))])
-    clouds(b, rng, rng.integers(0, 2), 14, 40)
+    clouds(b, rng, 1, 18, 40)
     horizon = rng.uniform(138, 148)
     b.rect(-5, horizon - 44, 261, horizon, tint(rng, (206, 198, 184)), outline=False)
-    for x in np.arange(rng.uniform(-20, 0), 256, 42):
-        b.rect(x, horizon - 34, x + 30, horizon - 16, (128, 156, 176), outline=False)
     ground(b, horizon, tint(rng, (132, 134, 140), 8))
     for x in np.arange(rng.uniform(-30, 0), 300, 58):
         b.polygon(
@@ -80,8 +67,6 @@ def cafe(b: Brush, rng: np.random.Generator) -> Span:
     b.gradient([(0, lighter(wall, 0.1)), (0.8, darker(wall, 0.06))])
     floor = rng.uniform(168, 178)
     ground(b, floor, tint(rng, (160, 108, 76)))
-    for y in np.arange(floor + 14, 256, 20):
-        b.line([(0, y), (256, y)], (134, 88, 60), 1.2)
     x = rng.uniform(60, 150)
     b.rect(x, 32, x + 62, 108, (188, 226, 246), 3)
     b.line([(x + 31, 32), (x + 31, 108)], (250, 250, 248), 4)
@@ -103,25 +88,11 @@ def library(b: Brush, rng: np.random.Generator) -> Span:
     wood = tint(rng, (126, 84, 56), 10)
     b.gradient([(0, darker(wood, 0.2)), (0.8, wood)])
     floor = rng.uniform(172, 182)
-    for y in np.arange(8, floor - 20, 42):
-        x = rng.uniform(-6, 0)
-        while x < 256:
-            width, height = rng.uniform(6, 13), rng.uniform(25, 36)
-            if rng.random() < 0.92:
-                b.rect(
-                    x,
-                    y + 36 - height,
-                    x + width,
-                    y + 36,
-                    _BOOKS[rng.integers(len(_BOOKS))],
-                    1,
-                    outline=False,
-                    shade=0.1,
-                )
-            x += width + 1
-        b.rect(-5, y + 36, 261, y + 41, lighter(wood, 0.22), outline=False)
-    for x in (rng.uniform(60, 100), rng.uniform(160, 200)):
-        b.rect(x, -5, x + 7, floor, lighter(wood, 0.18), outline=False)
+    for row, y in enumerate(np.arange(10, floor - 20, 54)):
+        for k, x in enumerate(np.arange(rng.uniform(-20, 0), 256, 20)):
+            color = _BOOKS[(k + 2 * row) % len(_BOOKS)]
+            b.rect(x, y + 6, x + 19, y + 46, color, 1, outline=False)
+        b.rect(-5, y + 46, 261, y + 54, lighter(wood, 0.22), outline=False)
     ground(b, floor, tint(rng, (150, 62, 66), 10))
     b.rect(-5, floor, 261, floor + 5, darker(wood, 0.25), outline=False, shade=0)
     return 208, 240
@@ -130,39 +101,18 @@ def library(b: Brush, rng: np.random.Generator) -> Span:
 def kitchen(b: Brush, rng: np.random.Generator) -> Span:
     tile = tint(rng, [(214, 236, 232), (248, 236, 206), (226, 226, 244)][rng.integers(3)], 6)
     b.gradient([(0, lighter(tile, 0.3)), (0.8, tile)])
-    for x in np.arange(rng.uniform(-16, 0), 256, 20):
-        b.line([(x, 60), (x, 150)], darker(tile, 0.09), 1.1)
-    for y in np.arange(60, 150, 20):
-        b.line([(0, y), (256, y)], darker(tile, 0.09), 1.1)
     front = tint(rng, [(120, 172, 168), (226, 170, 110), (150, 152, 190)][rng.integers(3)], 8)
     floor = rng.uniform(184, 192)
-    for x in np.arange(rng.uniform(-40, 0), 256, 52):
-        b.rect(x, -8, x + 50, 46, front, 3)
-        b.rect(x + 22, 34, x + 30, 38, (240, 240, 236), 2, outline=False)
-        b.rect(x, 142, x + 50, floor, front, 3)
-        b.rect(x + 20, 152, x + 32, 156, (240, 240, 236), 2, outline=False)
+    for x in np.arange(rng.uniform(-40, 0), 256, 64):
+        b.rect(x, -8, x + 62, 46, front, 3)
+        b.rect(x + 26, 32, x + 38, 38, (240, 240, 236), 2, outline=False)
+        b.rect(x, 142, x + 62, floor, front, 3)
+        b.rect(x + 24, 152, x + 40, 158, (240, 240, 236), 2, outline=False)
     b.rect(-5, 132, 261, 143, (236, 230, 220), outline=False)
     x = rng.uniform(24, 210)
     b.rect(x, 108, x + 32, 132, (120, 124, 134), 4)
     b.line([(x + 32, 116), (x + 46, 112)], (80, 82, 92), 4)
-    for k in range(2):
-        b.line(
-            [(x + 10 + 10 * k, 104), (x + 14 + 10 * k, 96), (x + 10 + 10 * k, 86)],
-            (250, 250, 250),
-            2.5,
-            alpha=200,
-        )
-    for row, y in enumerate(np.arange(floor, 262, 18)):
-        for col, x in enumerate(np.arange(-4, 262, 26)):
-            b.rect(
-                x,
-                y,
-                x + 26,
-                y + 18,
-                (236, 232, 226) if (row + col) % 2 else (178, 184, 190),
-                outline=False,
-                shade=0,
-            )
+    b.rect(-5, floor, 261, 261, (214, 208, 200), outline=False)
     return 212, 242
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.world.brush import Brush, Color, Point, darker, lighter
+from training.world.brush import Brush, Color, Point, darker, lighter, rim
 from training.world.vocabulary import COLORS, Identity
 
 
@@ -34,7 +34,7 @@ def pose_for(action: str, rng: np.random.Generator) -> Pose:
             return Pose(20 + jitter(10), 20 + jitter(10), tilt=jitter(2))
         case "sitting":
             return Pose(
-                30 + jitter(8), 30 + jitter(8), (-20, -2), (20, -2), sink=13, tilt=jitter(2), action=action
+                30 + jitter(8), 30 + jitter(8), (-20, -2), (20, -2), sink=11, tilt=jitter(2), action=action
             )
         case "jumping":
             return Pose(
@@ -59,7 +59,7 @@ def pose_for(action: str, rng: np.random.Generator) -> Pose:
                 action=action,
             )
         case "sleeping":
-            return Pose(26, 26, asleep=True, tilt=82, action=action)
+            return Pose(16, 16, (-22, -2), (22, -2), sink=15, asleep=True, tilt=10 + jitter(2), action=action)
     raise ValueError(f"action: {action!r} is not known")
 
 
@@ -103,73 +103,58 @@ class Mounts:
     eye_radius: float
 
 
-def pattern(b: Brush, look: Look, area, top: float, bottom: float, half: float, seed: int) -> None:
+def pattern(b: Brush, look: Look, area, top: float, bottom: float, half: float) -> None:
     """Stripes or spots in the second colour, clipped to `area` (a skia path)."""
     if look.who.pattern == "plain":
         return
     with b.clipped(area):
         if look.who.pattern == "striped":
-            for y in np.arange(top + 5, bottom, 9.5):
-                b.line([(-half - 2, y - 1.5), (0, y + 2.5), (half + 2, y - 1.5)], look.second, 3.9)
+            for y in np.arange(top + 7, bottom, 13):
+                b.line([(-half - 2, y - 1.5), (0, y + 2.5), (half + 2, y - 1.5)], look.second, 6)
             return
-        rng = np.random.default_rng(seed)
-        for row, y in enumerate(np.arange(top + 4, bottom, 9)):
-            for x in np.arange(-half + (5.5 if row % 2 else 0), half + 4, 11):
-                b.ellipse(
-                    x + rng.uniform(-1, 1),
-                    y + rng.uniform(-1, 1),
-                    3.1,
-                    3.1,
-                    look.second,
-                    outline=False,
-                    shade=0,
-                )
+        for row, y in enumerate(np.arange(top + 6, bottom + 3, 11)):
+            for x in np.arange(-half + (7 if row % 2 else 0), half + 4, 14):
+                b.ellipse(x, y, 4.3, 4.3, look.second, outline=False, shade=0)
 
 
 def eyes(b: Brush, look: Look, points: tuple[Point, Point], radius: float, asleep: bool) -> None:
-    """Two eyes; closed they are curved lines."""
+    """Two eyes with pupils; closed they are curved lines."""
+    b.part = "eye"
     for x, y in points:
         if asleep:
-            b.ellipse(x, y, radius, radius, lighter(look.body, 0.35), outline=False, shade=0, alpha=150)
-            b.line([(x - radius, y), (x, y + radius * 1.1), (x + radius, y)], (30, 28, 36), 1.9)
+            b.ellipse(x, y, radius, radius, lighter(look.body, 0.6), outline=False, shade=0)
+            b.line([(x - radius, y), (x, y + radius * 1.1), (x + radius, y)], (30, 28, 36), 3)
             continue
-        b.ellipse(x, y, radius, radius * 1.12, (255, 255, 255), shade=0)
-        b.ellipse(x, y + 0.3, radius * 0.68, radius * 0.78, look.who.eye_color, outline=False, shade=0)
-        b.ellipse(x, y + 0.3, radius * 0.4, radius * 0.48, (24, 22, 28), outline=False, shade=0)
-        b.ellipse(
-            x + radius * 0.25,
-            y - radius * 0.35,
-            radius * 0.22,
-            radius * 0.22,
-            (255, 255, 255),
-            outline=False,
-            shade=0,
-        )
+        b.ellipse(x, y, radius, radius * 1.1, (255, 255, 255), shade=0)
+        b.ellipse(x, y + 0.3, radius * 0.72, radius * 0.8, look.who.eye_color, outline=False, shade=0)
+        b.ellipse(x, y + 0.3, radius * 0.5, radius * 0.58, (24, 22, 28), outline=False, shade=0)
+        glint = radius * 0.26
+        b.ellipse(x + glint, y - radius * 0.34, glint, glint, (255, 255, 255), outline=False, shade=0)
 
 
 def accessory(b: Brush, look: Look, at: Mounts) -> None:
     """The identity's accessory, at the subject's mounts."""
+    b.part = "accessory"
     color = look.extra
     match look.who.accessory:
         case "scarf":
             x, y, w = *at.neck, at.neck_width
-            b.rect(x + w * 0.3, y, x + w * 0.3 + 8.5, y + 22, color, 2)
-            b.line([(x + w * 0.3 + 1, y + 17), (x + w * 0.3 + 7.5, y + 17)], lighter(color, 0.55), 2)
-            b.rect(x - w, y - 4.8, x + w, y + 4.8, color, 4.8)
+            b.rect(x + w * 0.25, y, x + w * 0.25 + 12, y + 27, color, 2)
+            b.rect(x - w * 1.1, y - 6.5, x + w * 1.1, y + 6.5, color, 6)
         case "hat":
             x, y, w = *at.top, at.top_width
-            b.rect(x - w * 0.72, y - 19, x + w * 0.72, y + 1, color, 3)
-            b.rect(x - w * 0.72, y - 6, x + w * 0.72, y - 1, darker(color, 0.45), outline=False, shade=0)
-            b.rect(x - w * 1.25, y - 2, x + w * 1.25, y + 4, color, 3)
+            b.rect(x - w * 0.76, y - 23, x + w * 0.76, y + 1, color, 3)
+            b.rect(x - w * 0.76, y - 8, x + w * 0.76, y - 2, darker(color, 0.45), outline=False, shade=0)
+            b.rect(x - w * 1.3, y - 3, x + w * 1.3, y + 4.5, color, 3)
         case "bow":
             x, y = at.neck
             for side in (-1, 1):
-                b.polygon([(x, y), (x + side * 14, y - 9), (x + side * 14, y + 9)], color)
-            b.ellipse(x, y, 4.2, 4.2, lighter(color, 0.2))
+                b.polygon([(x, y), (x + side * 20, y - 12), (x + side * 20, y + 12)], color)
+            b.ellipse(x, y, 5.5, 5.5, lighter(color, 0.2))
         case "glasses":
-            (x1, y1), (x2, y2), r = *at.eyes, at.eye_radius * 1.75
+            (x1, y1), (x2, y2), r = *at.eyes, at.eye_radius * 1.42
             frame = color if look.who.accessory_color != "white" else (236, 236, 236)
-            b.line([(x1, y1), (x2, y2)], frame, 2.6)
+            b.line([(x1, y1), (x2, y2)], frame, 4)
             for x, y in at.eyes:
-                b.stroke(b.oval(x, y, r, r), darker(frame, 0.45), 4.2)
-                b.stroke(b.oval(x, y, r, r), frame, 2.8)
+                b.stroke(b.oval(x, y, r, r), rim(frame), 7)
+                b.stroke(b.oval(x, y, r, r), frame, 4.4)

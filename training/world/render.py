@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import skia
 from PIL import Image
 
 from training.world.animals import fish, mascot
-from training.world.brush import Brush
+from training.world.brush import LABEL_STEP, Brush
 from training.world.nature import NATURE
-from training.world.people_and_things import bus, doctor, gift_box, girl, robot, teapot
+from training.world.people import doctor, girl, robot
 from training.world.places import PLACES
 from training.world.pose import Look, Pose, accessory, pose_for
 from training.world.styles import SIZE, STYLE_FILTERS
-from training.world.vocabulary import ACTIONS, ANIMALS, SCENES, STYLES, SUBJECTS, Identity, draw_identity
+from training.world.things import bus, gift_box, teapot
+from training.world.vocabulary import (
+    ACTIONS,
+    ANIMALS,
+    COLORS,
+    SCENES,
+    STYLES,
+    SUBJECTS,
+    Identity,
+    draw_identity,
+)
 
 SUPERSAMPLING = 2
 DRAW_SCENE = NATURE | PLACES
@@ -30,84 +39,105 @@ DRAW_SUBJECT = dict.fromkeys(ANIMALS, mascot) | {
     "teapot": teapot,
 }
 # Figure units from the feet to the tips of ears or hat, where they are not about 118.
-HEIGHT = {"rabbit": 140, "dragon": 126, "bus": 100, "gift box": 90, "teapot": 90, "fish": 90}
+HEIGHT = {"rabbit": 128, "dragon": 122, "bus": 100, "gift box": 106, "teapot": 100, "fish": 104}
 _NIGHT = {"night sky": 0.84, "underwater": 0.94}
+PAIR_SHARE = 0.12  # how many random pictures show two figures
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A rendered picture: `image` (256, 256, 3) uint8, `mask` (256, 256) bool, and what is truly in it."""
+    """A rendered picture: `image` (256, 256, 3) uint8, `mask` (256, 256) bool (all figures), `parts`
+    (256, 256) uint8 (numbers of `brush.PARTS`), and what is truly in it.
+
+    Where there are two figures, `attributes` and `identity` are of the left one, and the key "partner" of
+    `attributes` holds the other one's identity attributes.
+    """
 
     image: np.ndarray
     mask: np.ndarray
-    attributes: dict[str, str]
+    parts: np.ndarray
+    attributes: dict
     identity: Identity
 
 
-def _surface(clear: int) -> skia.Surface:
-    side = SIZE * SUPERSAMPLING
-    surface = skia.Surface(side, side)
+def _surface(clear: int, factor: int = SUPERSAMPLING) -> skia.Surface:
+    surface = skia.Surface(SIZE * factor, SIZE * factor)
     canvas = surface.getCanvas()
     canvas.clear(clear)
-    canvas.scale(SUPERSAMPLING, SUPERSAMPLING)
+    canvas.scale(factor, factor)
     return surface
 
 
-def _pixels(surface: skia.Surface) -> np.ndarray:
-    """RGBA in 0..1, averaged down to 256 x 256; colour is premultiplied by alpha."""
+def _raw(surface: skia.Surface) -> np.ndarray:
+    """RGBA, uint8, premultiplied by alpha."""
     image = surface.makeImageSnapshot()
     raw = np.empty((image.height(), image.width(), 4), np.uint8)
     info = skia.ImageInfo.Make(
         image.width(), image.height(), skia.kRGBA_8888_ColorType, skia.kPremul_AlphaType
     )
     image.readPixels(info, raw, raw.strides[0], 0, 0)
+    return raw
+
+
+def _pixels(surface: skia.Surface) -> np.ndarray:
+    """RGBA in 0..1, averaged down to 256 x 256; colour is premultiplied by alpha."""
+    raw = _raw(surface)
     # "RGBa" is Pillow's name for premultiplied alpha, so that averaging is right at the edges.
-    small = Image.frombuffer("RGBa", (image.width(), image.height()), raw, "raw", "RGBa", 0, 1).reduce(
-        SUPERSAMPLING
-    )
+    small = Image.frombuffer("RGBa", raw.shape[1::-1], raw, "raw", "RGBa", 0, 1).reduce(SUPERSAMPLING)
     return np.asarray(small).astype(np.float32) * np.float32(1 / 255)
 
 
-def _draw_subject(b: Brush, look: Look, pose: Pose, x: float, y: float, scale: float, flip: bool) -> None:
-    """Put the figure with its feet at (x, y); `scale` is pixels a figure unit."""
-    lie = 17.0 if pose.asleep else 0.0
-    sx = -scale if flip else scale
-    draw = DRAW_SUBJECT[look.who.subject]
-    turn = (-pose.tilt if flip else pose.tilt) * (
-        0.12 if pose.asleep and look.who.subject in ("bus", "gift box", "teapot", "fish") else 1
-    )
-    if turn == 0 or abs(turn) < 40:
-        lie = 0.0
-    shift = -46 * scale * (1 if turn > 0 else -1) if lie else 0
-    with b.moved(x + shift, y - (pose.lift + lie) * scale, turn, sx, scale):
-        mounts = draw(b, look, pose)
+@dataclass(frozen=True)
+class _Place:
+    """Where a figure stands: its feet in pixels, its scale in pixels a figure unit, and its direction."""
+
+    x: float
+    y: float
+    scale: float
+    flip: bool
+
+
+def _place(subject: str, pose: Pose, x: float, y: float, size: float, flip: bool) -> _Place:
+    # Characters fill the page: what tells a cat from a fox must span several latent cells to be drawn at all.
+    scale = size * (0.86 if subject == "bus" else 0.92 if subject == "fish" else 1.0)
+    return _Place(x, y, min(scale, (y - 4) / (HEIGHT.get(subject, 122) + pose.lift)), flip)
+
+
+def _draw_subject(b: Brush, look: Look, pose: Pose, at: _Place) -> None:
+    turn = -pose.tilt if at.flip else pose.tilt
+    with b.moved(at.x, at.y - pose.lift * at.scale, turn, -at.scale if at.flip else at.scale, at.scale):
+        mounts = DRAW_SUBJECT[look.who.subject](b, look, pose)
         accessory(b, look, mounts)
 
 
-def _shadow(b: Brush, x: float, y: float, scale: float, pose: Pose, wide: float) -> None:
-    shrink = 1 - 0.008 * pose.lift
-    b.ellipse(
-        x, y, wide * scale * shrink, 5.5 * scale * shrink, (20, 20, 34), outline=False, shade=0, alpha=78
-    )
+def _shadow(b: Brush, at: _Place, pose: Pose, wide: float) -> None:
+    shrink = at.scale * (1 - 0.008 * pose.lift)
+    b.ellipse(at.x, at.y, wide * shrink, 5.5 * shrink, (20, 20, 34), outline=False, shade=0, alpha=78)
 
 
-def _asleep_marks(b: Brush, x: float, y: float, size: float) -> None:
-    for k, step in enumerate((0, 1.2, 2.5)):
-        s, left, top = size * (0.6 + 0.25 * k), x + step * size, y - step * size
-        b.line([(left, top), (left + s, top), (left, top + s), (left + s, top + s)], (255, 255, 255), 3.4)
-        b.line([(left, top), (left + s, top), (left, top + s), (left + s, top + s)], (70, 80, 130), 1.8)
+def _marks(b: Brush, at: _Place, action: str) -> None:
+    """What tells the action beside the pose: Zs over a sleeper, lines behind a runner."""
+    b.part = "mark"
+    if action == "sleeping":
+        for k, step in enumerate((0, 1.25, 2.6)):
+            s = 13 * (0.75 + 0.25 * k)
+            left = min(at.x + 30 * at.scale + step * 13, 232)
+            top = max(at.y - 84 * at.scale - step * 13, 4)
+            points = [(left, top), (left + s, top), (left, top + s), (left + s, top + s)]
+            b.line(points, (255, 255, 255), 7)
+            b.line(points, (70, 80, 130), 3.4)
+    if action == "running":
+        side = 1 if at.flip else -1
+        for dy in (-74, -46, -18):
+            start, y = at.x + side * 46 * at.scale, at.y + dy * at.scale
+            b.line([(start, y), (start + side * 26 * at.scale, y)], (255, 255, 255), 5)
 
 
-def _speed_marks(b: Brush, x: float, y: float, scale: float, flip: bool) -> None:
-    side = 1 if flip else -1
-    for k, dy in enumerate((-62, -42, -22)):
-        start = x + side * (44 + 4 * k) * scale
-        b.line(
-            [(start, y + dy * scale), (start + side * 20 * scale, y + dy * scale)],
-            (255, 255, 255),
-            3,
-            alpha=220,
-        )
+def _check(**given: str) -> None:
+    known = {"subject": SUBJECTS, "scene": SCENES, "action": ACTIONS, "style": STYLES}
+    for field, value in given.items():
+        if value not in known[field]:
+            raise ValueError(f"{field}: {value!r} is not known; one of {', '.join(known[field])}")
 
 
 def render(
@@ -117,68 +147,52 @@ def render(
     style: str,
     rng: np.random.Generator,
     identity: Identity | None = None,
+    partner: Identity | None = None,
 ) -> Picture:
     """Draw one picture.
 
     `subject`, `scene`, `action`, `style` are names from `vocabulary`; position, size, direction and the
-    scene's
-    details come from `rng`; without `identity` one is drawn from `rng` too. Raises ValueError for unknown
-    names.
+    scene's details come from `rng`; without `identity` one is drawn from `rng` too. With a `partner` two
+    smaller figures stand side by side. Raises ValueError for unknown names.
     """
-    for field, value, known in (
-        ("subject", subject, SUBJECTS),
-        ("scene", scene, SCENES),
-        ("action", action, ACTIONS),
-        ("style", style, STYLES),
-    ):
-        if value not in known:
-            raise ValueError(f"{field}: {value!r} is not known; one of {', '.join(known)}")
+    _check(subject=subject, scene=scene, action=action, style=style)
     identity = identity or draw_identity(subject, rng)
-    look, pose = Look.of(identity), pose_for(action, rng)
     background, figure = _surface(skia.ColorWHITE), _surface(skia.ColorTRANSPARENT)
-    back, front = Brush(background.getCanvas()), Brush(figure.getCanvas())
-    near, far = DRAW_SCENE[scene](back, rng)
-    y = rng.uniform(near, far)
-    lying = pose.asleep and subject not in ("bus", "gift box", "teapot", "fish")
-    # Characters fill the page: what tells a cat from a fox must span several latent cells to be drawn at all.
-    scale = rng.uniform(1.5, 1.8) * (0.8 if subject == "bus" else 0.88 if lying or subject == "fish" else 1.0)
-    scale = min(scale, (y - 4) / (HEIGHT.get(subject, 118) + pose.lift))
-    x, flip = rng.uniform(104, 152), bool(rng.random() < 0.5)
-    _shadow(back, x, y, scale, pose, 50 if lying or subject == "bus" else 31)
-    if action == "running":
-        _speed_marks(back, x, y, scale, flip)
-    _draw_subject(front, look, pose, x, y, scale, flip)
+    labels = _surface(skia.ColorBLACK, 1)
+    ground = Brush(background.getCanvas())
+    near, far = DRAW_SCENE[scene](ground, rng)
+    back = Brush(background.getCanvas(), labels=labels.getCanvas())
+    front = Brush(figure.getCanvas(), labels=labels.getCanvas())
+    columns = ((104, 152),) if partner is None else ((66, 80), (176, 190))
+    figures = []
+    for who, column in zip((identity, partner), columns, strict=False):
+        pose, y = pose_for(action, rng), rng.uniform(near, far)
+        size = rng.uniform(1.6, 1.8) if partner is None else rng.uniform(1.14, 1.26)
+        at = _place(who.subject, pose, rng.uniform(*column), y, size, bool(rng.random() < 0.5))
+        _shadow(ground, at, pose, 50 if who.subject == "bus" else 31)
+        _marks(back, at, action)
+        figures.append((Look.of(who), pose, at))
+    for one in figures:
+        _draw_subject(front, *one)
     drawn = _pixels(figure)
     picture = _pixels(background)[..., :3] * (1 - drawn[..., 3:]) + drawn[..., :3] * _NIGHT.get(scene, 1.0)
-    if action == "sleeping":
-        picture = _with_marks(
-            picture, partial(_asleep_marks, x=x + 12, y=y - (52 if lying else 104) * scale, size=11)
-        )
-    image = np.clip(STYLE_FILTERS[style](picture, rng), 0, 1)
-    attributes = {
-        "subject": subject,
-        "color": identity.color,
-        "second_color": identity.second_color,
-        "pattern": identity.pattern,
-        "accessory": identity.accessory,
-        "accessory_color": identity.accessory_color if identity.accessory != "none" else "none",
-        "scene": scene,
-        "action": action,
-        "style": style,
-    }
-    return Picture((image * 255 + 0.5).astype(np.uint8), drawn[..., 3] > 0.5, attributes, identity)
+    image = np.clip(STYLE_FILTERS[style](picture), 0, 1)
+    attributes = identity.attributes() | {"scene": scene, "action": action, "style": style}
+    if partner is not None:
+        attributes["partner"] = partner.attributes()
+    parts = _raw(labels)[..., 0] // LABEL_STEP
+    return Picture((image * 255 + 0.5).astype(np.uint8), drawn[..., 3] > 0.5, parts, attributes, identity)
 
 
-def _with_marks(picture: np.ndarray, draw) -> np.ndarray:
-    surface = _surface(skia.ColorTRANSPARENT)
-    draw(Brush(surface.getCanvas()))
-    marks = _pixels(surface)
-    return picture * (1 - marks[..., 3:]) + marks[..., :3]
-
-
-def render_random(rng: np.random.Generator) -> Picture:
-    """A picture of anything anywhere: what the models are trained on."""
+def render_random(rng: np.random.Generator, pairs: float = PAIR_SHARE) -> Picture:
+    """A picture of anything anywhere, as models are trained on; a share `pairs` of them has two figures."""
     subject, scene = str(rng.choice(SUBJECTS)), str(rng.choice(SCENES))
     action = str(rng.choice(ACTIONS))
-    style = str(rng.choice(STYLES, p=(0.6, 0.2, 0.2)))
-    return render(subject, scene, action, style, rng)
+    style = str(rng.choice(STYLES, p=(0.46, 0.27, 0.27)))
+    identity = draw_identity(subject, rng)
+    partner = None
+    if rng.random() < pairs:
+        other = str(rng.choice([name for name in SUBJECTS if name != subject]))
+        color = str(rng.choice([name for name in COLORS if name != identity.color]))
+        partner = draw_identity(other, rng, color=color)
+    return render(subject, scene, action, style, rng, identity, partner)

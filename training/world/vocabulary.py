@@ -92,6 +92,12 @@ class Identity:
     hair_style: int
     skin: tuple[int, int, int]
 
+    def attributes(self) -> dict[str, str]:
+        """What a caption may say of it; without an accessory there is no accessory colour."""
+        names = ("subject", "color", "second_color", "pattern", "accessory", "accessory_color")
+        found = {name: getattr(self, name) for name in names}
+        return found | ({"accessory_color": "none"} if self.accessory == "none" else {})
+
 
 _EYES = ((58, 120, 60), (60, 100, 190), (110, 70, 30), (40, 40, 46))
 _HAIR = ((60, 40, 28), (30, 28, 32), (226, 178, 84), (176, 74, 36), (190, 190, 196))
@@ -112,7 +118,7 @@ def draw_identity(subject: str, rng: np.random.Generator, **fixed: str) -> Ident
         pattern=fixed.get("pattern") or str(rng.choice(PATTERNS)),
         accessory=fixed.get("accessory") or str(rng.choice(ACCESSORIES)),
         accessory_color=accessory_color,
-        proportions=tuple(float(v) for v in rng.uniform(0.88, 1.14, 4)),
+        proportions=tuple(float(v) for v in rng.uniform(0.92, 1.08, 4)),
         eye_color=_EYES[rng.integers(len(_EYES))],
         hair_color=_HAIR[rng.integers(len(_HAIR))],
         hair_style=int(rng.integers(3)),
