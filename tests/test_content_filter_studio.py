@@ -376,7 +376,9 @@ def test_without_good_weights_the_studio_does_not_start(
         assert run_flags(studio_app.app, [*asked, "--port", str(port)]) == 2
         said = capsys.readouterr().err
         assert re.match(r"error: hide-sexual-pictures: .*\n$", said), said
-        wanted = "has to be nsfw" if how == "no label" else "python -m consistory_svd fetch picture-filter"
+        wanted = (
+            "must have a label nsfw" if how == "no label" else "python -m consistory_svd fetch picture-filter"
+        )
         assert wanted in said
     assert launched == []
     with socket.socket() as probe:
@@ -414,7 +416,7 @@ def test_stories_that_were_there_before_are_spoken_of(
     generated(manager, library.new("a cat"))
     flags = ["--hide-sexual-pictures", "--library", str(library.root)]
     assert run_flags(studio_app.app, flags) == 0
-    assert "not at 1 stories in the library" in caplog.text
+    assert "not the 1 stories in the library" in caplog.text
 
 
 def test_help_names_what_the_filter_does_and_does_not(
