@@ -111,6 +111,7 @@ def generate(
         size,
         chosen,
         Schedule.of(timesteps, settings),
+        notes=(*notes(settings), *unread(model.pipe, story, settings, chosen)),
         anchor_cache=cache,
         cached=anchor_cache is not None,
         keep_anchors=keep_anchors,
@@ -186,7 +187,7 @@ class _Generation:
                 *request.size,
                 request.schedule.steps,
                 total_steps=len(request.frames) * request.schedule.calls,
-                notes=(*notes(settings), *unread(request.model.pipe, story, settings, request.frames)),
+                notes=request.notes,
                 memory=self._memory.plan,
             )
             with free_u(request.model.pipe.unet, settings.freeu):

@@ -69,8 +69,8 @@ def set_steps(scheduler: Any, steps: int, device: torch.device) -> Any:
     try:
         scheduler.set_timesteps(steps, device=device)
     except ValueError as error:  # LCM and TCD have as many steps as they were distilled with
-        reason = str(error).strip().splitlines()[0]
-        raise FieldError("steps", steps, f"fewer with {type(scheduler).__name__} ({reason})") from error
+        most = scheduler.config.original_inference_steps
+        raise FieldError("steps", steps, f"at most {most} with {type(scheduler).__name__}") from error
     return scheduler
 
 

@@ -51,6 +51,7 @@ class Request:
     size: tuple[int, int]
     frames: tuple[int, ...]
     schedule: Schedule
+    notes: tuple[str, ...]
     anchor_cache: AnchorCache
     cached: bool
     keep_anchors: bool

@@ -208,7 +208,7 @@ def test_failing_filter_hides_images_and_reports_it(manager: ModelManager, conte
         content_filter.model.classifier.weight.fill_(float("nan"))
     run = generated(manager, folder)
     assert {pixels(path) for path in folder.glob("*.png")} == {filtered_image((32, 32), "unseen").tobytes()}
-    assert "the filter for sexual pictures failed, so they were not looked at" in view.status(run.progress)
+    assert "the content filter failed to check them" in view.status(run.progress)
     assert read_story_json(folder).filtered == ("unseen",) * 3
 
 
@@ -324,7 +324,7 @@ def test_a_visitor_sees_plain_pictures_and_reads_why(browser: Browser, public: g
     page.get_by_role("button", name="Generate").click()
     done = page.locator("#status .note-done")
     expect(done).to_contain_text("Images 1 and 2 were filtered", timeout=STORY_MS)
-    expect(done).to_contain_text("Other seeds or texts may help")
+    expect(done).to_contain_text("Try other seeds or texts")
     expect(pictures(page)).to_have_count(2)
     assert all(text.endswith("(filtered)") for text in captions(page))
     for number in range(2):
@@ -425,7 +425,7 @@ def test_help_names_what_the_filter_does_and_does_not(
     monkeypatch.setenv("COLUMNS", "200")
     run_flags(studio_app.app, ["--help"])
     said = " ".join(capsys.readouterr().out.split())
-    for words in ("--hide-sexual-pictures", FILTER_VARIABLE, "It errs both ways", "violence, hate"):
+    for words in ("--hide-sexual-pictures", FILTER_VARIABLE, "It errs in both directions", "violence, hate"):
         assert words in said
 
 

@@ -211,7 +211,7 @@ def test_the_time_that_is_asked_for_grows_with_the_story(shared):
 def test_errors_are_reported_and_mistakes_use_no_gpu(shared):
     calls, seen = shared
     assert seen["mistake"].startswith("FieldError: anchors must be ")
-    assert seen["failure"].startswith("RuntimeError: frames: 1 of 3 scenes need the anchors")
+    assert seen["failure"].startswith("RuntimeError: frames must be all frames, or include the anchors")
     assert seen["refusal"].startswith("RuntimeError: ")
     assert "fewer scenes" in seen["refusal"]
     generated = ["/schedule", "/allow", "/release"] * 4  # a whole one, a stopped, a failed, the visitor's

@@ -135,7 +135,7 @@ def test_a_short_story_has_anchor_note(changes: dict[str, Any], anchors: int, sa
 
 def test_story_of_one_scene_is_generated_with_a_note(story_tab: StoryTab):
     status = last(story_tab.generate(ANN, **form(scenes="in the snow", anchors=2)), story_tab.status)
-    assert "1 picture in " in status
+    assert "1 image in " in status
     assert "Note: 1 anchor, because the story has 1 scene." in status
 
 

@@ -94,6 +94,7 @@ def connect_export(
     boxes, settings_boxes = list(widgets.boxes.values()), widgets.boxes
 
     def make(request: gr.Request, *values: Any) -> Iterator[Updates]:
+        session = sessions.of(request)  # before the first answer: an invalid hash gets none
         hidden = gr.update(visible=False)
         yield {
             widgets.status: view.making_file(),
@@ -104,7 +105,7 @@ def connect_export(
         try:
             settings = ExportSettings(**dict(zip(FIELDS, values, strict=False)))
             made = as_one(export(folder_of(request, *values[len(FIELDS) :]), settings))
-            path = storage.export_folder(sessions.of(request), name) / made.name
+            path = storage.export_folder(session, name) / made.name
             path.write_bytes(made.content)
             label = f"Download {made.name} ({format_bytes(len(made.content))})"
             file = gr.update(value=str(path), label=label, visible=True)
