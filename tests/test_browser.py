@@ -80,7 +80,8 @@ def test_cancel_keeps_finished_images(page: Page) -> None:
 
 def test_error_names_the_field_and_images_stay(finished: Page) -> None:
     before = sources(finished)
-    subject, scenes = (finished.locator(f"#{name} textarea") for name in ("subject", "scenes"))
+    subject, scenes = finished.locator("#subject textarea"), finished.locator("#scenes .scene-text")
+    press(finished, "Edit as text")
     concepts, seed = finished.locator("#concepts textarea"), finished.locator("#seed input")
     for field, wrong, right in (
         ("Subject", lambda: subject.fill(""), lambda: subject.fill("a cat")),
@@ -161,8 +162,10 @@ def test_filtered_story_shows_what_the_filter_did(page: Page) -> None:
 
 
 def test_concept_word_written_by_hand_is_kept(form: Page) -> None:
-    press(form, "Cat on a journey")
+    with form.expect_response(lambda response: "/gradio_api/" in response.url):
+        press(form, "Cat on a journey")
     concept = form.locator("#concepts textarea")
+    expect(concept).to_have_value("cat")
     form.locator("#subject textarea").fill("a red fox")
     expect(concept).to_have_value("fox")
     concept.fill("red fox")

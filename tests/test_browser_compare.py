@@ -132,7 +132,7 @@ def test_cancelled_comparison_keeps_its_images(page: Page) -> None:
     _wait_until_drawn(page, 2)
     page.locator("#compare-cancel").click()
     expect(page.locator("#compare-status")).to_contain_text(
-        re.compile(r"Stopped\. \d pictures"), timeout=STORY_MS
+        re.compile(r"Stopped\. \d+ images kept"), timeout=STORY_MS
     )
     assert 2 <= page.locator("#compare-grid img").count() < 10
     expect(page.locator("#compare-go")).to_be_enabled()
@@ -213,13 +213,13 @@ def twelve(tmp_path: Path) -> list[Path]:
 def test_twelve_large_images_are_served_as_their_files(
     browser: Browser, twelve: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def generate(tab: StoryTab, request: gr.Request, **form: object) -> Iterator[dict]:
+    def stream(tab: StoryTab, request: gr.Request, **form: object) -> Iterator[dict]:
         yield {
             tab.pictures: [(str(file), file.stem) for file in twelve],
             tab.status: "<p id='shown'>shown</p>",
         }
 
-    monkeypatch.setattr(StoryTab, "generate", generate)
+    monkeypatch.setattr(StoryTab, "generate", stream)
     demo = build_page(Services(ModelManager(device="cpu")))
     launch(demo, port=None, prevent_thread_lock=True, quiet=True)
     try:

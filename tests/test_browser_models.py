@@ -63,7 +63,7 @@ def test_memory_plan_stays_unfolded_during_generation(browser: Browser, tiny: st
     generate(page)
     plan = page.locator("#status details.plan")
     plan.locator("summary").press("Enter", timeout=MODEL_MS)
-    expect(plan.locator("p")).to_contain_text("Memory plan full")
+    expect(plan.locator("p")).to_contain_text("Memory mode full")
     shown = page.locator("#status .progress-words strong").inner_text()
     expect(page.locator("#status .progress-words strong")).not_to_have_text(shown)
     expect(plan).to_have_attribute("open", "")

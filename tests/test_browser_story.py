@@ -226,7 +226,7 @@ def test_stopped_story_is_scored_and_continued(page: Page) -> None:
     )
     wait_for_pictures(page, 3)
     cancel(page)
-    expect(page.locator("#status")).to_contain_text("of 6 pictures", timeout=STORY_MS)
+    expect(page.locator("#status")).to_contain_text("of 6 images kept", timeout=STORY_MS)
     expect(page.locator("#scores .heat")).to_be_visible(timeout=STORY_MS)
     finished = sources(page)
     page.locator("#resume").click()
@@ -309,7 +309,7 @@ def test_dropped_picture_restores_its_story(page: Page, tmp_path: Path) -> None:
 
 def test_link_restores_every_control_and_is_copied(browser: Browser, address: str) -> None:
     page = visit(browser, f"{address}?{LINK_PARAMETER}={encode_link(GENERATED, WITH)}")
-    expect(page.locator("#status")).to_contain_text("a red fox, 3 pictures")
+    expect(page.locator("#status")).to_contain_text("a red fox, 3 images")
     expect_restored(page)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.locator("#copy-link").click()

@@ -76,7 +76,7 @@ class ContinuePanel:
                         elem_id="redo-scene",
                     )
                 with gr.Row(elem_id="redo-row"):
-                    self.redo = gr.Button("New seed", min_width=150, elem_id="redo")
+                    self.redo = gr.Button("Redo with a new seed", min_width=150, elem_id="redo")
                     self.change = gr.Button("Change scene", min_width=150, elem_id="change-scene")
                     self.back = gr.Button("Undo", interactive=False, min_width=150, elem_id="undo")
 

@@ -64,13 +64,13 @@
 
   function nameGalleries() {
     for (const item of all(".thumbnail-item[aria-label]")) {
-      const place = /^(?:Thumbnail|Picture) (\d+ of \d+)/.exec(item.getAttribute("aria-label"));
+      const place = /^(?:Thumbnail|Image) (\d+ of \d+)/.exec(item.getAttribute("aria-label"));
       const image = item.querySelector("img");
       if (!place || !image) continue;
       // The small ones below a large picture have no words of their own.
       const words = image.alt || item.closest(".preview")?.querySelector("[data-testid=detailed-image]")?.alt;
       const chosen = image.alt || item.classList.contains("selected");
-      set(item, "aria-label", `Picture ${place[1]}${chosen && words ? `: ${words}` : ""}`);
+      set(item, "aria-label", `Image ${place[1]}${chosen && words ? `: ${words}` : ""}`);
     }
     for (const empty of all(".block .empty[aria-label]")) {
       empty.removeAttribute("aria-label");
