@@ -165,7 +165,18 @@
     for (const part of [listen, tellPrompts, nameGroups, nameGalleries, nameMessages, nameFigures, reachScrollers]) part();
   }
 
+  // Gradio leaves the list of a dropdown open when Tab leaves it, over what comes next.
+  function closeList(event) {
+    const box = event.target;
+    if (box.getAttribute?.("role") !== "combobox") return;
+    setTimeout(() => {
+      if (box.ariaExpanded === "true" && box !== document.activeElement)
+        box.dispatchEvent(new KeyboardEvent("keydown", {key: "Escape", bubbles: true}));
+    });
+  }
+
   function begin() {
+    document.addEventListener("focusout", closeList);
     const soon = () => { due = due || setTimeout(look, WAIT_MS); };
     document.body.append(voice);
     addEventListener("resize", soon);
