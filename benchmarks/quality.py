@@ -14,8 +14,6 @@ import numpy as np
 import typer
 
 # Run as a script, Python looks for modules beside the script and not in the checkout.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks import figures
 from benchmarks.attributes import Features, attribute_card
 from benchmarks.storybook import BOOTSTRAP_SEED, Generation, generations, measure
@@ -83,7 +81,7 @@ def card(generated: list[figures.GeneratedRow]) -> dict[str, Any]:
 
     Subject, scene and named colour are read off the prompts that name a colour. Agreement of what a prompt
     leaves free, and the agreement that chance gives (`figures.chance`), are of the stories that leave the
-    colour free. Source: issue 2, section 3.
+    colour free.
     """
     rng = np.random.default_rng(BOOTSTRAP_SEED)
     named = [one for one in generated if all("color" in prompt for prompt in one.named)]
