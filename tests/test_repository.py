@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,12 @@ def test_ci_runs_the_tests():
     assert os.access(run, os.X_OK)
     lines = [line for line in run.read_text().splitlines() if line and not line.startswith("#")]
     assert lines[-1] == "make test"
+
+
+def test_names_that_the_readme_uses_can_be_imported():
+    readme = text_of("README.md")
+    used = re.findall(r"^from (consistory_svd[\w.]*) import (.+)$", readme, flags=re.MULTILINE)
+    assert "`Suite().measure(Frames(images, prompts, masks))` of `consistory_svd.metrics`" in readme
+    for module, names in [*used, ("consistory_svd.metrics", "Suite, Frames, Result, MissingScore")]:
+        for name in names.split(", "):
+            assert getattr(import_module(module), name), f"{module}.{name}"

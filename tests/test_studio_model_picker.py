@@ -3,7 +3,6 @@
 import gc
 import logging
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -55,15 +54,25 @@ def test_the_old_model_is_freed_before_the_new_one_is_loaded(
     assert isinstance(list(generate(manager.model, STORY, Settings(steps=2)))[-1], Finished)
 
 
-def test_a_story_that_runs_is_waited_for(manager: ModelManager, tiny_folders: dict[str, Path]) -> None:
+def test_a_story_that_runs_is_waited_for(
+    manager: ModelManager, tiny_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, lock, locked = ModelRequest.load, manager.model.lock, []
+
+    def watched(self: ModelRequest, *given: object) -> object:
+        locked.append(lock.locked() and not finished)
+        return load(self, *given)
+
+    monkeypatch.setattr(ModelRequest, "load", watched)
+    finished: list[Finished] = []
     events = generate(manager.model, STORY, Settings(steps=3))
     next(events)  # holds the lock from here
     manager.switch(ModelRequest(str(tiny_folders["sdxl"]), "cpu"))
-    time.sleep(0.3)
-    assert not manager.loaded
-    *_, last = events
-    assert isinstance(last, Finished)
+    assert not manager.wait(0.3)  # long enough for a load that does not wait to be seen
+    finished += [event for event in events if isinstance(event, Finished)]
+    assert len(finished) == 1
     assert manager.wait(120)
+    assert locked == [False]
     assert manager.model.name == "sdxl"
 
 

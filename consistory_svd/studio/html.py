@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 import jinja2
+from markupsafe import Markup
 
 from consistory_svd.studio.generated_story import Picture
 from consistory_svd.studio.progress import Progress
@@ -20,6 +21,8 @@ TEMPLATES = jinja2.Environment(
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
 )
+# Commands in messages are between backticks.
+TEMPLATES.filters["code"] = lambda text: Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(text)))
 TAG = re.compile("<[^>]*>")
 # `Picture.filtered` -> the end of a sentence on one such image, and on several.
 FILTERED = {

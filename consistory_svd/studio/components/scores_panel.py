@@ -4,18 +4,14 @@ weights."""
 import base64
 import io
 import logging
-import re
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import jinja2
-from markupsafe import Markup
 from PIL import Image
 
 from consistory_svd.downloads import DownloadError
@@ -33,11 +29,6 @@ from consistory_svd.text_format import format_progress
 
 log = logging.getLogger(__name__)
 THUMBNAIL_PIXELS = 56
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parents[1] / "templates"), autoescape=True
-)
-# Commands in messages are between backticks.
-TEMPLATES.filters["code"] = lambda text: Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(text)))
 
 
 class ScoresPanel:
@@ -267,7 +258,8 @@ def scores_html(entries: Sequence[Result | MissingScore], frames: Frames, note: 
     similarity = next((results[name] for name in CONSISTENCY if name in results), None)
     alignment = next((results[name] for name in ALIGNMENT if name in results), None)
     headlines = [result for result in (similarity, alignment) if result]
-    return TEMPLATES.get_template("scores.html").render(
+    return view.render(
+        "scores.html",
         results=list(results.values()),
         missing=[entry for entry in entries if isinstance(entry, MissingScore)],
         similarity=similarity,
